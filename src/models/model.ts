@@ -1,0 +1,58 @@
+import type { KvLayer, Weight } from '../tensor/device.ts';
+import type { GraphBuilder, Value } from '../tensor/graph.ts';
+
+/** A weight that a model wants. */
+export interface WeightSpec {
+  /** Our name, unique in the model. A tied weight has one name in all layers that use it. */
+  readonly name: string;
+  /** [out, in] for matrices, [n] for vectors. */
+  readonly shape: readonly number[];
+  /** `matrix` is multiplied with, `table` is looked up in (also multiplied with, if tied), `vector` is a bias or a norm parameter. */
+  readonly role: 'matrix' | 'table' | 'vector';
+  /** Names that checkpoints use for it, most common first. */
+  readonly sources: readonly string[];
+}
+
+/** What a layer's graph reads. */
+export interface LayerInputs {
+  /** Hidden state that the layer before left, [tokens, hidden]; the first layer has none. */
+  readonly hidden?: Value;
+  /** By name, as `weights` of the layer lists them. */
+  readonly weights: ReadonlyMap<string, Weight>;
+  /** Only layers with `attends`. */
+  readonly cache?: KvLayer;
+}
+
+/** One step of a sweep. All layers but the last run once per micro-batch; the last one runs over the sampled positions only. */
+export interface LayerSpec {
+  /** Such as `embed`, `layer 3`, `head`. */
+  readonly name: string;
+  readonly weights: readonly WeightSpec[];
+  /** Has keys and values in the cache. */
+  readonly attends: boolean;
+  /** Emits ops and returns the new hidden state, or the logits [rows, vocabulary] in the last layer. */
+  build(graph: GraphBuilder, inputs: LayerInputs): Value;
+}
+
+/** A model as plain facts and layers, made from a configuration by one file per family. Knows nothing of where weights live. */
+export interface Model {
+  /** Such as `opt`. */
+  readonly family: string;
+  readonly vocabularySize: number;
+  /** Columns of the hidden state between layers. */
+  readonly hiddenSize: number;
+  /** Longest sequence, prompt and completion together. */
+  readonly contextLength: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly heads: number;
+  readonly bosTokenId?: number;
+  /** Ids that end a completion. */
+  readonly eosTokenIds: readonly number[];
+  /** In execution order: embedding, blocks, head. */
+  readonly layers: readonly LayerSpec[];
+}
+
+/** Builds a family's model from the parsed `config.json`. @throws {FormatError} naming the key, what was expected and what was found */
+export type ModelFamily = (config: Readonly<Record<string, unknown>>, file: string) => Model;
+

@@ -1,0 +1,112 @@
+import type { DType, KvType, WeightType } from './dtype.ts';
+import type { OpGraph } from './graph.ts';
+
+/** Where bytes rest. On a machine without GPU there is no `gpu`. */
+export type Tier = 'gpu' | 'cpu' | 'disk';
+
+/** Memory of a device that holds one array. Freed exactly once, by `Symbol.dispose`; later use throws. */
+export interface Tensor extends Disposable {
+  /** For messages. */
+  readonly name: string;
+  readonly dtype: DType;
+  /** Outermost dimension first, as in PyTorch; the last one is contiguous. */
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+}
+
+/** Rows `from` (inclusive) to `to` (exclusive) of a weight, ready on the device. */
+export interface WeightSegment {
+  readonly from: number;
+  readonly to: number;
+  /** Order of the bytes: `gguf` is row after row as files have it. Kernels may ask for other ones later. */
+  readonly layout: 'gguf';
+  readonly home: Tier;
+  readonly tensor: Tensor;
+}
+
+/** A weight of shape [out, in], or [n] for vectors, as row segments that follow each other without gap. */
+export interface Weight {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly segments: readonly WeightSegment[];
+}
+
+/** One layer's share of the KV cache. Both tensors are [pages * PAGE_POSITIONS, kvHeads * headDim]. */
+export interface KvLayer {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** Positions in a page of the KV cache. Attention kernels tile by the same number. */
+export const PAGE_POSITIONS = 64;
+
+/** What one sequence contributes to a micro-batch: `tokens` at positions `start`, `start + 1`, ... */
+export interface BatchRow {
+  readonly tokens: Int32Array;
+  /** Position of the first of `tokens`; also the number of positions that the cache already holds. */
+  readonly start: number;
+  /** Pages of positions 0 to start + tokens.length - 1, in order. */
+  readonly pages: readonly number[];
+}
+
+/**
+ * The inputs that all layers of one micro-batch read: token ids, positions, page tables. Made for one shape and rewritten for
+ * every sweep that has the same shape, so that the programs compiled against it are reused.
+ */
+export interface Batch extends Disposable {
+  readonly key: string;
+  /** Tokens of all rows together, in the order of the rows, without padding. */
+  readonly tokenCount: number;
+  /** Replaces the inputs. The rows must have the shape that the batch was made for. */
+  write(rows: readonly BatchRow[]): Promise<void>;
+}
+
+/** A graph made ready to run as often as wanted. Must be disposed before the tensors and the batch it reads. */
+export interface Program extends Disposable {
+  readonly name: string;
+}
+
+export interface DeviceCapabilities {
+  /** Weight types that `linear` multiplies without rounding the activations below f32; the first one is the fallback. */
+  readonly exactWeights: readonly WeightType[];
+  /** Weight types that `linear` takes with whatever rounding of activations the device does. */
+  readonly weights: readonly WeightType[];
+  readonly kv: readonly KvType[];
+  /** Attention reads pages where they lie. Otherwise it gathers a row's pages before each use. */
+  readonly pagedAttention: boolean;
+}
+
+export interface DeviceMemory {
+  readonly usedBytes: number;
+  readonly peakBytes: number;
+}
+
+/**
+ * What computes: ggml backends, the plain TypeScript reference, and the null device that only counts. One native call is in
+ * flight at a time; calls are carried out in the order in which they were made.
+ */
+export interface Device extends AsyncDisposable {
+  /** For messages and summaries, such as `ggml cpu zen4, 2 threads`. */
+  readonly name: string;
+  /** The tier of its own memory. */
+  readonly tier: Tier;
+  readonly capabilities: DeviceCapabilities;
+  memory(): DeviceMemory;
+
+  /** Uninitialised memory. @throws {MemoryError} with the bytes asked for and in use */
+  allocate(name: string, dtype: DType, shape: readonly number[]): Tensor;
+  /** Copies `bytes` to `offset` (bytes from the start of the tensor). The source may be reused once the promise resolves. */
+  write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
+  /** Fills `target` from `offset` (bytes) on. */
+  read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void>;
+  /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */
+  copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void>;
+
+  /** Two lists of rows with equal keys can be written to the same batch. */
+  batchKey(rows: readonly BatchRow[]): string;
+  createBatch(rows: readonly BatchRow[]): Batch;
+  /** Checks and lowers a graph. Graphs with an attention op, token ids or positions need the batch that they read. */
+  compile(graph: OpGraph, batch?: Batch): Program;
+  /** Computes asynchronously; the event loop stays free. @throws {NativeError} */
+  run(program: Program): Promise<void>;
+}

@@ -1,0 +1,181 @@
+/**
+ * The op vocabulary of models, and the builder that checks shapes. A graph is frozen plain data about values of shape
+ * [rows, columns] in f32; devices lower it. Nothing here computes.
+ */
+import { FlexError } from '../util/errors.ts';
+import type { KvLayer, Tensor, Weight } from './device.ts';
+
+export type Activation = 'relu' | 'gelu'; // gelu is the exact one (erf)
+export type NormKind = 'layer';
+
+/** An intermediate result: the node with this index makes it. */
+export interface Value {
+  readonly node: number;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Query heads h * heads / kvHeads ... share key head h. */
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Factor of the scores. */
+  readonly scale: number;
+}
+
+export type Node =
+  /** The first `rows` rows of a device tensor [n, columns] in f32. */
+  | { readonly op: 'load'; readonly tensor: Tensor; readonly out: Value }
+  /** Writes x to the first rows of a device tensor [n, columns] in f32. */
+  | { readonly op: 'store'; readonly x: Value; readonly tensor: Tensor; readonly out: Value }
+  /** Rows of `table` by token id or position; `offset` is added to the index. */
+  | { readonly op: 'embed'; readonly table: Weight; readonly by: 'token' | 'position'; readonly offset: number; readonly out: Value }
+  /** Rows of a device tensor [n, columns] in f32 by the indices in `ids` (i32). */
+  | { readonly op: 'select'; readonly tensor: Tensor; readonly ids: Tensor; readonly out: Value }
+  /** activation(x W^T + bias) + residual */
+  | {
+      readonly op: 'linear';
+      readonly x: Value;
+      readonly weight: Weight;
+      readonly bias?: Weight;
+      readonly activation?: Activation;
+      readonly residual?: Value;
+      readonly out: Value;
+    }
+  /** Per row: (x - mean) / sqrt(variance + epsilon) * weight + bias */
+  | {
+      readonly op: 'norm';
+      readonly kind: NormKind;
+      readonly x: Value;
+      readonly weight?: Weight;
+      readonly bias?: Weight;
+      readonly epsilon: number;
+      readonly out: Value;
+    }
+  | { readonly op: 'add'; readonly a: Value; readonly b: Value; readonly out: Value }
+  /** Appends k and v to the cache at the rows' positions, then attends causally to all positions of the own row. */
+  | ({
+      readonly op: 'attention';
+      readonly q: Value;
+      readonly k: Value;
+      readonly v: Value;
+      readonly cache: KvLayer;
+      readonly out: Value;
+    } & AttentionOptions);
+
+export interface OpGraph {
+  readonly name: string;
+  readonly nodes: readonly Node[];
+}
+
+/** Builds one graph over `tokenCount` rows of a micro-batch. */
+export class GraphBuilder {
+  readonly tokenCount: number;
+  readonly #name: string;
+  readonly #nodes: Node[] = [];
+
+  constructor(name: string, tokenCount: number) {
+    this.#name = name;
+    this.tokenCount = tokenCount;
+  }
+
+  finish(): OpGraph {
+    return Object.freeze({ name: this.#name, nodes: Object.freeze([...this.#nodes]) });
+  }
+
+  load(tensor: Tensor): Value {
+    const [rows, columns] = this.#matrix(tensor);
+    this.#check(rows >= this.tokenCount, `load ${tensor.name}: ${this.tokenCount} rows wanted, it has ${rows}`);
+    return this.#push({ op: 'load', tensor, out: this.#value(this.tokenCount, columns) });
+  }
+
+  store(x: Value, tensor: Tensor): void {
+    const [rows, columns] = this.#matrix(tensor);
+    this.#check(x.rows <= rows && x.columns === columns, `store ${shapeText(x)} to ${tensor.name} [${rows}, ${columns}]`);
+    this.#push({ op: 'store', x, tensor, out: this.#value(x.rows, x.columns) });
+  }
+
+  embed(table: Weight, by: 'token' | 'position', { offset = 0 }: { offset?: number } = {}): Value {
+    this.#check(table.shape.length === 2, `embed: table ${table.name} has shape [${table.shape.join(', ')}]`);
+    this.#check(table.segments.length === 1, `embed: table ${table.name} is split into ${table.segments.length} segments`);
+    return this.#push({ op: 'embed', table, by, offset, out: this.#value(this.tokenCount, table.shape[1]!) });
+  }
+
+  select(tensor: Tensor, ids: Tensor): Value {
+    const [, columns] = this.#matrix(tensor);
+    this.#check(ids.dtype === 'i32' && ids.shape.length === 1, `select: ids ${ids.name} must be i32 [n]`);
+    return this.#push({ op: 'select', tensor, ids, out: this.#value(ids.shape[0]!, columns) });
+  }
+
+  linear(x: Value, weight: Weight, options: { bias?: Weight | undefined; activation?: Activation; residual?: Value } = {}): Value {
+    const [outputs, inputs] = weight.shape;
+    const { bias, activation, residual } = options;
+    this.#check(weight.shape.length === 2 && inputs === x.columns, `linear: ${shapeText(x)} times ${weight.name} [${weight.shape.join(', ')}]`);
+    if (bias) this.#vector('linear: bias', bias, outputs!);
+    const out = this.#value(x.rows, outputs!);
+    if (residual) this.#same('linear: residual', residual, out);
+    return this.#push({
+      op: 'linear',
+      x,
+      weight,
+      out,
+      ...(bias && { bias }),
+      ...(activation && { activation }),
+      ...(residual && { residual }),
+    });
+  }
+
+  norm(x: Value, options: { kind: NormKind; weight?: Weight | undefined; bias?: Weight | undefined; epsilon: number }): Value {
+    const { kind, weight, bias, epsilon } = options;
+    if (weight) this.#vector('norm: weight', weight, x.columns);
+    if (bias) this.#vector('norm: bias', bias, x.columns);
+    const out = this.#value(x.rows, x.columns);
+    return this.#push({ op: 'norm', kind, x, epsilon, out, ...(weight && { weight }), ...(bias && { bias }) });
+  }
+
+  add(a: Value, b: Value): Value {
+    this.#same('add', a, b);
+    return this.#push({ op: 'add', a, b, out: this.#value(a.rows, a.columns) });
+  }
+
+  attention(q: Value, k: Value, v: Value, cache: KvLayer, options: AttentionOptions): Value {
+    const { heads, kvHeads, headDim } = options;
+    const kvColumns = kvHeads * headDim;
+    this.#check(q.columns === heads * headDim && heads % kvHeads === 0, `attention: q ${shapeText(q)} with ${heads} heads of ${headDim}`);
+    this.#check(k.columns === kvColumns && v.columns === kvColumns, `attention: k ${shapeText(k)}, v ${shapeText(v)}, ${kvColumns} columns expected`);
+    this.#check(cache.keys.shape[1] === kvColumns, `attention: cache has ${cache.keys.shape[1]} columns, ${kvColumns} expected`);
+    this.#check(q.rows === this.tokenCount, `attention: ${q.rows} rows, the micro-batch has ${this.tokenCount}`);
+    return this.#push({ op: 'attention', q, k, v, cache, ...options, out: this.#value(q.rows, q.columns) });
+  }
+
+  #value(rows: number, columns: number): Value {
+    return { node: this.#nodes.length, rows, columns };
+  }
+
+  #push(node: Node): Value {
+    this.#nodes.push(Object.freeze(node));
+    return node.out;
+  }
+
+  #matrix(tensor: Tensor): [number, number] {
+    const ok = tensor.shape.length === 2 && tensor.dtype === 'f32';
+    this.#check(ok, `tensor ${tensor.name}: f32 matrix expected, got ${tensor.dtype} [${tensor.shape.join(', ')}]`);
+    return tensor.shape as [number, number];
+  }
+
+  #vector(what: string, weight: Weight, length: number): void {
+    const ok = weight.shape.length === 1 && weight.shape[0] === length;
+    this.#check(ok, `${what} ${weight.name}: [${length}] expected, got [${weight.shape.join(', ')}]`);
+  }
+
+  #same(what: string, a: Value, b: Value): void {
+    this.#check(a.rows === b.rows && a.columns === b.columns, `${what}: ${shapeText(a)} and ${shapeText(b)} differ`);
+  }
+
+  #check(ok: boolean, problem: string): void {
+    if (!ok) throw new FlexError('shape', `graph ${this.#name}: ${problem}`);
+  }
+}
+
+const shapeText = ({ rows, columns }: Value): string => `[${rows}, ${columns}]`;
