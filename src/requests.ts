@@ -1,0 +1,120 @@
+/** What goes into a text generator and what comes out: plain data, shared by the public API, the batch jobs and the CLI. */
+import type { PositionLogprobs } from './sampling/params.ts';
+import type { FlexError } from './util/errors.ts';
+
+/** Parameters of one request. What is missing comes from the generator's defaults, then from DEFAULT_PARAMS. */
+export interface GenerationParams {
+  /** 0 is greedy. Default 0. */
+  readonly temperature?: number;
+  /** Keep the k most probable tokens; 0 keeps all. Default 0. */
+  readonly topK?: number;
+  /** Nucleus sampling, in (0, 1]. Default 1. */
+  readonly topP?: number;
+  /** Integer in [0, 2^32). Default 0. */
+  readonly seed?: number;
+  /** Most tokens to generate. Default: `max_new_tokens` of generation_config.json, else 256. */
+  readonly maxTokens?: number;
+  /** The completion ends before the first occurrence of one of these. Default none. */
+  readonly stop?: readonly string[];
+  /** The completion ends before one of these tokens. Default none, beside the model's end-of-sequence ids. */
+  readonly stopTokenIds?: readonly number[];
+  /** Go on after the end-of-sequence token. Default false. */
+  readonly ignoreEos?: boolean;
+  /** Report log-probabilities of generated tokens, with this many alternatives (0 to 20). Default off. */
+  readonly logprobs?: number;
+  /** The same for the tokens of the prompt. Default off. */
+  readonly promptLogprobs?: number;
+}
+
+export interface GenerationRequest {
+  /** Text, or token ids that are used as they are. */
+  readonly prompt: string | readonly number[];
+  readonly params?: GenerationParams;
+  /**
+   * Key of the random generator, with seed and position: a row sampled again under the same key gives the same tokens.
+   * Integer in [0, 2^32). Default: the index of the request.
+   */
+  readonly key?: number;
+}
+
+export type FinishReason = 'stop' | 'length';
+
+export interface GenerationResult {
+  /** Index of the request, from 0. */
+  readonly index: number;
+  /** Completion without special tokens, cut before a stop string. */
+  readonly text: string;
+  /** Generated ids, with the id that ended the completion if one did. */
+  readonly tokenIds: readonly number[];
+  readonly finishReason: FinishReason;
+  readonly promptTokenIds: readonly number[];
+  /** One per generated token, if asked for. */
+  readonly logprobs?: readonly PositionLogprobs[];
+  /** One per prompt token, if asked for; null for the first, which nothing precedes. */
+  readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
+}
+
+export interface RunTokens {
+  /** Tokens of the prompts that were admitted. */
+  readonly prompt: number;
+  /** Those of them that passed the model; less than `prompt` once prefixes are shared. */
+  readonly promptComputed: number;
+  readonly generated: number;
+}
+
+export interface RunSeconds {
+  readonly load: number;
+  /** Sweeps that carried any prompt token. */
+  readonly prefill: number;
+  /** Sweeps of generated tokens only. */
+  readonly decode: number;
+}
+
+/** Totals since the stream began. */
+export interface RunStats {
+  readonly sweeps: number;
+  /** Rows in flight. */
+  readonly running: number;
+  readonly tokens: RunTokens;
+  readonly seconds: RunSeconds;
+}
+
+export type GenerationEvent =
+  | { readonly type: 'token'; readonly index: number; readonly id: number; /** May be empty while a character is incomplete. */ readonly text: string }
+  | { readonly type: 'finished'; readonly index: number; readonly result: GenerationResult }
+  /** This request cannot be served; the others go on. */
+  | { readonly type: 'failed'; readonly index: number; readonly error: FlexError }
+  /** After each sweep, after its tokens and results. */
+  | { readonly type: 'sweep'; readonly stats: RunStats };
+
+export interface StreamOptions {
+  /** Ends the stream at the next layer with an AbortError; everything is freed. */
+  readonly signal?: AbortSignal;
+}
+
+/** Facts about a loaded model that jobs and summaries record. */
+export interface GeneratorInfo {
+  /** As the user named it. */
+  readonly model: string;
+  readonly family: string;
+  readonly contextLength: number;
+  /** Changes when configuration, tokenizer, weights, or what decides the arithmetic (compute, KV type) change. */
+  readonly fingerprint: string;
+  /** What computes, such as `ggml cpu zen4, 2 threads`. */
+  readonly kernels: string;
+}
+
+/** What a batch job needs of an LLM. */
+export interface TextGenerator {
+  readonly info: GeneratorInfo;
+  /**
+   * Generates for all requests, a block at a time; requests are pulled as room appears, so the source may be endless. Results come in
+   * the order in which they finish. Errors of the generator itself (I/O, memory, NaN) are thrown.
+   */
+  stream(
+    requests: Iterable<GenerationRequest> | AsyncIterable<GenerationRequest>,
+    options?: StreamOptions,
+  ): AsyncGenerator<GenerationEvent, void, void>;
+  /** Text of one token, for display. */
+  tokenText(id: number): string;
+}
