@@ -2,13 +2,13 @@
 export interface SamplingParams {
   /** 0 is greedy. */
   readonly temperature: number;
-  /** Keep the k most probable tokens; 0 keeps all. */
+  /** Keep the k most probable tokens, and any as probable as the k-th; 0 keeps all. */
   readonly topK: number;
-  /** Keep the smallest set of most probable tokens whose probabilities sum to at least this, in (0, 1]. */
+  /** Of what topK left, keep the smallest set of most probable tokens whose probabilities sum to at least this, in (0, 1]. */
   readonly topP: number;
   /** Key of the random generator together with the row and the position; an integer in [0, 2^32). */
   readonly seed: number;
-  /** Most tokens to generate. */
+  /** Most tokens to generate; 0 only with promptLogprobs, to score a prompt. */
   readonly maxTokens: number;
   /** Ids that end the completion, beside the model's own. */
   readonly stopTokenIds: readonly number[];
