@@ -48,10 +48,13 @@ describe('decoding', () => {
     }
   });
 
-  it('streams a character with the token that completes it', () => {
-    const ids = [...Buffer.from('a€😀')].map((byte) => byteIds[byte] as number);
-    expect(stream(tokenizer, ids, true)).toEqual(['a', '', '', '€', '', '', '', '😀', '']);
-  });
+  it.each(['a', '\x7F', '\x80', '\u07FF', '\u0800', '\uD7FF', '\uE000', '\uFFFF', '\u{10000}', '\u{10FFFF}'])(
+    'streams %j with its last byte',
+    (text) => {
+      const ids = [...Buffer.from(text)].map((byte) => byteIds[byte] as number);
+      expect(stream(tokenizer, ids, true)).toEqual([...ids.slice(1).map(() => ''), text, '']);
+    },
+  );
 
   it('gives no text for ids it does not know', () => {
     expect(tokenizer.decode([637, 639, -1, 1.5, 2 ** 32])).toBe('');
