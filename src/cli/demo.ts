@@ -1,0 +1,89 @@
+import { mkdtempSync } from 'node:fs';
+import os from 'node:os';
+import { join } from 'node:path';
+import { cellText, csvRecords } from '../batch/csv-records.ts';
+import { fileChunks } from '../batch/file-chunks.ts';
+import type { JobSummary } from '../batch/types.ts';
+import { internalError } from '../util/errors.ts';
+import { BUNDLED_TABLE } from './bundled.ts';
+import { EXIT } from './exit-code.ts';
+import type { DemoOptions } from './program.ts';
+import { stderrProgress } from './progress.ts';
+import { renderTable } from './render.ts';
+import { renderSummary, runTable } from './run.ts';
+import { scoreTasks, type AnsweredRow, type TaskScore } from './score.ts';
+
+const PROMPT = 'Task: {{instruction}}\nInput: {{input}}\nOutput:';
+const ANSWER_COLUMN = 'output';
+/** So that the table fits into 100 columns. */
+const CELL_WIDTH = 40;
+
+/** `flexllmgen demo`, which is `npm start`. Writes nowhere but into a fresh temporary folder. */
+export async function demo(options: DemoOptions): Promise<number> {
+  const output = join(mkdtempSync(join(os.tmpdir(), 'flexllmgen-')), 'messy.clean.csv');
+  const progress = stderrProgress(options);
+  const talks = !options.json && !options.quiet;
+  if (talks) process.stdout.write(`Cleaning ${BUNDLED_TABLE} with the bundled model tidy-opt-5m.\n\n`);
+  try {
+    const { summary, exitCode, notice } = await runTable(
+      { ...options, input: BUNDLED_TABLE, output, prompt: PROMPT, column: ANSWER_COLUMN },
+      progress,
+    );
+    progress.end();
+    if (notice !== undefined && !options.quiet) progress.say(notice);
+    if (exitCode === EXIT.interrupted) return exitCode;
+    const scores = scoreTasks(await readAnswers(output));
+    if (talks) process.stdout.write(renderDemo(scores, summary, output));
+    if (options.json) process.stdout.write(`${JSON.stringify({ ...summary, accuracy: accuracyOf(scores), output })}\n`);
+    return exitCode;
+  } catch (error) {
+    progress.end();
+    throw error;
+  }
+}
+
+export function renderDemo(scores: readonly TaskScore[], summary: JobSummary, output: string): string {
+  const cell = { maxWidth: CELL_WIDTH };
+  const looks = scores.map(({ task, example }) => [
+    task,
+    example.input,
+    example.answer,
+    example.answer === example.expected ? '' : `expected ${example.expected}`,
+  ]);
+  const before = renderTable([{ title: 'task' }, { title: 'before', ...cell }, { title: 'after', ...cell }, { title: '', ...cell }], looks);
+  const right = scores.reduce((sum, score) => sum + score.right, 0);
+  const rows = scores.reduce((sum, score) => sum + score.rows, 0);
+  const counts = [...scores, { task: 'all', right, rows }].map((score) => [
+    score.task,
+    `${score.right} / ${score.rows}`,
+    percent(score.right, score.rows),
+  ]);
+  const accuracy = renderTable([{ title: 'task' }, { title: 'exactly right', align: 'right' }, { title: '', align: 'right' }], counts);
+  return `The first row of each task:\n\n${before}\n${renderSummary(summary)}\nAnswers compared with the labels:\n\n${accuracy}\nWritten to ${output}\n`;
+}
+
+function accuracyOf(scores: readonly TaskScore[]): Record<string, { readonly right: number; readonly rows: number }> {
+  return Object.fromEntries(scores.map(({ task, right, rows }) => [task, { right, rows }]));
+}
+
+function percent(part: number, whole: number): string {
+  return whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '-';
+}
+
+/** Reads the finished table back. An error row has an empty answer. */
+async function readAnswers(path: string): Promise<AnsweredRow[]> {
+  const rows: AnsweredRow[] = [];
+  let names: string[] | undefined;
+  for await (const { cells } of csvRecords(fileChunks(path).chunks)) {
+    const texts = cells.map((cell) => cellText(cell).text);
+    if (names === undefined) {
+      names = texts;
+      continue;
+    }
+    const header = names;
+    const at = (name: string): string => texts[header.indexOf(name)] ?? '';
+    rows.push({ task: at('task'), input: at('input'), expected: at('expected'), answer: at(ANSWER_COLUMN).trim() });
+  }
+  if (!names?.includes(ANSWER_COLUMN)) throw internalError(`${path} has no column ${ANSWER_COLUMN}`);
+  return rows;
+}

@@ -1,0 +1,116 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import os from 'node:os';
+import { join } from 'node:path';
+import { buildModel } from '../models/registry.ts';
+import { BUNDLED_MODEL } from './bundled.ts';
+import { describeError } from './exit-code.ts';
+
+/** A model folder on this machine. */
+export interface FoundModel {
+  readonly name: string;
+  /** What `-m` takes. */
+  readonly path: string;
+  readonly origin: 'bundled' | 'models folder' | 'Hugging Face cache';
+  /** `model_type` of its configuration. */
+  readonly type: string;
+  /** Size of the weights that can be read; 0 when there are none in a known format. */
+  readonly weightBytes: number;
+  /** Why it cannot be run; missing when nothing speaks against it. */
+  readonly problem?: string;
+}
+
+export interface ModelPlaces {
+  /** Holds one folder per model. */
+  readonly modelsFolder: string;
+  readonly hubCache: string;
+}
+
+const WEIGHT_FILE = /\.safetensors$/;
+
+/** Where models are looked for: `./models`, and the cache that Hugging Face's own tools fill. */
+export function modelPlaces(env: NodeJS.ProcessEnv = process.env, cwd: string = process.cwd()): ModelPlaces {
+  const home = env['HF_HOME'] ?? join(env['XDG_CACHE_HOME'] ?? join(os.homedir(), '.cache'), 'huggingface');
+  return { modelsFolder: join(cwd, 'models'), hubCache: env['HF_HUB_CACHE'] ?? join(home, 'hub') };
+}
+
+/** All model folders that are found; what cannot be read is passed over. */
+export function findModels(places: ModelPlaces = modelPlaces()): FoundModel[] {
+  const bundled = inspect('tidy-opt-5m', BUNDLED_MODEL, 'bundled');
+  const local = list(places.modelsFolder)
+    .map((name) => inspect(name, join(places.modelsFolder, name), 'models folder'))
+    .filter((model) => model?.path !== BUNDLED_MODEL);
+  const hub = list(places.hubCache).flatMap((folder) => {
+    const [, owner, name] = /^models--(?:(.+?)--)?(.+)$/.exec(folder) ?? [];
+    if (name === undefined) return [];
+    const snapshot = currentSnapshot(join(places.hubCache, folder));
+    return snapshot === undefined ? [] : inspect(owner === undefined ? name : `${owner}/${name}`, snapshot, 'Hugging Face cache');
+  });
+  return [bundled, ...local, ...hub].filter((model) => model !== undefined);
+}
+
+function inspect(name: string, path: string, origin: FoundModel['origin']): FoundModel | undefined {
+  const file = join(path, 'config.json');
+  const config = readConfig(file);
+  if (config === undefined) return undefined;
+  const type = config['model_type'];
+  const weights = list(path).filter((entry) => WEIGHT_FILE.test(entry));
+  const problem = weights.length === 0 ? 'has no safetensors weights' : configProblem(config, file);
+  return {
+    name,
+    path,
+    origin,
+    type: typeof type === 'string' ? type : 'unknown',
+    weightBytes: weights.reduce((sum, entry) => sum + fileBytes(join(path, entry)), 0),
+    ...(problem !== undefined && { problem }),
+  };
+}
+
+function configProblem(config: unknown, file: string): string | undefined {
+  try {
+    buildModel(config, file);
+    return undefined;
+  } catch (error) {
+    return describeError(error);
+  }
+}
+
+/** The snapshot that `main` points to, else any. */
+function currentSnapshot(repository: string): string | undefined {
+  const snapshots = list(join(repository, 'snapshots'));
+  const main = readText(join(repository, 'refs', 'main'))?.trim();
+  const chosen = main !== undefined && snapshots.includes(main) ? main : snapshots.at(-1);
+  return chosen === undefined ? undefined : join(repository, 'snapshots', chosen);
+}
+
+function readConfig(file: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const config: unknown = JSON.parse(readText(file) ?? '');
+    return typeof config === 'object' && config !== null ? (config as Readonly<Record<string, unknown>>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function readText(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function fileBytes(file: string): number {
+  try {
+    return statSync(file).size;
+  } catch {
+    return 0;
+  }
+}
+
+function list(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,32 @@
+import type { LLM } from '../llm.ts';
+import type { GenerationParams } from '../requests.ts';
+import { UsageError } from '../util/errors.ts';
+import { BUNDLED_MODEL } from './bundled.ts';
+import type { ModelOptions } from './options.ts';
+
+/** Opens the model that the flags name; the tensor library is loaded here and not before. */
+export async function loadModel(options: ModelOptions, signal: AbortSignal, defaults: GenerationParams = {}): Promise<LLM> {
+  const { LLM } = await import('../llm.ts');
+  const { dummy, compute, kvType, gpuBatchSize, numGpuBatches, threads } = options;
+  return LLM.load(modelName(options), {
+    compute,
+    kvType,
+    defaults,
+    signal,
+    ...(dummy !== undefined && { dummy }),
+    ...(gpuBatchSize !== undefined && { gpuBatchSize }),
+    ...(numGpuBatches !== undefined && { numGpuBatches }),
+    ...(threads !== undefined && { threads }),
+  });
+}
+
+/** What decides the answers, as far as it can be known without opening the model. */
+export function modelIdentity(options: ModelOptions): Record<string, string> {
+  return { model: modelName(options), weights: options.dummy ? 'random' : 'files', compute: options.compute, kvType: options.kvType };
+}
+
+function modelName(options: ModelOptions): string {
+  if (options.model !== undefined) return options.model;
+  if (options.dummy) throw new UsageError('--dummy needs -m with the name of a known shape, such as -m opt-125m');
+  return BUNDLED_MODEL;
+}

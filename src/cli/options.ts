@@ -1,0 +1,115 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { GenerationParams } from '../requests.ts';
+import { unescapeText } from './escapes.ts';
+
+/** How a model computes. */
+export interface ComputeOptions {
+  readonly compute: 'auto' | 'f32';
+  readonly kvType: 'auto' | 'f32' | 'f16';
+  readonly gpuBatchSize?: number;
+  readonly numGpuBatches?: number;
+  readonly threads?: number;
+}
+
+/** Which model, and how it computes. */
+export interface ModelOptions extends ComputeOptions {
+  readonly model?: string;
+  readonly dummy?: boolean;
+}
+
+/** How completions are sampled; what is missing is left to the model's own defaults. */
+export interface SamplingOptions {
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+  readonly ignoreEos?: boolean;
+  readonly logprobs?: number;
+}
+
+export interface ReportOptions {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Beyond any model or machine; a larger number is a slip of the keyboard. */
+const MAX_COUNT = 2 ** 31 - 1;
+/** Threads of the largest machines. */
+const MAX_THREADS = 1024;
+/** OpenAI's limit, which the jobs share. */
+const MAX_LOGPROBS = 20;
+
+export function addModelOptions(command: Command): Command {
+  command
+    .optionsGroup('Model:')
+    .option('-m, --model <path>', 'folder of a Hugging Face model (default: the bundled tidy-opt-5m)')
+    .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
+  return addComputeOptions(command);
+}
+
+export function addComputeOptions(command: Command): Command {
+  return command
+    .optionsGroup('Computation:')
+    .addOption(
+      new Option('--compute <type>', 'f32 is exact; auto is as fast as the weights allow').choices(['auto', 'f32']).default('auto'),
+    )
+    .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'))
+    .option('--gpu-batch-size <n>', 'rows computed together', integer(1, MAX_COUNT))
+    .option('--num-gpu-batches <n>', 'such batches in flight', integer(1, MAX_COUNT))
+    .option('--threads <n>', 'compute threads', integer(1, MAX_THREADS));
+}
+
+export function addSamplingOptions(command: Command): Command {
+  return command
+    .optionsGroup('Sampling:')
+    .option('--max-tokens <n>', "most tokens of an answer (default: the model's own, else 256)", integer(1, MAX_COUNT))
+    .option('--temperature <t>', '0 is greedy (default: 0)', decimal(0, 100))
+    .option('--top-k <k>', 'sample from the k most probable tokens, 0 from all (default: 0)', integer(0, MAX_COUNT))
+    .option('--top-p <p>', 'sample from the most probable tokens that sum to p (default: 1)', decimal(0, 1, 'exclusive'))
+    .option('--seed <s>', 'the same seed gives the same answers (default: 0)', integer(0, 2 ** 32 - 1))
+    .option('--stop <text>', 'an answer ends before this text; may be repeated; \\n and \\t are understood', stopText)
+    .option('--ignore-eos', 'go on after the end-of-sequence token')
+    .option('--logprobs <n>', `log-probabilities of the answer's tokens, with n alternatives`, integer(0, MAX_LOGPROBS));
+}
+
+/** The sampling flags that were given, and no others. */
+export function generationParams(options: SamplingOptions): GenerationParams {
+  const { maxTokens, temperature, topK, topP, seed, stop, ignoreEos, logprobs } = options;
+  return {
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...(temperature !== undefined && { temperature }),
+    ...(topK !== undefined && { topK }),
+    ...(topP !== undefined && { topP }),
+    ...(seed !== undefined && { seed }),
+    ...(stop !== undefined && { stop }),
+    ...(ignoreEos !== undefined && { ignoreEos }),
+    ...(logprobs !== undefined && { logprobs }),
+  };
+}
+
+/** Parser of a flag that takes an integer in [least, most]. */
+export function integer(least: number, most: number): (text: string) => number {
+  const interval = most === MAX_COUNT ? `an integer, ${least} or more` : `an integer from ${least} to ${most}`;
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Expected ${interval}.`);
+  };
+}
+
+/** Parser of a flag that takes a number in [least, most], or in (least, most]. */
+export function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' = 'inclusive'): (text: string) => number {
+  const exclusive = start === 'exclusive';
+  return (text) => {
+    const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+    if (value <= most && (exclusive ? value > least : value >= least)) return value;
+    throw new InvalidArgumentError(`Expected a number in ${exclusive ? '(' : '['}${least}, ${most}].`);
+  };
+}
+
+function stopText(text: string, previous: readonly string[] = []): readonly string[] {
+  if (text === '') throw new InvalidArgumentError('Expected at least one character.');
+  return [...previous, unescapeText(text)];
+}

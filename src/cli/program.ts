@@ -1,0 +1,165 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { unescapeText } from './escapes.ts';
+import { describeError, EXIT, exitCodeOf } from './exit-code.ts';
+import {
+  addComputeOptions,
+  addModelOptions,
+  addSamplingOptions,
+  type ComputeOptions,
+  type ModelOptions,
+  type ReportOptions,
+  type SamplingOptions,
+} from './options.ts';
+import { packageVersion } from './package-version.ts';
+
+export interface RunOptions extends ModelOptions, SamplingOptions, ReportOptions {
+  readonly input: string;
+  readonly output: string;
+  readonly prompt?: string;
+  readonly column?: string;
+  readonly format?: 'csv' | 'jsonl';
+  readonly force?: boolean;
+  readonly restart?: boolean;
+  readonly retryFailed?: boolean;
+}
+
+export interface GenerateOptions extends ModelOptions, SamplingOptions {
+  readonly json?: boolean;
+}
+
+export interface DemoOptions extends ComputeOptions, ReportOptions {}
+
+/** What the commands do. Each returns the exit status. */
+export interface CliActions {
+  run(options: RunOptions): Promise<number>;
+  generate(prompts: readonly string[], options: GenerateOptions): Promise<number>;
+  doctor(options: { readonly json?: boolean }): Promise<number>;
+  demo(options: DemoOptions): Promise<number>;
+}
+
+/** Where text goes; the process's own streams, unless a test listens. */
+export interface CliOutput {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+/** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
+const ACTIONS: CliActions = {
+  run: async (options) => (await import('./run.ts')).run(options),
+  generate: async (prompts, options) => (await import('./generate.ts')).generate(prompts, options),
+  doctor: async (options) => (await import('./doctor.ts')).doctor(options),
+  demo: async (options) => (await import('./demo.ts')).demo(options),
+};
+
+const OUTPUT: CliOutput = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+};
+
+/** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
+export async function runCli(args: readonly string[], actions: CliActions = ACTIONS, output: CliOutput = OUTPUT): Promise<number> {
+  let status: number = EXIT.ok;
+  const program = createProgram(actions, output, (code) => (status = code));
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return status;
+  } catch (error) {
+    // Its own message has been printed already. Help that was asked for is no error, help in place of a command is.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    if (args.includes('--json')) output.err(`${JSON.stringify({ type: 'error', message: describeError(error) })}\n`);
+    else output.err(`flexllmgen: ${describeError(error)}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+function createProgram(actions: CliActions, output: CliOutput, finish: (status: number) => void): Command {
+  const program = new Command('flexllmgen')
+    .description('Runs a large language model over a large pile of text, on a machine that is too small for it.')
+    .version(packageVersion(), '-V, --version')
+    .exitOverride()
+    .configureOutput({ writeOut: output.out, writeErr: output.err })
+    .showHelpAfterError('(--help lists what there is)');
+  addRun(program).action(async (options: RunOptions) => finish(await actions.run(options)));
+  addGenerate(program).action(async (prompts: string[], options: GenerateOptions) => finish(await actions.generate(prompts, options)));
+  addDoctor(program).action(async (options: { json?: boolean }) => finish(await actions.doctor(options)));
+  addDemo(program).action(async (options: DemoOptions) => finish(await actions.demo(options)));
+  return program;
+}
+
+function addRun(program: Command): Command {
+  const command = program
+    .command('run')
+    .summary('fill a column of a table, or answer a file of requests')
+    .description('Answers every row of a CSV or JSONL file. Can be stopped at any time; the same command goes on where it was.')
+    .optionsGroup('Job:')
+    .requiredOption('-i, --input <file>', 'CSV, or JSONL of plain objects or OpenAI batch lines; - is standard input', notEmpty)
+    .requiredOption('-o, --output <file>', 'written when all rows are done; OUT.journal keeps what is done until then', notEmpty)
+    .option('--prompt <text>', 'prompt of a row, {{column}} stands for its cell; \\n and \\t are understood', unescapeText)
+    .option('--column <name>', 'name of the new column (default: completion)', notEmpty)
+    .addOption(new Option('--format <type>', 'of the input (default: by its name)').choices(['csv', 'jsonl']))
+    .option('--force', "replace an output that is not this job's")
+    .option('--restart', 'begin anew, forget what is done')
+    .option('--retry-failed', 'answer the rows again that failed');
+  return addReportOptions(addSamplingOptions(addModelOptions(command))).addHelpText(
+    'after',
+    examples(
+      String.raw`flexllmgen run -i people.csv -o clean.csv --column last_first --prompt 'Task: Write the name as Last, First\nInput: {{name}}\nOutput:'`,
+      'flexllmgen run -m ./models/opt-1.3b -i requests.jsonl -o answers.jsonl --max-tokens 64 --json',
+      'Exit status: 0 all rows are done, 1 failed, 2 wrong usage, 3 some rows failed, 4 interrupted (the same command goes on).',
+    ),
+  );
+}
+
+function addGenerate(program: Command): Command {
+  const command = program
+    .command('generate')
+    .summary('answer a few prompts')
+    .description('Answers prompts from the command line, or one per line of standard input. A single answer is shown as it grows.')
+    .argument('[prompt...]', '\\n and \\t are understood');
+  addSamplingOptions(addModelOptions(command)).optionsGroup('Report:').option('--json', 'one line of JSON per prompt');
+  return command.addHelpText(
+    'after',
+    examples(
+      String.raw`flexllmgen generate 'Task: Write the date as YYYY-MM-DD\nInput: 27th of October, 1954\nOutput:'`,
+      'flexllmgen generate -m ./models/opt-1.3b --temperature 0.8 --max-tokens 64 --json < prompts.txt',
+    ),
+  );
+}
+
+function addDoctor(program: Command): Command {
+  return program
+    .command('doctor')
+    .summary('what this machine offers, what is missing')
+    .description(
+      'Shows processor, memory, disk, compute libraries and models as this program sees them, and the commands that add what is missing.',
+    )
+    .option('--json', 'one line of JSON')
+    .addHelpText('after', examples('flexllmgen doctor', 'flexllmgen doctor --json'));
+}
+
+function addDemo(program: Command): Command {
+  const command = program
+    .command('demo')
+    .summary('clean a table of 560 rows with the bundled model')
+    .description('Cleans the bundled table with the bundled model, shows some rows before and after, and how many answers are right.');
+  return addReportOptions(addComputeOptions(command)).addHelpText(
+    'after',
+    examples('flexllmgen demo', 'flexllmgen demo --compute f32 --threads 1'),
+  );
+}
+
+function addReportOptions(command: Command): Command {
+  return command
+    .optionsGroup('Report:')
+    .option('--json', 'a summary as one line of JSON on standard output, progress as JSON lines on standard error')
+    .option('--quiet', 'no progress and no summary for people');
+}
+
+function examples(first: string, second: string, note?: string): string {
+  return `\nExamples:\n  $ ${first}\n  $ ${second}${note === undefined ? '' : `\n\n${note}`}`;
+}
+
+function notEmpty(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected at least one character.');
+  return text;
+}

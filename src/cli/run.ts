@@ -1,0 +1,71 @@
+import { runJob } from '../batch/job.ts';
+import type { JobOutcome, JobSummary } from '../batch/types.ts';
+import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
+import { onInterrupt } from './interrupt.ts';
+import { loadModel, modelIdentity } from './model.ts';
+import { generationParams } from './options.ts';
+import type { RunOptions } from './program.ts';
+import { stderrProgress, type Progress } from './progress.ts';
+import { renderFacts } from './render.ts';
+
+/** `flexllmgen run` */
+export async function run(options: RunOptions): Promise<number> {
+  const progress = stderrProgress(options);
+  try {
+    const outcome = await runTable(options, progress);
+    progress.end();
+    if (outcome.notice !== undefined && !options.quiet) progress.say(outcome.notice);
+    if (options.json) process.stdout.write(`${JSON.stringify(outcome.summary)}\n`);
+    else if (!options.quiet) process.stdout.write(renderSummary(outcome.summary));
+    return outcome.exitCode;
+  } catch (error) {
+    progress.end();
+    throw error;
+  }
+}
+
+/** The job itself, under the flags of a command, until it ends or is interrupted. */
+export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, progress: Progress): Promise<JobOutcome> {
+  using interruption = onInterrupt(progress.say);
+  const { input, output, prompt, column, format, force, restart, retryFailed } = options;
+  return await runJob(
+    {
+      input,
+      output,
+      params: generationParams(options),
+      generator: modelIdentity(options),
+      stdin: process.stdin,
+      signal: interruption.signal,
+      abortSignal: interruption.abortSignal,
+      onProgress: progress.update,
+      ...(prompt !== undefined && { prompt }),
+      ...(column !== undefined && { column }),
+      ...(format !== undefined && { format }),
+      ...(force !== undefined && { force }),
+      ...(restart !== undefined && { restart }),
+      ...(retryFailed !== undefined && { retryFailed }),
+    },
+    () => loadModel(options, interruption.signal),
+  );
+}
+
+/** The summary for people, one fact per line. */
+export function renderSummary(summary: JobSummary): string {
+  const { rows, tokens, seconds, tokensPerSecond: rate, peakBytes, kernels } = summary;
+  const also = [
+    rows.failed > 0 && `${formatCount(rows.failed)} failed`,
+    rows.reused > 0 && `${formatCount(rows.reused)} from an earlier run`,
+  ];
+  const extra = also.filter((part) => part !== false).map((part) => `, ${part}`);
+  const facts: [string, string][] = [['rows', `${formatCount(rows.done)} of ${formatCount(rows.total)}${extra.join('')}`]];
+  if (tokens.generated > 0) {
+    facts.push(
+      ['tokens', `${formatCount(tokens.generated)} generated, ${formatCount(tokens.prompt)} in prompts`],
+      ['tokens/s', `${formatRate(rate.generated)} generated, ${formatRate(rate.total)} with prompts`],
+    );
+  }
+  const parts = `load ${formatSeconds(seconds.load)}, prefill ${formatSeconds(seconds.prefill)}, decode ${formatSeconds(seconds.decode)}`;
+  facts.push(['time', `${formatSeconds(seconds.total)} (${parts})`], ['peak memory', formatBytes(peakBytes.cpu)]);
+  if (kernels !== '') facts.push(['kernels', kernels]);
+  return renderFacts(facts);
+}
