@@ -5,9 +5,13 @@ const project = (name: string, testTimeout: number) => ({
   test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
 });
 
+/** A file that gets the results as JSON, beside the usual output. */
+const reportFile = process.env['FLEXLLMGEN_TEST_REPORT'];
+
 const config: ViteUserConfig = defineConfig({
   test: {
     maxWorkers: 2,
+    reporters: reportFile ? ['default', ['json', { outputFile: reportFile }]] : ['default'],
     projects: [
       project('unit', 10_000),
       project('model', 60_000),
