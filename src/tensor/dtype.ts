@@ -58,6 +58,28 @@ export function f32ToBf16(value: number): number {
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
 
+/** Half precision to f32, element by element, exact; NaN keeps its bits. `target` has at least the length of `source`. */
+export function widenF16(source: Uint16Array, target: Float32Array): void {
+  const bits = new Uint32Array(target.buffer, target.byteOffset, source.length);
+  for (let i = 0; i < source.length; i++) bits[i] = F16_TO_F32[source[i]!]!;
+}
+
+/** bfloat16 to f32, element by element, exact. `target` has at least the length of `source`. */
+export function widenBf16(source: Uint16Array, target: Float32Array): void {
+  const bits = new Uint32Array(target.buffer, target.byteOffset, source.length);
+  for (let i = 0; i < source.length; i++) bits[i] = source[i]! << 16;
+}
+
+/** Bits of the f32 for every half-precision pattern: one load is faster than taking the pattern apart. */
+const F16_TO_F32: Uint32Array = Uint32Array.from({ length: 0x10000 }, (_, half) => f16BitsToF32Bits(half));
+
+function f16BitsToF32Bits(half: number): number {
+  const isNan = (half & 0x7fff) > 0x7c00;
+  if (isNan) return (((half & 0x8000) << 16) | 0x7f800000 | ((half & 0x3ff) << 13)) >>> 0;
+  scratch.setFloat32(0, f16ToF32(half));
+  return scratch.getUint32(0);
+}
+
 function roundToEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
