@@ -40,6 +40,9 @@ export interface KvLayer {
 /** Positions in a page of the KV cache. Attention kernels tile by the same number. */
 export const PAGE_POSITIONS = 64;
 
+/** A page that belongs to no sequence and holds zeros: devices that gather pages read it as padding. */
+export const NULL_PAGE = 0;
+
 /** What one sequence contributes to a micro-batch: `tokens` at positions `start`, `start + 1`, ... */
 export interface BatchRow {
   readonly tokens: Int32Array;

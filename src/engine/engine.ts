@@ -1,0 +1,215 @@
+/** Continues sequences of token ids, a block at a time. Rows leave when they are done, and waiting ones enter at the next sweep. */
+import { type KvCache, pagesFor } from '../kv/kv-cache.ts';
+import type { Model } from '../models/model.ts';
+import { logprobsOf } from '../sampling/logprobs.ts';
+import { sample } from '../sampling/sampler.ts';
+import { NumericError, RequestError, internalError } from '../util/errors.ts';
+import type { ExecutionPlan } from './execution-plan.ts';
+import type { Executor } from './executor.ts';
+import { Inlet } from './inlet.ts';
+import { type MicroBatch, type OutputPosition, assembleMicroBatch, chunkSizes } from './micro-batch.ts';
+import { Sequence, type SequenceRequest, type SequenceResult } from './sequence.ts';
+
+/** What one sweep brought. */
+export interface SweepOutcome {
+  /** Sampled tokens in the order of the rows; at most one per sequence. */
+  readonly tokens: readonly { readonly id: number; readonly token: number }[];
+  readonly finished: readonly SequenceResult[];
+  readonly promptTokens: number;
+  readonly seconds: number;
+  /** Sequences still in flight. */
+  readonly running: number;
+  /** Prompt tokens of the sequences that were admitted for this sweep. */
+  readonly admittedTokens: number;
+}
+
+/** A request, or a wish to be heard: the engine then yields an outcome, empty if nothing is in flight. */
+export type EngineInput = SequenceRequest | 'pause';
+
+const NOTHING: SweepOutcome = { tokens: [], finished: [], promptTokens: 0, seconds: 0, running: 0, admittedTokens: 0 };
+
+export class Engine {
+  readonly #model: Model;
+  readonly #plan: ExecutionPlan;
+  readonly #executor: Executor;
+  readonly #cache: KvCache;
+  /** Sequences in flight, by micro-batch. */
+  readonly #slots: Sequence[][];
+  #busy = false;
+  #sweeping: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: { model: Model; plan: ExecutionPlan; executor: Executor; cache: KvCache }) {
+    this.#model = parts.model;
+    this.#plan = parts.plan;
+    this.#executor = parts.executor;
+    this.#cache = parts.cache;
+    this.#slots = Array.from({ length: parts.plan.numGpuBatches }, () => []);
+  }
+
+  /** @throws {RequestError} when the request could not be served however long it waited; says both numbers */
+  check({ tokens }: Pick<SequenceRequest, 'tokens'>, maxTokens: number): void {
+    const { contextLength } = this.#model;
+    if (tokens.length === 0) throw new RequestError('the prompt has no tokens');
+    const room = contextLength - (maxTokens > 0 ? 1 : 0);
+    if (tokens.length > room) {
+      throw new RequestError(`the prompt has ${tokens.length} tokens, the model's context is ${contextLength}`, { contextLength });
+    }
+    const pages = pagesFor(Math.min(tokens.length + maxTokens, contextLength));
+    if (pages > this.#cache.capacityPages) {
+      throw new RequestError(`the row needs ${pages} pages of KV cache, there are ${this.#cache.capacityPages}`, { pages });
+    }
+    const wrong = tokens.find((id) => id < 0 || id >= this.#model.vocabularySize);
+    if (wrong !== undefined) throw new RequestError(`token id ${wrong} is not in the vocabulary of ${this.#model.vocabularySize}`);
+  }
+
+  /**
+   * Sweeps until the source is empty and every sequence is done. Requests must have passed `check`.
+   * @throws {NumericError} naming the sequence and the layer; whatever the source, the weights or the device throw
+   */
+  async *run(source: Iterable<EngineInput> | AsyncIterable<EngineInput>, signal?: AbortSignal): AsyncGenerator<SweepOutcome, void, void> {
+    if (this.#busy) throw internalError('the engine runs already');
+    this.#busy = true;
+    const inlet = new Inlet(source);
+    try {
+      for (;;) {
+        const admittedTokens = await this.#admit(inlet);
+        if (this.#running === 0 && inlet.ended) return;
+        yield this.#running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
+      }
+    } finally {
+      for (const slot of this.#slots) for (const sequence of slot.splice(0)) sequence.cache[Symbol.dispose]();
+      this.#busy = false;
+      await inlet.close();
+    }
+  }
+
+  /** Ends a sequence between two sweeps, because its text ended. @returns what it has so far, or undefined if it is not in flight */
+  stop(id: number): SequenceResult | undefined {
+    const sequence = this.#slots.flat().find(({ request }) => request.id === id);
+    if (!sequence) return undefined;
+    this.#leave(sequence);
+    return sequence.result('stop');
+  }
+
+  /** Resolves when no sweep is being computed. */
+  async idle(): Promise<void> {
+    await this.#sweeping.catch(() => {});
+  }
+
+  get #running(): number {
+    return this.#slots.reduce((sum, slot) => sum + slot.length, 0);
+  }
+
+  #track<T>(sweep: Promise<T>): Promise<T> {
+    this.#sweeping = sweep;
+    return sweep;
+  }
+
+  /** Fills the block as far as slots, cache and source allow. @returns prompt tokens admitted */
+  async #admit(inlet: Inlet<EngineInput>): Promise<number> {
+    let admitted = 0;
+    for (;;) {
+      const slot = this.#slots.toSorted((a, b) => a.length - b.length)[0]!;
+      if (slot.length >= this.#plan.gpuBatchSize) return admitted;
+      const request = await inlet.peek(this.#running === 0);
+      if (!request) return admitted;
+      if (request === 'pause') {
+        inlet.take();
+        return admitted;
+      }
+      const maxLength = Math.min(request.tokens.length + request.sampling.maxTokens, this.#model.contextLength);
+      const cache = this.#cache.open(maxLength);
+      if (!cache) return admitted;
+      inlet.take();
+      slot.push(new Sequence(request, cache, maxLength));
+      admitted += request.tokens.length;
+    }
+  }
+
+  async #sweep(admittedTokens: number, signal: AbortSignal | undefined): Promise<SweepOutcome> {
+    const started = performance.now();
+    const microBatches = await this.#assemble();
+    const tokens: { id: number; token: number }[] = [];
+    const numeric = new Map<OutputPosition, NumericError>();
+    const onLogits = (output: OutputPosition, logits: Float32Array): void => {
+      try {
+        const token = takeLogits(output, logits);
+        if (token !== undefined) tokens.push({ id: output.sequence.request.id, token });
+      } catch (cause) {
+        if (!(cause instanceof NumericError)) throw cause;
+        numeric.set(output, cause);
+      }
+    };
+    await this.#executor.sweep(microBatches, onLogits, signal);
+    for (const [output, cause] of numeric) await this.#explain(output, cause, microBatches);
+    const finished = this.#settle(microBatches);
+    const promptTokens = microBatches.reduce((sum, microBatch) => sum + microBatch.promptTokens, 0);
+    const seconds = (performance.now() - started) / 1000;
+    return { tokens, finished, promptTokens, seconds, running: this.#running, admittedTokens };
+  }
+
+  async #assemble(): Promise<MicroBatch[]> {
+    const microBatches: MicroBatch[] = [];
+    for (const slot of this.#slots) {
+      if (slot.length === 0) continue;
+      const sizes = chunkSizes(slot, this.#plan.batchTokens);
+      for (const [i, sequence] of slot.entries()) await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!);
+      microBatches.push(assembleMicroBatch(slot, sizes));
+    }
+    return microBatches;
+  }
+
+  /** Notes what was computed and lets finished sequences go. */
+  #settle(microBatches: readonly MicroBatch[]): SequenceResult[] {
+    const finished: SequenceResult[] = [];
+    for (const { sequences, rows } of microBatches) {
+      for (const [i, sequence] of sequences.entries()) {
+        sequence.computed += rows[i]!.tokens.length;
+        const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
+        const end = sequence.end ?? (scored ? 'length' : undefined);
+        if (!end) continue;
+        this.#leave(sequence);
+        finished.push(sequence.result(end));
+      }
+    }
+    return finished;
+  }
+
+  #leave(sequence: Sequence): void {
+    sequence.cache[Symbol.dispose]();
+    for (const slot of this.#slots) {
+      const index = slot.indexOf(sequence);
+      if (index >= 0) slot.splice(index, 1);
+    }
+  }
+
+  async #explain(output: OutputPosition, cause: NumericError, microBatches: readonly MicroBatch[]): Promise<never> {
+    const microBatch = microBatches.find(({ outputs }) => outputs.includes(output))!;
+    const found = await this.#executor.findNonFinite(microBatch);
+    const sequence = found ? sequenceOfRow(microBatch, found.row) : output.sequence;
+    const layer = found?.layer ?? this.#model.layers.at(-1)!.name;
+    const { id } = sequence.request;
+    const message = `row ${id}, ${layer}: the result is not a number (${cause.message}); the weights may be damaged`;
+    throw new NumericError(message, { row: id, layer }, { cause });
+  }
+}
+
+/** Scores and samples from one position's logits. @returns the sampled token, if one was */
+function takeLogits({ sequence, position }: OutputPosition, logits: Float32Array): number | undefined {
+  const { request, generated } = sequence;
+  const { sampling, tokens, key, mask } = request;
+  if (position < tokens.length) {
+    sequence.promptLogprobs.push(logprobsOf(logits, tokens[position]!, sampling.promptLogprobs ?? 0));
+    return undefined;
+  }
+  const token = sample(logits, sampling, { key, position }, mask?.(generated));
+  if (sampling.logprobs !== undefined) sequence.logprobs.push(logprobsOf(logits, token, sampling.logprobs));
+  sequence.push(token);
+  return token;
+}
+
+function sequenceOfRow({ sequences, rows }: MicroBatch, row: number): Sequence {
+  let next = 0;
+  const index = rows.findIndex(({ tokens }) => (next += tokens.length) > row);
+  return sequences[index] ?? sequences[0]!;
+}

@@ -1,0 +1,102 @@
+import { pageBytes, pagesFor } from '../kv/kv-cache.ts';
+import type { Model } from '../models/model.ts';
+import { PAGE_POSITIONS } from '../tensor/device.ts';
+import type { KvType } from '../tensor/dtype.ts';
+import { MemoryError } from '../util/errors.ts';
+import { formatBytes } from '../util/units.ts';
+
+export interface PlanOptions {
+  /** Sequences that the device computes together. Default 64. */
+  readonly gpuBatchSize?: number | undefined;
+  /** Micro-batches in flight. Default 1. */
+  readonly numGpuBatches?: number | undefined;
+  readonly kvType: KvType;
+  /** Bytes of the weights as they lie on the device. */
+  readonly weightBytes: number;
+  /** Bytes that may be used in all. */
+  readonly budgetBytes: number;
+}
+
+/** Where the memory goes, in bytes. */
+export interface PlanBytes {
+  readonly weights: number;
+  readonly kv: number;
+  /** Hidden states between layers. */
+  readonly hidden: number;
+  readonly logits: number;
+  /** Intermediate results within a layer; an upper estimate. */
+  readonly scratch: number;
+  readonly total: number;
+}
+
+/** What runs and what it takes, fixed before anything is allocated. Plain data: can be printed, saved and compared. */
+export interface ExecutionPlan {
+  readonly gpuBatchSize: number;
+  readonly numGpuBatches: number;
+  /** Most tokens of one micro-batch in one sweep; longer prompts are cut into chunks. */
+  readonly batchTokens: number;
+  /** Positions that pass the head at a time. */
+  readonly headRows: number;
+  readonly kvType: KvType;
+  readonly kvPages: number;
+  readonly bytes: PlanBytes;
+}
+
+/** 64 rows use the processor well: products are limited by arithmetic from about 32 rows on (docs/benchmarks.md). */
+const DEFAULT_BATCH_SIZE = 64;
+/** Enough tokens to keep products efficient, few enough that one long prompt does not set the peak. */
+const DEFAULT_BATCH_TOKENS = 512;
+/** Bounds the logits in memory: 128 rows of OPT's vocabulary are 26 MB. */
+const HEAD_ROWS = 128;
+/** Share of the memory left beside the weights that the cache may take unasked. */
+const KV_SHARE = 0.5;
+/** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
+const GATHERED_POSITIONS = 2048;
+const GATHERED_COPIES = 4;
+
+/** @throws {MemoryError} with the largest items and the settings that would fit */
+export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
+  const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
+  const numGpuBatches = options.numGpuBatches ?? 1;
+  const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
+  const headRows = Math.min(HEAD_ROWS, batchTokens);
+  const columns = model.kvHeads * model.headDim;
+  const onePage = pageBytes({ layers: model.layers.filter((layer) => layer.attends).length, columns, type: options.kvType });
+
+  const fixed = {
+    weights: options.weightBytes,
+    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
+    logits: 4 * model.vocabularySize * headRows,
+    scratch: 4 * (batchTokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * columns),
+  };
+  const fixedBytes = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch;
+  const leftBytes = options.budgetBytes - fixedBytes;
+  const wantedPages = gpuBatchSize * numGpuBatches * pagesFor(model.contextLength);
+  const kvPages = Math.min(wantedPages, Math.floor((leftBytes * KV_SHARE) / onePage));
+  if (kvPages < pagesFor(model.contextLength)) throw tooLarge(model, options, fixed, onePage);
+  const kv = (kvPages + 1) * onePage;
+  const bytes = Object.freeze({ ...fixed, kv, total: fixedBytes + kv });
+  return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, bytes });
+}
+
+/** Columns of all intermediate results of the widest layer, roughly: every matrix's output and the hidden state around it. */
+function widest(model: Model): number {
+  const widths = model.layers
+    .slice(0, -1)
+    .map(({ weights }) => weights.reduce((sum, { role, shape }) => (role === 'matrix' ? sum + shape[0]! : sum), 3 * model.hiddenSize));
+  return Math.max(...widths);
+}
+
+function tooLarge(model: Model, options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, onePage: number): MemoryError {
+  const kv = (pagesFor(model.contextLength) * onePage) / KV_SHARE;
+  const needed = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch + kv;
+  const items = Object.entries({ ...fixed, 'KV cache of one sequence': kv })
+    .toSorted(([, a], [, b]) => b - a)
+    .slice(0, 3)
+    .map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+  return new MemoryError(
+    `the model needs ${formatBytes(needed)}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
+      `A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
+    { needed, budgetBytes: options.budgetBytes, pagePositions: PAGE_POSITIONS },
+  );
+}

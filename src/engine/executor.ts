@@ -1,0 +1,161 @@
+/** Runs sweeps: acquires weights, keeps compiled graphs for reuse, hands logits to the caller. Decides nothing. */
+import type { KvCache } from '../kv/kv-cache.ts';
+import type { LayerInputs, Model } from '../models/model.ts';
+import type { Batch, Device, Program, Tensor, Weight } from '../tensor/device.ts';
+import { GraphBuilder } from '../tensor/graph.ts';
+import { internalError } from '../util/errors.ts';
+import type { WeightStore } from '../weights/weight-store.ts';
+import type { ExecutionPlan } from './execution-plan.ts';
+import type { MicroBatch, OutputPosition } from './micro-batch.ts';
+import { ProgramCache, type ShapePrograms } from './program-cache.ts';
+import { sweepSteps } from './schedule.ts';
+
+/** Receives the logits of one output. The array is reused for the next one. */
+export type OnLogits = (output: OutputPosition, logits: Float32Array) => void;
+
+export interface ExecutorParts {
+  readonly device: Device;
+  readonly model: Model;
+  readonly weights: WeightStore;
+  readonly cache: KvCache;
+  readonly plan: ExecutionPlan;
+}
+
+export class Executor implements Disposable {
+  readonly #parts: ExecutorParts;
+  /** Hidden state of each micro-batch, [batchTokens, hiddenSize]. */
+  readonly #hidden: readonly Tensor[];
+  readonly #logits: Tensor;
+  readonly #hostLogits: Float32Array;
+  readonly #programs: ProgramCache;
+  /** Index among the attending layers, for the cache. */
+  readonly #cacheIndex: readonly number[];
+
+  /** @throws {MemoryError} */
+  constructor(parts: ExecutorParts) {
+    const { device, model, plan } = parts;
+    this.#parts = parts;
+    const owned: Tensor[] = [];
+    const allocate = (name: string, rows: number, columns: number): Tensor => {
+      const tensor = device.allocate(name, 'f32', [rows, columns]);
+      owned.push(tensor);
+      return tensor;
+    };
+    try {
+      this.#hidden = Array.from({ length: plan.numGpuBatches }, (_, i) => allocate(`hidden ${i}`, plan.batchTokens, model.hiddenSize));
+      this.#logits = allocate('logits', plan.headRows, model.vocabularySize);
+    } catch (cause) {
+      for (const tensor of owned) tensor[Symbol.dispose]();
+      throw cause;
+    }
+    this.#hostLogits = new Float32Array(plan.headRows * model.vocabularySize);
+    this.#programs = new ProgramCache(device, plan.numGpuBatches);
+    let attending = 0;
+    this.#cacheIndex = model.layers.map((layer) => (layer.attends ? attending++ : -1));
+  }
+
+  /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
+  async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
+    const { model, weights } = this.#parts;
+    const shapes = await Promise.all(microBatches.map((microBatch, i) => this.#prepare(microBatch, i)));
+    const last = model.layers.length - 1;
+    let ready: ReadonlyMap<string, Weight> = new Map();
+    let held: number | undefined;
+    try {
+      for (const { layer, microBatch, acquire, release } of sweepSteps(model.layers.length, microBatches.length)) {
+        signal?.throwIfAborted();
+        if (acquire) {
+          ready = await weights.acquire(layer);
+          held = layer;
+        }
+        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready);
+        else await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
+        if (!release) continue;
+        weights.release(layer);
+        held = undefined;
+      }
+    } finally {
+      if (held !== undefined) weights.release(held);
+    }
+  }
+
+  /** Repeats a micro-batch of the last sweep layer by layer. @returns the first layer and row whose hidden state is not finite */
+  async findNonFinite(microBatch: MicroBatch): Promise<{ layer: string; row: number } | undefined> {
+    const { device, model, weights } = this.#parts;
+    const shape = await this.#prepare(microBatch, 0);
+    const hidden = new Float32Array(shape.batch.tokenCount * model.hiddenSize);
+    for (const [index, layer] of model.layers.slice(0, -1).entries()) {
+      await this.#runLayer(index, 0, shape, await weights.acquire(index));
+      weights.release(index);
+      await device.read(this.#hidden[0]!, 0, bytesOf(hidden));
+      const bad = hidden.findIndex((value) => !Number.isFinite(value));
+      if (bad >= 0) return { layer: layer.name, row: Math.floor(bad / model.hiddenSize) };
+    }
+    return undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#programs[Symbol.dispose]();
+    for (const tensor of this.#hidden) tensor[Symbol.dispose]();
+    this.#logits[Symbol.dispose]();
+  }
+
+  async #prepare(microBatch: MicroBatch, index: number): Promise<ShapePrograms> {
+    const shape = this.#programs.forBatch(index, microBatch.rows);
+    await shape.batch.write(microBatch.rows);
+    return shape;
+  }
+
+  async #runLayer(index: number, microBatch: number, shape: ShapePrograms, weights: ReadonlyMap<string, Weight>): Promise<void> {
+    const key = `${index} ${this.#parts.weights.binding}`;
+    const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights));
+    await this.#parts.device.run(program);
+  }
+
+  #compileLayer(index: number, microBatch: number, batch: Batch, weights: ReadonlyMap<string, Weight>): Program {
+    const { device, model, cache } = this.#parts;
+    const layer = model.layers[index]!;
+    const hidden = this.#hidden[microBatch]!;
+    const graph = new GraphBuilder(layer.name, batch.tokenCount);
+    const inputs: LayerInputs = {
+      weights,
+      ...(index > 0 && { hidden: graph.load(hidden) }),
+      ...(layer.attends && { cache: cache.layers[this.#cacheIndex[index]!]! }),
+    };
+    graph.store(layer.build(graph, inputs), hidden);
+    return device.compile(graph.finish(), batch);
+  }
+
+  /** The head sees sampled and scored positions only, a bounded number at a time. */
+  async #runHead(
+    microBatch: number,
+    outputs: readonly OutputPosition[],
+    weights: ReadonlyMap<string, Weight>,
+    onLogits: OnLogits,
+  ): Promise<void> {
+    const { device, model, plan } = this.#parts;
+    const width = model.vocabularySize;
+    for (let from = 0; from < outputs.length; from += plan.headRows) {
+      const part = outputs.slice(from, from + plan.headRows);
+      const head = this.#programs.forHead(microBatch, part.length);
+      await device.write(head.ids, 0, bytesOf(Int32Array.from(part, ({ row }) => row)));
+      const program = head.program(`head ${this.#parts.weights.binding}`, () => this.#compileHead(microBatch, head.ids, weights));
+      await device.run(program);
+      const logits = this.#hostLogits.subarray(0, part.length * width);
+      await device.read(this.#logits, 0, bytesOf(logits));
+      for (const [i, output] of part.entries()) onLogits(output, logits.subarray(i * width, (i + 1) * width));
+    }
+  }
+
+  #compileHead(microBatch: number, ids: Tensor, weights: ReadonlyMap<string, Weight>): Program {
+    const { device, model } = this.#parts;
+    const layer = model.layers.at(-1);
+    if (!layer) throw internalError('a model without layers');
+    const graph = new GraphBuilder(layer.name, ids.shape[0]!);
+    const hidden = graph.select(this.#hidden[microBatch]!, ids);
+    graph.store(layer.build(graph, { hidden, weights }), this.#logits);
+    return device.compile(graph.finish());
+  }
+}
+
+const bytesOf = (array: Float32Array | Int32Array): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);

@@ -1,0 +1,59 @@
+import type { BatchRow } from '../tensor/device.ts';
+import type { Sequence } from './sequence.ts';
+
+/** A position whose hidden state passes the head, because a token is sampled there or the next token of the prompt is scored. */
+export interface OutputPosition {
+  readonly sequence: Sequence;
+  /** Row of the micro-batch's hidden state. */
+  readonly row: number;
+  /** Position of the token that this output predicts. */
+  readonly position: number;
+}
+
+/** What one micro-batch computes in one sweep. */
+export interface MicroBatch {
+  readonly sequences: readonly Sequence[];
+  readonly rows: readonly BatchRow[];
+  readonly outputs: readonly OutputPosition[];
+  /** Tokens that belong to prompts. */
+  readonly promptTokens: number;
+}
+
+/** How many tokens each sequence computes in this sweep: decoding rows one each, then prompts in order of admission while there is room. */
+export function chunkSizes(sequences: readonly Sequence[], batchTokens: number): number[] {
+  let room = batchTokens - sequences.filter((sequence) => !sequence.inPrompt).length;
+  return sequences.map((sequence) => {
+    if (!sequence.inPrompt) return 1;
+    const size = Math.min(sequence.pending, Math.max(0, room));
+    room -= size;
+    return size;
+  });
+}
+
+/** Assembles the rows of a sweep, without padding. The pages of all positions must have been taken. */
+export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readonly number[]): MicroBatch {
+  const active = sequences.filter((_, i) => sizes[i]! > 0);
+  const rows: BatchRow[] = [];
+  const outputs: OutputPosition[] = [];
+  let row = 0;
+  let promptTokens = 0;
+  for (const [i, sequence] of sequences.entries()) {
+    const size = sizes[i]!;
+    if (size === 0) continue;
+    const start = sequence.computed;
+    rows.push({ tokens: Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n)), start, pages: sequence.cache.pages });
+    for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });
+    if (sequence.inPrompt) promptTokens += size;
+    row += size;
+  }
+  return { sequences: active, rows, outputs, promptTokens };
+}
+
+/** Positions predicted from the chunk [start, start + size): the scored rest of the prompt, and the next token once the prompt is done. */
+function outputPositions(sequence: Sequence, start: number, size: number): number[] {
+  const { tokens, sampling } = sequence.request;
+  const first = sampling.promptLogprobs === undefined ? Math.max(start + 1, tokens.length) : start + 1;
+  const samples = sampling.maxTokens > 0;
+  const last = Math.min(start + size, samples ? sequence.length : tokens.length - 1);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
+}

@@ -1,0 +1,86 @@
+import type { KvSequence } from '../kv/kv-cache.ts';
+import type { PositionLogprobs, SamplingParams, TokenMask } from '../sampling/params.ts';
+
+/** What the engine is asked to continue. Token ids only; text lives outside. */
+export interface SequenceRequest {
+  /** Chosen by the caller, unique among the sequences in flight. */
+  readonly id: number;
+  /** Key of the random generator, with seed and position. */
+  readonly key: number;
+  /** At least one token. */
+  readonly tokens: Int32Array;
+  readonly sampling: SamplingParams;
+  /** Ids that end the sequence. */
+  readonly stopIds: ReadonlySet<number>;
+  readonly mask?: TokenMask;
+}
+
+export type SequenceEnd = 'stop' | 'length';
+
+export interface SequenceResult {
+  readonly id: number;
+  readonly promptTokens: number;
+  /** With the id that ended the sequence, if one did. */
+  readonly generated: readonly number[];
+  readonly end: SequenceEnd;
+  readonly logprobs?: readonly PositionLogprobs[];
+  /** One per prompt token; null for the first. */
+  readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
+}
+
+/** A request in flight. */
+export class Sequence {
+  readonly request: SequenceRequest;
+  readonly cache: KvSequence;
+  /** Longest that it may become, prompt and completion together. */
+  readonly maxLength: number;
+  readonly generated: number[] = [];
+  readonly logprobs: PositionLogprobs[] = [];
+  readonly promptLogprobs: (PositionLogprobs | null)[] = [null];
+  /** Tokens whose keys and values are in the cache. */
+  computed = 0;
+  end: SequenceEnd | undefined;
+
+  constructor(request: SequenceRequest, cache: KvSequence, maxLength: number) {
+    this.request = request;
+    this.cache = cache;
+    this.maxLength = maxLength;
+  }
+
+  get length(): number {
+    return this.request.tokens.length + this.generated.length;
+  }
+
+  /** Tokens that have not passed the model; 1 while decoding. */
+  get pending(): number {
+    return this.length - this.computed;
+  }
+
+  get inPrompt(): boolean {
+    return this.computed < this.request.tokens.length;
+  }
+
+  tokenAt(position: number): number {
+    const { tokens } = this.request;
+    return position < tokens.length ? tokens[position]! : this.generated[position - tokens.length]!;
+  }
+
+  /** Takes a sampled token and notes whether it was the last one. */
+  push(token: number): void {
+    this.generated.push(token);
+    if (this.request.stopIds.has(token)) this.end = 'stop';
+    else if (this.length >= this.maxLength) this.end = 'length';
+  }
+
+  result(end: SequenceEnd): SequenceResult {
+    const { id, tokens, sampling } = this.request;
+    return {
+      id,
+      end,
+      promptTokens: tokens.length,
+      generated: this.generated,
+      ...(sampling.logprobs !== undefined && { logprobs: this.logprobs }),
+      ...(sampling.promptLogprobs !== undefined && { promptLogprobs: this.promptLogprobs }),
+    };
+  }
+}

@@ -1,0 +1,20 @@
+/** The public API. Nothing else is exported. */
+export { LLM, type LoadOptions } from './llm.ts';
+export type {
+  FinishReason,
+  GenerationEvent,
+  GenerationParams,
+  GenerationRequest,
+  GenerationResult,
+  GeneratorInfo,
+  RunSeconds,
+  RunStats,
+  RunTokens,
+  StreamOptions,
+  TextGenerator,
+} from './requests.ts';
+export type { DeviceName } from './llm/device.ts';
+export type { ExecutionPlan, PlanBytes } from './engine/execution-plan.ts';
+export type { PositionLogprobs, TokenLogprob } from './sampling/params.ts';
+export type { KvType, WeightType } from './tensor/dtype.ts';
+export { FlexError, FormatError, MemoryError, NativeError, NumericError, RequestError, UsageError } from './util/errors.ts';

@@ -1,0 +1,174 @@
+/** Joins model, device, engine and tokenizer: text or token ids in, text and token ids out. */
+import { createPlan, type ExecutionPlan } from './engine/execution-plan.ts';
+import { Engine } from './engine/engine.ts';
+import { Executor } from './engine/executor.ts';
+import { KvCache } from './kv/kv-cache.ts';
+import { type DeviceName, openDevice } from './llm/device.ts';
+import { type ModelSource, dummyModelSource, openModelSource } from './llm/model-source.ts';
+import { TextStream } from './llm/text-stream.ts';
+import type {
+  GenerationEvent,
+  GenerationParams,
+  GenerationRequest,
+  GenerationResult,
+  GeneratorInfo,
+  StreamOptions,
+  TextGenerator,
+} from './requests.ts';
+import type { Device } from './tensor/device.ts';
+import type { KvType, WeightType } from './tensor/dtype.ts';
+import { BUNDLED_MODEL } from './util/bundled.ts';
+import { FlexError, UsageError } from './util/errors.ts';
+import { Lifetime } from './util/lifetime.ts';
+import { availableMemoryBytes, processorFacts } from './util/machine.ts';
+import { WeightStore } from './weights/weight-store.ts';
+
+export interface LoadOptions {
+  /** What computes. `reference` is plain TypeScript: slow, for tests. Default `cpu`. */
+  readonly device?: DeviceName;
+  /** `f32`: nothing is rounded below f32. `auto`: as fast as the weights allow. Default `auto`. */
+  readonly compute?: 'auto' | 'f32';
+  /** Type of the KV cache; `auto` is f16, or f32 with compute `f32`. Default `auto`. */
+  readonly kvType?: 'auto' | KvType;
+  /** Rows that the device computes together. Default 64. */
+  readonly gpuBatchSize?: number;
+  /** Such batches in flight; weights are read once for all of them. Default 1. */
+  readonly numGpuBatches?: number;
+  /** CPU threads. Default: physical cores, or the container's quota. */
+  readonly threads?: number;
+  /** Random weights: the name is that of a published shape, such as `opt-125m`. `true` stores them as f16. Default false. */
+  readonly dummy?: boolean | WeightType;
+  /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
+  readonly defaults?: GenerationParams;
+  /** Bytes of memory that may be used. Default: what is free now, container limits included. */
+  readonly memoryBytes?: number;
+  /** Stops loading. */
+  readonly signal?: AbortSignal;
+}
+
+/** A loaded model. One stream at a time; dispose it with `await using` or `await llm[Symbol.asyncDispose]()`. */
+export class LLM implements TextGenerator, AsyncDisposable {
+  readonly info: GeneratorInfo;
+  /** What runs and what memory it takes. */
+  readonly plan: ExecutionPlan;
+  readonly #source: ModelSource;
+  readonly #engine: Engine;
+  readonly #weights: WeightStore;
+  readonly #defaults: GenerationParams;
+  readonly #lifetime: Lifetime;
+  readonly #closing = new AbortController();
+
+  private constructor(parts: LoadedParts, defaults: GenerationParams, lifetime: Lifetime) {
+    this.#source = parts.source;
+    this.#engine = parts.engine;
+    this.#weights = parts.weights;
+    this.#defaults = { ...parts.source.recommended, ...defaults };
+    this.#lifetime = lifetime;
+    this.plan = parts.plan;
+    this.info = parts.info;
+  }
+
+  /**
+   * Opens a model folder, or the bundled model without a name. Configuration, tokenizer, weight tables and memory are checked before it
+   * returns; the weights are read while the first rows are computed.
+   * @throws {UsageError} {FormatError} {MemoryError} {NativeError}
+   */
+  static async load(pathOrName: string = BUNDLED_MODEL, options: LoadOptions = {}): Promise<LLM> {
+    const lifetime = new Lifetime();
+    try {
+      return new LLM(await openParts(pathOrName, options, lifetime), options.defaults ?? {}, lifetime);
+    } catch (cause) {
+      await lifetime[Symbol.asyncDispose]();
+      throw cause;
+    }
+  }
+
+  /**
+   * Completes all prompts and returns the results in their order.
+   * @throws {RequestError} for the first prompt that cannot be served; whatever `stream` throws
+   */
+  async generate(
+    prompts: readonly (GenerationRequest | GenerationRequest['prompt'])[],
+    params: GenerationParams = {},
+    options: StreamOptions = {},
+  ): Promise<GenerationResult[]> {
+    const requests = prompts.map((prompt): GenerationRequest => {
+      if (typeof prompt === 'string' || !('prompt' in prompt)) return { prompt, params };
+      return { ...prompt, params: { ...params, ...prompt.params } };
+    });
+    const results: GenerationResult[] = [];
+    for await (const event of this.stream(requests, options)) {
+      if (event.type === 'failed')
+        throw new FlexError(event.error.code, `prompt ${event.index}: ${event.error.message}`, event.error.facts);
+      if (event.type === 'finished') results[event.index] = event.result;
+    }
+    return results;
+  }
+
+  /** See TextGenerator. */
+  async *stream(
+    requests: Iterable<GenerationRequest> | AsyncIterable<GenerationRequest>,
+    options: StreamOptions = {},
+  ): AsyncGenerator<GenerationEvent, void, void> {
+    if (this.#closing.signal.aborted) throw new UsageError('the model is closed');
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
+    const { tokenizer, stopIds } = this.#source;
+    const parts = { engine: this.#engine, weights: this.#weights, defaults: this.#defaults, stopIds, ...(tokenizer && { tokenizer }) };
+    yield* new TextStream(parts).run(requests, signal);
+  }
+
+  tokenText(id: number): string {
+    return this.#source.tokenizer?.tokenText(id) ?? '';
+  }
+
+  /** Ends a running stream at the next layer and frees everything. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new UsageError('the model is closed'));
+    await this.#engine.idle();
+    await this.#lifetime[Symbol.asyncDispose]();
+  }
+}
+
+interface LoadedParts {
+  readonly source: ModelSource;
+  readonly engine: Engine;
+  readonly weights: WeightStore;
+  readonly plan: ExecutionPlan;
+  readonly info: GeneratorInfo;
+}
+
+async function openParts(name: string, options: LoadOptions, lifetime: Lifetime): Promise<LoadedParts> {
+  const { compute = 'auto', dummy = false, signal } = options;
+  const source = dummy === false ? await openModelSource(name, lifetime) : dummyModelSource(name, dummy === true ? undefined : dummy);
+  const { model } = source;
+  const threads = options.threads ?? processorFacts().threads;
+  const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads));
+  const kvType = resolveKvType(device, options.kvType ?? 'auto', compute);
+  const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal }));
+  const plan = createPlan(model, {
+    kvType,
+    weightBytes: weights.bytes,
+    budgetBytes: options.memoryBytes ?? availableMemoryBytes(),
+    gpuBatchSize: options.gpuBatchSize,
+    numGpuBatches: options.numGpuBatches,
+  });
+  const shape = { layers: model.layers.filter((layer) => layer.attends).length, columns: model.kvHeads * model.headDim, type: kvType };
+  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
+  const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
+  const engine = new Engine({ model, plan, executor, cache });
+  weights.start();
+  const info: GeneratorInfo = {
+    model: name,
+    family: model.family,
+    contextLength: model.contextLength,
+    fingerprint: `${source.fingerprint} compute ${compute} kv ${kvType}`,
+    kernels: device.name,
+  };
+  return { source, engine, weights, plan, info };
+}
+
+function resolveKvType(device: Device, wanted: 'auto' | KvType, compute: 'auto' | 'f32'): KvType {
+  const type = wanted === 'auto' ? (compute === 'f32' ? 'f32' : 'f16') : wanted;
+  if (device.capabilities.kv.includes(type)) return type;
+  throw new UsageError(`--kv-type ${type}: ${device.name} has ${device.capabilities.kv.join(', ')}`);
+}

@@ -1,0 +1,58 @@
+/** Finds what a user names: a model folder, the bundled model, or, for random weights, a published shape. */
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import { openCheckpoint } from '../formats/checkpoint.ts';
+import type { Model } from '../models/model.ts';
+import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
+import { buildModel } from '../models/registry.ts';
+import type { GenerationParams } from '../requests.ts';
+import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
+import type { WeightType } from '../tensor/dtype.ts';
+import { BUNDLED_MODEL } from '../util/bundled.ts';
+import { UsageError } from '../util/errors.ts';
+import type { Lifetime } from '../util/lifetime.ts';
+import { checkpointWeights } from '../weights/checkpoint-weights.ts';
+import { dummyWeights } from '../weights/dummy-weights.ts';
+import type { WeightSource } from '../weights/weight-source.ts';
+import { recommendedParams, recommendedStopIds } from './params.ts';
+
+export interface ModelSource {
+  readonly name: string;
+  readonly model: Model;
+  readonly weights: WeightSource;
+  readonly tokenizer?: Tokenizer;
+  /** Ids that end a completion: the model's and the tokenizer's folder's. */
+  readonly stopIds: ReadonlySet<number>;
+  readonly recommended: GenerationParams;
+  /** Changes with configuration, tokenizer and weights. */
+  readonly fingerprint: string;
+}
+
+/** Random weights are stored as the published ones are, unless another type is asked for. */
+const DUMMY_TYPE: WeightType = 'f16';
+
+/** Opens a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
+export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
+  const folder = !existsSync(name) && name === basename(BUNDLED_MODEL) ? BUNDLED_MODEL : name;
+  const checkpoint = lifetime.use(await openCheckpoint(folder));
+  const model = buildModel(checkpoint.config, `${folder}/config.json`);
+  const tokenizer = await loadTokenizer(folder);
+  return {
+    name,
+    model,
+    weights: checkpointWeights(checkpoint),
+    ...(tokenizer && { tokenizer }),
+    stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig)]),
+    recommended: recommendedParams(checkpoint.generationConfig),
+    fingerprint: await checkpoint.fingerprint(),
+  };
+}
+
+/** A published shape with random weights; prompts are token ids. @throws {UsageError} listing the shapes */
+export function dummyModelSource(name: string, dtype: WeightType = DUMMY_TYPE): ModelSource {
+  const config = publishedConfig(name);
+  if (!config) throw new UsageError(`${name}: no published shape; known are ${PUBLISHED_OPT_NAMES.join(', ')}`);
+  const model = buildModel(config, name);
+  const fingerprint = `random ${name} ${dtype}`;
+  return { name, model, weights: dummyWeights({ dtype }), stopIds: new Set(model.eosTokenIds), recommended: {}, fingerprint };
+}

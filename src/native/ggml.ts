@@ -1,0 +1,276 @@
+/**
+ * The part of ggml's C interface that we call, one function each, with its C prototype above it. Nothing else in the project touches
+ * the native side. ggml asserts abort the process, so callers check shapes, types and alignment first.
+ */
+import koffi from 'koffi';
+import { NativeError } from '../util/errors.ts';
+import { GGML_VERSION, type Library, type LibraryDirectory, loadCpuLibrary, loadLibrary } from './libraries.ts';
+
+declare const kind: unique symbol;
+/** Address of a native object. Kinds are kept apart by the compiler only. */
+export type Pointer<Kind extends string> = bigint & { readonly [kind]: Kind };
+export type Context = Pointer<'ggml_context'>;
+export type TensorPointer = Pointer<'ggml_tensor'>;
+export type Graph = Pointer<'ggml_cgraph'>;
+export type Backend = Pointer<'ggml_backend'>;
+export type BackendDevice = Pointer<'ggml_backend_dev'>;
+export type BackendRegistry = Pointer<'ggml_backend_reg'>;
+export type Buffer = Pointer<'ggml_backend_buffer'>;
+export type BufferType = Pointer<'ggml_backend_buffer_type'>;
+export type GraphAllocator = Pointer<'ggml_gallocr'>;
+export type ThreadPool = Pointer<'ggml_threadpool'>;
+
+/** enum ggml_type, the values that we use; checked against ggml_type_name at load. */
+export const GGML_TYPE = { f32: 0, f16: 1, i32: 26, bf16: 30 } as const;
+/** GGML_STATUS_SUCCESS */
+export const STATUS_SUCCESS = 0;
+
+/** sizeof(struct ggml_tensor) + sizeof(struct ggml_object) in the ggml that this binding was written for. */
+const TENSOR_OVERHEAD = 368;
+const TYPE_BYTES = { f32: 4, f16: 2, i32: 4, bf16: 2 } as const;
+/** struct ggml_threadpool_params { bool cpumask[512]; enum prio; uint32_t poll; bool strict_cpu; bool paused; } with n_threads behind cpumask. */
+const THREADPOOL_PARAMS = { bytes: 528, threadsOffset: 512, pollOffset: 520 } as const;
+
+const P = 'void*';
+
+const initParams = koffi.struct({ mem_size: 'size_t', mem_buffer: P, no_alloc: 'bool' });
+
+// oxlint-disable-next-line max-lines-per-function -- one entry a function, in the order of the headers
+function bindBase(lib: Library) {
+  const bind = <F>(name: string, result: string, parameters: unknown[]): F => lib.func(name, result, parameters as never) as unknown as F;
+  type T = TensorPointer;
+  return {
+    // --- ggml.h
+    // const char * ggml_version(void);
+    version: bind<() => string>('ggml_version', 'str', []),
+    // size_t ggml_tensor_overhead(void);
+    tensorOverhead: bind<() => number>('ggml_tensor_overhead', 'size_t', []),
+    // size_t ggml_graph_overhead_custom(size_t size, bool grads);
+    graphOverhead: bind<(size: number, grads: boolean) => number>('ggml_graph_overhead_custom', 'size_t', ['size_t', 'bool']),
+    // const char * ggml_type_name(enum ggml_type type);
+    typeName: bind<(type: number) => string>('ggml_type_name', 'str', ['int']),
+    // size_t ggml_type_size(enum ggml_type type);
+    typeSize: bind<(type: number) => number>('ggml_type_size', 'size_t', ['int']),
+    // struct ggml_context * ggml_init(struct ggml_init_params params);
+    init: bind<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => Context>('ggml_init', P, [initParams]),
+    // void ggml_free(struct ggml_context * ctx);
+    free: bind<(ctx: Context) => void>('ggml_free', 'void', [P]),
+    // size_t ggml_nbytes(const struct ggml_tensor * tensor);
+    nbytes: bind<(t: T) => number>('ggml_nbytes', 'size_t', [P]),
+    // struct ggml_tensor * ggml_new_tensor_1d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0);
+    newTensor1d: bind<(ctx: Context, type: number, ne0: number) => T>('ggml_new_tensor_1d', P, [P, 'int', 'int64']),
+    // struct ggml_tensor * ggml_new_tensor_2d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0, int64_t ne1);
+    newTensor2d: bind<(ctx: Context, type: number, ne0: number, ne1: number) => T>('ggml_new_tensor_2d', P, [P, 'int', 'int64', 'int64']),
+    // struct ggml_tensor * ggml_new_tensor_4d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
+    newTensor4d: bind<(ctx: Context, type: number, ne0: number, ne1: number, ne2: number, ne3: number) => T>('ggml_new_tensor_4d', P, [
+      P,
+      'int',
+      'int64',
+      'int64',
+      'int64',
+      'int64',
+    ]),
+    // struct ggml_tensor * ggml_add(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    add: bind<(ctx: Context, a: T, b: T) => T>('ggml_add', P, [P, P, P]),
+    // struct ggml_tensor * ggml_mul(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    mul: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul', P, [P, P, P]),
+    // struct ggml_tensor * ggml_concat(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b, int dim);
+    concat: bind<(ctx: Context, a: T, b: T, dim: number) => T>('ggml_concat', P, [P, P, P, 'int']),
+    // struct ggml_tensor * ggml_relu(struct ggml_context * ctx, struct ggml_tensor * a);
+    relu: bind<(ctx: Context, a: T) => T>('ggml_relu', P, [P, P]),
+    // struct ggml_tensor * ggml_gelu_erf(struct ggml_context * ctx, struct ggml_tensor * a);
+    geluErf: bind<(ctx: Context, a: T) => T>('ggml_gelu_erf', P, [P, P]),
+    // struct ggml_tensor * ggml_norm(struct ggml_context * ctx, struct ggml_tensor * a, float eps);
+    norm: bind<(ctx: Context, a: T, eps: number) => T>('ggml_norm', P, [P, P, 'float']),
+    // struct ggml_tensor * ggml_mul_mat(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    mulMat: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul_mat', P, [P, P, P]),
+    // struct ggml_tensor * ggml_cpy(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    cpy: bind<(ctx: Context, a: T, b: T) => T>('ggml_cpy', P, [P, P, P]),
+    // struct ggml_tensor * ggml_reshape_2d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1);
+    reshape2d: bind<(ctx: Context, a: T, ne0: number, ne1: number) => T>('ggml_reshape_2d', P, [P, P, 'int64', 'int64']),
+    // struct ggml_tensor * ggml_reshape_4d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
+    reshape4d: bind<(ctx: Context, a: T, ne0: number, ne1: number, ne2: number, ne3: number) => T>('ggml_reshape_4d', P, [
+      P,
+      P,
+      'int64',
+      'int64',
+      'int64',
+      'int64',
+    ]),
+    // struct ggml_tensor * ggml_view_2d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1, size_t nb1, size_t offset);
+    view2d: bind<(ctx: Context, a: T, ne0: number, ne1: number, nb1: number, offset: number) => T>('ggml_view_2d', P, [
+      P,
+      P,
+      'int64',
+      'int64',
+      'size_t',
+      'size_t',
+    ]),
+    // struct ggml_tensor * ggml_permute(struct ggml_context * ctx, struct ggml_tensor * a, int axis0, int axis1, int axis2, int axis3);
+    permute: bind<(ctx: Context, a: T, axis0: number, axis1: number, axis2: number, axis3: number) => T>('ggml_permute', P, [
+      P,
+      P,
+      'int',
+      'int',
+      'int',
+      'int',
+    ]),
+    // struct ggml_tensor * ggml_get_rows(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    getRows: bind<(ctx: Context, a: T, b: T) => T>('ggml_get_rows', P, [P, P, P]),
+    // struct ggml_tensor * ggml_set_rows(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c);
+    setRows: bind<(ctx: Context, a: T, b: T, c: T) => T>('ggml_set_rows', P, [P, P, P, P]),
+    // struct ggml_tensor * ggml_flash_attn_ext(struct ggml_context * ctx, struct ggml_tensor * q, struct ggml_tensor * k, struct ggml_tensor * v,
+    //     struct ggml_tensor * mask, float scale, float max_bias, float logit_softcap);
+    flashAttention: bind<(ctx: Context, q: T, k: T, v: T, mask: T, scale: number, maxBias: number, softcap: number) => T>(
+      'ggml_flash_attn_ext',
+      P,
+      [P, P, P, P, P, 'float', 'float', 'float'],
+    ),
+    // void ggml_flash_attn_ext_set_prec(struct ggml_tensor * a, enum ggml_prec prec);
+    flashAttentionSetPrecision: bind<(a: T, precision: number) => void>('ggml_flash_attn_ext_set_prec', 'void', [P, 'int']),
+    // struct ggml_cgraph * ggml_new_graph_custom(struct ggml_context * ctx, size_t size, bool grads);
+    newGraph: bind<(ctx: Context, size: number, grads: boolean) => Graph>('ggml_new_graph_custom', P, [P, 'size_t', 'bool']),
+    // void ggml_build_forward_expand(struct ggml_cgraph * cgraph, struct ggml_tensor * tensor);
+    expand: bind<(graph: Graph, t: T) => void>('ggml_build_forward_expand', 'void', [P, P]),
+    // int ggml_graph_n_nodes(struct ggml_cgraph * cgraph);
+    graphNodeCount: bind<(graph: Graph) => number>('ggml_graph_n_nodes', 'int', [P]),
+    // struct ggml_tensor * ggml_graph_node(struct ggml_cgraph * cgraph, int i);
+    graphNode: bind<(graph: Graph, i: number) => T>('ggml_graph_node', P, [P, 'int']),
+    // const char * ggml_op_desc(const struct ggml_tensor * t);
+    opName: bind<(t: T) => string>('ggml_op_desc', 'str', [P]),
+    // void ggml_threadpool_params_init(struct ggml_threadpool_params * p, int n_threads);
+    threadpoolParamsInit: bind<(params: Uint8Array, threads: number) => void>('ggml_threadpool_params_init', 'void', [P, 'int']),
+
+    // --- ggml-alloc.h
+    // ggml_gallocr_t ggml_gallocr_new(ggml_backend_buffer_type_t buft);
+    gallocrNew: bind<(type: BufferType) => GraphAllocator>('ggml_gallocr_new', P, [P]),
+    // void ggml_gallocr_free(ggml_gallocr_t galloc);
+    gallocrFree: bind<(galloc: GraphAllocator) => void>('ggml_gallocr_free', 'void', [P]),
+    // bool ggml_gallocr_alloc_graph(ggml_gallocr_t galloc, struct ggml_cgraph * graph);
+    gallocrAllocGraph: bind<(galloc: GraphAllocator, graph: Graph) => boolean>('ggml_gallocr_alloc_graph', 'bool', [P, P]),
+    // size_t ggml_gallocr_get_buffer_size(ggml_gallocr_t galloc, int buffer_id);
+    gallocrBufferSize: bind<(galloc: GraphAllocator, buffer: number) => number>('ggml_gallocr_get_buffer_size', 'size_t', [P, 'int']),
+    // struct ggml_backend_buffer * ggml_backend_alloc_ctx_tensors(struct ggml_context * ctx, ggml_backend_t backend);
+    allocContextTensors: bind<(ctx: Context, backend: Backend) => Buffer | null>('ggml_backend_alloc_ctx_tensors', P, [P, P]),
+
+    // --- ggml-backend.h
+    // size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer);
+    bufferSize: bind<(buffer: Buffer) => number>('ggml_backend_buffer_get_size', 'size_t', [P]),
+    // void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value);
+    bufferClear: bind<(buffer: Buffer, value: number) => void>('ggml_backend_buffer_clear', 'void', [P, 'uint8']),
+    // void ggml_backend_buffer_free(ggml_backend_buffer_t buffer);
+    bufferFree: bind<(buffer: Buffer) => void>('ggml_backend_buffer_free', 'void', [P]),
+    // bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer);
+    bufferIsHost: bind<(buffer: Buffer) => boolean>('ggml_backend_buffer_is_host', 'bool', [P]),
+    // ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
+    defaultBufferType: bind<(backend: Backend) => BufferType>('ggml_backend_get_default_buffer_type', P, [P]),
+    // void ggml_backend_tensor_set(struct ggml_tensor * tensor, const void * data, size_t offset, size_t size);
+    tensorSet: bind<(t: T, data: Uint8Array, offset: number, size: number) => void>('ggml_backend_tensor_set', 'void', [
+      P,
+      P,
+      'size_t',
+      'size_t',
+    ]),
+    // void ggml_backend_tensor_get(const struct ggml_tensor * tensor, void * data, size_t offset, size_t size);
+    tensorGet: bind<(t: T, data: Uint8Array, offset: number, size: number) => void>('ggml_backend_tensor_get', 'void', [
+      P,
+      P,
+      'size_t',
+      'size_t',
+    ]),
+    // enum ggml_status ggml_backend_graph_compute(ggml_backend_t backend, struct ggml_cgraph * cgraph);
+    graphCompute: bind<AsyncCall<[Backend, Graph], number>>('ggml_backend_graph_compute', 'int', [P, P]),
+    // const char * ggml_status_to_string(enum ggml_status status);
+    statusText: bind<(status: number) => string>('ggml_status_to_string', 'str', ['int']),
+    // void ggml_backend_free(ggml_backend_t backend);
+    backendFree: bind<(backend: Backend) => void>('ggml_backend_free', 'void', [P]),
+    // ggml_backend_dev_t ggml_backend_reg_dev_get(ggml_backend_reg_t reg, size_t index);
+    regDevice: bind<(reg: BackendRegistry, index: number) => BackendDevice>('ggml_backend_reg_dev_get', P, [P, 'size_t']),
+    // size_t ggml_backend_reg_dev_count(ggml_backend_reg_t reg);
+    regDeviceCount: bind<(reg: BackendRegistry) => number>('ggml_backend_reg_dev_count', 'size_t', [P]),
+    // const char * ggml_backend_dev_description(ggml_backend_dev_t device);
+    deviceDescription: bind<(device: BackendDevice) => string>('ggml_backend_dev_description', 'str', [P]),
+    // void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t * free, size_t * total);
+    deviceMemory: bind<(device: BackendDevice, free: BigUint64Array, total: BigUint64Array) => void>('ggml_backend_dev_memory', 'void', [
+      P,
+      P,
+      P,
+    ]),
+    // bool ggml_backend_dev_supports_op(ggml_backend_dev_t device, const struct ggml_tensor * op);
+    deviceSupportsOp: bind<(device: BackendDevice, op: T) => boolean>('ggml_backend_dev_supports_op', 'bool', [P, P]),
+    // ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char * params);
+    deviceInit: bind<(device: BackendDevice, params: null) => Backend | null>('ggml_backend_dev_init', P, [P, 'str']),
+  };
+}
+
+/** A bound function that also runs on one of libuv's threads. */
+export interface AsyncCall<A extends unknown[], R> {
+  (...parameters: A): R;
+  async(...parameters: [...A, (error: Error | null, result: R) => void]): void;
+}
+
+function bindCpu(lib: Library) {
+  return {
+    // struct ggml_threadpool * ggml_threadpool_new(struct ggml_threadpool_params * params);
+    threadpoolNew: lib.func('ggml_threadpool_new', P, [P]) as (params: Uint8Array) => ThreadPool | null,
+    // void ggml_threadpool_free(struct ggml_threadpool * threadpool);
+    threadpoolFree: lib.func('ggml_threadpool_free', 'void', [P]) as (pool: ThreadPool) => void,
+    // void ggml_backend_cpu_set_n_threads(ggml_backend_t backend_cpu, int n_threads);
+    setThreads: lib.func('ggml_backend_cpu_set_n_threads', 'void', [P, 'int']) as (backend: Backend, threads: number) => void,
+    // void ggml_backend_cpu_set_threadpool(ggml_backend_t backend_cpu, ggml_threadpool_t threadpool);
+    setThreadpool: lib.func('ggml_backend_cpu_set_threadpool', 'void', [P, P]) as (backend: Backend, pool: ThreadPool) => void,
+  };
+}
+
+export type GgmlBase = ReturnType<typeof bindBase>;
+export type GgmlCpu = ReturnType<typeof bindCpu>;
+
+/** The libraries of one backend, checked and ready. Lives as long as the process: libraries cannot be unloaded while threads may run. */
+export interface Ggml {
+  readonly base: GgmlBase;
+  /** Only of the CPU backend. */
+  readonly cpu?: GgmlCpu;
+  readonly registry: BackendRegistry;
+  readonly directory: LibraryDirectory;
+  /** Such as `cpu zen4` or `vulkan`. */
+  readonly name: string;
+}
+
+/** @throws {NativeError} when the libraries are another version than this binding was written for */
+export function openGgml(backend: string, directory: LibraryDirectory): Ggml {
+  const base = bindBase(loadLibrary(directory, 'ggml-base'));
+  checkVersion(base, directory);
+  const { library, variant } =
+    backend === 'cpu' ? loadCpuLibrary(directory) : { library: loadLibrary(directory, `ggml-${backend}`), variant: '' };
+  // ggml_backend_reg_t ggml_backend_init(void);
+  const registry = (library.func('ggml_backend_init', P, []) as () => BackendRegistry | null)();
+  if (!registry) throw new NativeError(`backend ${backend} (${directory.origin}): did not start; is its driver installed?`);
+  if (base.regDeviceCount(registry) === 0) throw new NativeError(`backend ${backend} (${directory.origin}): found no device`);
+  const name = variant ? `${backend} ${variant}` : backend;
+  return { base, registry, directory, name, ...(backend === 'cpu' && { cpu: bindCpu(library) }) };
+}
+
+/** Threadpool parameters in native layout. `poll` 0 to 100: how long idle threads spin before they sleep. */
+export function threadpoolParams(base: GgmlBase, threads: number, poll: number): Uint8Array {
+  const bytes = new Uint8Array(THREADPOOL_PARAMS.bytes);
+  base.threadpoolParamsInit(bytes, threads);
+  new DataView(bytes.buffer).setUint32(THREADPOOL_PARAMS.pollOffset, poll, true);
+  return bytes;
+}
+
+function checkVersion(base: GgmlBase, directory: LibraryDirectory): void {
+  const fail = (what: string, expected: unknown, got: unknown): never => {
+    throw new NativeError(`ggml in ${directory.path} (${directory.origin}): ${what} ${String(expected)} expected, got ${String(got)}`);
+  };
+  if (base.version() !== GGML_VERSION) fail('version', GGML_VERSION, base.version());
+  if (base.tensorOverhead() !== TENSOR_OVERHEAD) fail('tensor overhead in bytes', TENSOR_OVERHEAD, base.tensorOverhead());
+  for (const [name, id] of Object.entries(GGML_TYPE)) {
+    if (base.typeName(id) !== name) fail(`name of type ${id}`, name, base.typeName(id));
+    const bytes = TYPE_BYTES[name as keyof typeof TYPE_BYTES];
+    if (base.typeSize(id) !== bytes) fail(`bytes of type ${name}`, bytes, base.typeSize(id));
+  }
+  const params = new Uint8Array(THREADPOOL_PARAMS.bytes);
+  base.threadpoolParamsInit(params, 7);
+  const threads = new DataView(params.buffer).getInt32(THREADPOOL_PARAMS.threadsOffset, true);
+  if (threads !== 7) fail('threads in ggml_threadpool_params', 7, threads);
+}

@@ -1,0 +1,229 @@
+/** Devices on ggml: the CPU, and any GPU backend that a platform package carries. */
+import {
+  type Backend,
+  type Context,
+  type Ggml,
+  type GgmlBase,
+  type Graph,
+  type GraphAllocator,
+  STATUS_SUCCESS,
+  type ThreadPool,
+  openGgml,
+  threadpoolParams,
+} from '../native/ggml.ts';
+import { findLibraryDirectory } from '../native/libraries.ts';
+import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
+import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import type { DType } from './dtype.ts';
+import { GgmlBatch, batchKey } from './ggml-batch.ts';
+import { lowerGraph } from './ggml-lowering.ts';
+import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
+import type { OpGraph } from './graph.ts';
+
+export interface GgmlDeviceOptions {
+  /** `cpu`, `vulkan`, `cuda` or `metal`. */
+  readonly backend: string;
+  /** CPU threads, including the one that computes graphs. */
+  readonly threads: number;
+  /** 0 to 100: how long idle CPU threads spin before they sleep. ggml's default is 50. */
+  readonly poll?: number;
+}
+
+const DEFAULT_POLL = 50;
+/** Copies within a device go through memory of at most this size. */
+const COPY_CHUNK_BYTES = 1 << 20;
+
+/** @throws {NativeError} when the backend is not installed or does not start */
+export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device> {
+  const ggml = openGgml(options.backend, findLibraryDirectory(options.backend));
+  const native = ggml.base.regDevice(ggml.registry, 0);
+  const backend = ggml.base.deviceInit(native, null);
+  if (!backend) throw new NativeError(`backend ${ggml.name}: device ${ggml.base.deviceDescription(native)} did not start`);
+  const pool = ggml.cpu && startThreads(ggml, backend, options);
+  const detail = ggml.cpu ? `${options.threads} threads` : ggml.base.deviceDescription(native);
+  return new GgmlDevice(ggml, backend, pool, `ggml ${ggml.name}, ${detail}`);
+}
+
+function startThreads(ggml: Ggml, backend: Backend, { threads, poll = DEFAULT_POLL }: GgmlDeviceOptions): ThreadPool {
+  const pool = ggml.cpu!.threadpoolNew(threadpoolParams(ggml.base, threads, poll));
+  if (!pool) throw new NativeError(`ggml ${ggml.name}: a pool of ${threads} threads could not be started`);
+  ggml.cpu!.setThreads(backend, threads);
+  ggml.cpu!.setThreadpool(backend, pool);
+  return pool;
+}
+
+/** A lowered graph; lowered again when the memory of intermediate results has moved. */
+class GgmlProgram implements Program {
+  readonly name: string;
+  readonly source: OpGraph;
+  readonly batch: GgmlBatch | undefined;
+  readonly #free: (context: Context) => void;
+  lowered: { readonly context: Context; readonly graph: Graph; readonly generation: number } | undefined;
+  disposed = false;
+
+  constructor(source: OpGraph, batch: GgmlBatch | undefined, free: (context: Context) => void) {
+    this.name = source.name;
+    this.source = source;
+    this.batch = batch;
+    this.#free = free;
+  }
+
+  /** Frees the native graph; running the program lowers it again. */
+  drop(): void {
+    if (this.lowered) this.#free(this.lowered.context);
+    this.lowered = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.drop();
+    this.disposed = true;
+  }
+}
+
+class GgmlDevice implements Device {
+  readonly name: string;
+  readonly tier: Tier;
+  readonly capabilities: DeviceCapabilities = {
+    // ggml rounds the activations to the type of f16 and bf16 weights.
+    exactWeights: ['f32'],
+    weights: ['f32', 'bf16'],
+    kv: ['f32', 'f16'],
+    pagedAttention: false,
+  };
+  readonly #ggml: Ggml;
+  readonly #base: GgmlBase;
+  readonly #backend: Backend;
+  readonly #pool: ThreadPool | undefined;
+  readonly #meter = new MemoryMeter();
+  /**
+   * Memory of intermediate results, shared by all graphs: they run one after another and leave nothing behind. Graphs keep the addresses
+   * that they were given, until a larger graph makes it grow; then `#generation` goes up and they are lowered anew before they run.
+   */
+  readonly #scratch: GraphAllocator;
+  #scratchBytes = 0;
+  #generation = 0;
+  /** The call in flight; the next one waits for it. */
+  #lane: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  constructor(ggml: Ggml, backend: Backend, pool: ThreadPool | undefined, name: string) {
+    this.#ggml = ggml;
+    this.#base = ggml.base;
+    this.#backend = backend;
+    this.#pool = pool;
+    this.name = name;
+    this.tier = ggml.cpu ? 'cpu' : 'gpu';
+    this.#scratch = ggml.base.gallocrNew(ggml.base.defaultBufferType(backend));
+  }
+
+  memory(): DeviceMemory {
+    return { usedBytes: this.#meter.usedBytes, peakBytes: this.#meter.peakBytes };
+  }
+
+  allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
+    this.#checkOpen();
+    return new TensorGroup(this.#base, this.#backend, this.#meter, [{ name, dtype, shape }]).tensors[0]!;
+  }
+
+  async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
+    checkRange('write', tensor, offset, bytes.byteLength);
+    if (bytes.byteLength === 0) return;
+    await this.#transfer(() => this.#base.tensorSet(pointerOf(tensor), bytes, offset, bytes.byteLength));
+  }
+
+  async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
+    checkRange('read', tensor, offset, target.byteLength);
+    if (target.byteLength === 0) return;
+    await this.#transfer(() => this.#base.tensorGet(pointerOf(tensor), target, offset, target.byteLength));
+  }
+
+  async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
+    const chunk = new Uint8Array(Math.min(byteLength, COPY_CHUNK_BYTES));
+    for (let done = 0; done < byteLength; done += chunk.byteLength) {
+      const part = chunk.subarray(0, Math.min(chunk.byteLength, byteLength - done));
+      await this.read(source, sourceOffset + done, part);
+      await this.write(target, targetOffset + done, part);
+    }
+  }
+
+  batchKey(rows: readonly BatchRow[]): string {
+    return batchKey(rows);
+  }
+
+  createBatch(rows: readonly BatchRow[]): Batch {
+    this.#checkOpen();
+    const allocate = (requests: readonly TensorRequest[]): TensorGroup => new TensorGroup(this.#base, this.#backend, this.#meter, requests);
+    return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows);
+  }
+
+  compile(graph: OpGraph, batch?: Batch): Program {
+    this.#checkOpen();
+    if (batch && !(batch instanceof GgmlBatch)) throw internalError(`graph ${graph.name}: its batch belongs to another device`);
+    return new GgmlProgram(graph, batch, this.#base.free);
+  }
+
+  async run(program: Program): Promise<void> {
+    if (!(program instanceof GgmlProgram)) throw internalError(`program ${program.name} belongs to another device`);
+    const result = this.#lane.then(() => this.#compute(program));
+    this.#lane = result.catch(() => {});
+    await result;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#lane;
+    this.#base.gallocrFree(this.#scratch);
+    this.#meter.add(-this.#scratchBytes);
+    this.#base.backendFree(this.#backend);
+    if (this.#pool) this.#ggml.cpu!.threadpoolFree(this.#pool);
+  }
+
+  async #compute(program: GgmlProgram): Promise<void> {
+    this.#checkOpen();
+    if (program.disposed) throw internalError(`program ${program.name} is run after it was freed`);
+    const graph = this.#ready(program);
+    const status = await new Promise<number>((resolve, reject) => {
+      this.#base.graphCompute.async(this.#backend, graph, (error, result) => (error ? reject(error) : resolve(result)));
+    });
+    if (status !== STATUS_SUCCESS) throw new NativeError(`${this.name}: graph ${program.name} failed: ${this.#base.statusText(status)}`);
+  }
+
+  /** Only while nothing runs: growing moves the memory of intermediate results. */
+  #ready(program: GgmlProgram): Graph {
+    if (program.lowered?.generation === this.#generation) return program.lowered.graph;
+    program.drop();
+    const { context, graph } = lowerGraph(this.#base, program.source, program.batch);
+    const allocated = this.#base.gallocrAllocGraph(this.#scratch, graph);
+    const bytes = this.#base.gallocrBufferSize(this.#scratch, 0);
+    if (!allocated) {
+      this.#base.free(context);
+      throw new MemoryError(`out of memory: intermediate results of graph ${program.name} could not be allocated`, { bytes });
+    }
+    if (bytes !== this.#scratchBytes) {
+      this.#meter.add(bytes - this.#scratchBytes);
+      this.#scratchBytes = bytes;
+      this.#generation++;
+    }
+    program.lowered = { context, graph, generation: this.#generation };
+    return graph;
+  }
+
+  /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
+  async #transfer(call: () => void): Promise<void> {
+    this.#checkOpen();
+    if (this.#ggml.cpu) return call();
+    const result = this.#lane.then(call);
+    this.#lane = result.catch(() => {});
+    await result;
+  }
+
+  #checkOpen(): void {
+    if (this.#disposed) throw internalError(`device ${this.name} is used after it was closed`);
+  }
+}
+
+function checkRange(what: string, tensor: Tensor, offset: number, length: number): void {
+  if (offset >= 0 && offset + length <= tensor.byteLength) return;
+  throw new FlexError('shape', `${what} ${tensor.name}: bytes ${offset} to ${offset + length}, it has ${tensor.byteLength}`);
+}

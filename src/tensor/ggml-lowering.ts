@@ -1,0 +1,171 @@
+/** Turns a graph of our ops into a ggml graph. ggml's dimensions are innermost first: our [rows, columns] is its (columns, rows). */
+import { type Context, GGML_TYPE, type GgmlBase, type Graph, type TensorPointer } from '../native/ggml.ts';
+import { internalError } from '../util/errors.ts';
+import { PAGE_POSITIONS, type Tensor, type Weight } from './device.ts';
+import type { GgmlBatch, GroupInputs } from './ggml-batch.ts';
+import { pointerOf } from './ggml-memory.ts';
+import type { Activation, Node, OpGraph, Value } from './graph.ts';
+
+/** enum ggml_prec: accumulate in f32. */
+const PRECISION_F32 = 10;
+/** Most ggml nodes that one of our ops becomes, attention's groups aside. */
+const NODES_PER_OP = 8;
+const NODES_PER_GROUP = 24;
+
+type AttentionNode = Extract<Node, { op: 'attention' }>;
+
+export interface LoweredGraph {
+  readonly context: Context;
+  readonly graph: Graph;
+}
+
+/** The caller frees the context, and allocates the graph's intermediate results. */
+export function lowerGraph(ggml: GgmlBase, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
+  const attentions = graph.nodes.filter((node) => node.op === 'attention').length;
+  const size = graph.nodes.length * NODES_PER_OP + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
+  const memory = size * ggml.tensorOverhead() + ggml.graphOverhead(size, false);
+  const context = ggml.init({ mem_size: memory, mem_buffer: null, no_alloc: true });
+  const native = ggml.newGraph(context, size, false);
+  const lowering = new Lowering(ggml, context, native, batch);
+  for (const node of graph.nodes) lowering.lower(node);
+  return { context, graph: native };
+}
+
+class Lowering {
+  readonly #ggml: GgmlBase;
+  readonly #context: Context;
+  readonly #graph: Graph;
+  readonly #batch: GgmlBatch | undefined;
+  readonly #values: TensorPointer[] = [];
+
+  constructor(ggml: GgmlBase, context: Context, graph: Graph, batch: GgmlBatch | undefined) {
+    this.#ggml = ggml;
+    this.#context = context;
+    this.#graph = graph;
+    this.#batch = batch;
+  }
+
+  lower(node: Node): void {
+    const value = this.#lower(node);
+    this.#values.push(value);
+    // In the order of the model, so that writes to the cache and to stored tensors are part of the graph.
+    this.#ggml.expand(this.#graph, value);
+  }
+
+  #lower(node: Node): TensorPointer {
+    const { add, cpy, getRows } = this.#ggml;
+    const ctx = this.#context;
+    switch (node.op) {
+      case 'load':
+        return this.#firstRows(node.tensor, node.out.rows);
+      case 'store':
+        return cpy(ctx, this.#value(node.x), this.#firstRows(node.tensor, node.x.rows));
+      case 'select':
+        return getRows(ctx, pointerOf(node.tensor), pointerOf(node.ids));
+      case 'embed': {
+        const batch = this.#batchOf(node.op);
+        const ids = node.by === 'token' ? batch.tokens : batch.positions;
+        return getRows(ctx, this.#rowsFrom(node.table, node.offset), ids.pointer);
+      }
+      case 'add':
+        return add(ctx, this.#value(node.a), this.#value(node.b));
+      case 'norm':
+        return this.#norm(node);
+      case 'linear':
+        return this.#linear(node);
+      case 'attention':
+        return this.#attention(node);
+      default:
+        throw internalError(`ggml lowers no op ${(node satisfies never as Node).op}`);
+    }
+  }
+
+  #linear({ x, weight, bias, activation, residual }: Extract<Node, { op: 'linear' }>): TensorPointer {
+    const { mulMat, concat, add } = this.#ggml;
+    const ctx = this.#context;
+    const parts = weight.segments.map(({ tensor }) => mulMat(ctx, pointerOf(tensor), this.#value(x)));
+    let y = parts.reduce((left, right) => concat(ctx, left, right, 0));
+    if (bias) y = add(ctx, y, this.#whole(bias));
+    if (activation) y = this.#activate(y, activation);
+    return residual ? add(ctx, y, this.#value(residual)) : y;
+  }
+
+  #norm({ x, weight, bias, epsilon }: Extract<Node, { op: 'norm' }>): TensorPointer {
+    const { norm, mul, add } = this.#ggml;
+    const ctx = this.#context;
+    let y = norm(ctx, this.#value(x), epsilon);
+    if (weight) y = mul(ctx, y, this.#whole(weight));
+    return bias ? add(ctx, y, this.#whole(bias)) : y;
+  }
+
+  #activate(x: TensorPointer, activation: Activation): TensorPointer {
+    switch (activation) {
+      case 'relu':
+        return this.#ggml.relu(this.#context, x);
+      case 'gelu':
+        return this.#ggml.geluErf(this.#context, x); // ggml_gelu looks up a table in f16
+      default:
+        throw internalError(`ggml lowers no activation ${String(activation satisfies never)}`);
+    }
+  }
+
+  #attention(node: AttentionNode): TensorPointer {
+    const { setRows, newTensor2d } = this.#ggml;
+    const ctx = this.#context;
+    const batch = this.#batchOf(node.op);
+    const keys = setRows(ctx, pointerOf(node.cache.keys), this.#value(node.k), batch.append.pointer);
+    const values = setRows(ctx, pointerOf(node.cache.values), this.#value(node.v), batch.append.pointer);
+    const columns = node.heads * node.headDim;
+    // One row more than tokens takes the outputs of padding.
+    let out = newTensor2d(ctx, GGML_TYPE.f32, columns, batch.tokenCount + 1);
+    for (const group of batch.groups) out = setRows(ctx, out, this.#attendGroup(node, group, keys, values), group.outputIds.pointer);
+    return this.#ggml.view2d(ctx, out, columns, batch.tokenCount, columns * 4, 0);
+  }
+
+  /** @returns [rows * queries, heads * headDim] */
+  #attendGroup(node: AttentionNode, group: GroupInputs, keys: TensorPointer, values: TensorPointer): TensorPointer {
+    const { getRows, reshape2d, reshape4d, permute, flashAttention, flashAttentionSetPrecision } = this.#ggml;
+    const ctx = this.#context;
+    const { heads, kvHeads, headDim } = node;
+    const { rows, queries, pages } = group;
+    const q = getRows(ctx, this.#value(node.q), group.queryIds.pointer);
+    const q4 = permute(ctx, reshape4d(ctx, q, headDim, heads, queries, rows), 0, 2, 1, 3);
+    const dense = (cache: TensorPointer): TensorPointer => {
+      const pageColumns = PAGE_POSITIONS * kvHeads * headDim;
+      const paged = reshape2d(ctx, cache, pageColumns, node.cache.keys.shape[0]! / PAGE_POSITIONS);
+      const gathered = getRows(ctx, paged, group.pageIds.pointer);
+      return permute(ctx, reshape4d(ctx, gathered, headDim, kvHeads, pages * PAGE_POSITIONS, rows), 0, 2, 1, 3);
+    };
+    const mask = reshape4d(ctx, group.mask.pointer, pages * PAGE_POSITIONS, queries, 1, rows);
+    const out = flashAttention(ctx, q4, dense(keys), dense(values), mask, node.scale, 0, 0);
+    flashAttentionSetPrecision(out, PRECISION_F32);
+    return reshape2d(ctx, out, heads * headDim, queries * rows);
+  }
+
+  #value(value: Value): TensorPointer {
+    const pointer = this.#values[value.node];
+    if (pointer === undefined) throw internalError(`value of node ${value.node} is used before it is made`);
+    return pointer;
+  }
+
+  #firstRows(tensor: Tensor, rows: number): TensorPointer {
+    const columns = tensor.shape[1]!;
+    return this.#ggml.view2d(this.#context, pointerOf(tensor), columns, rows, columns * 4, 0);
+  }
+
+  #rowsFrom(table: Weight, offset: number): TensorPointer {
+    const { tensor } = table.segments[0]!;
+    const [rows, columns] = table.shape as [number, number];
+    const rowBytes = tensor.byteLength / rows;
+    return this.#ggml.view2d(this.#context, pointerOf(tensor), columns, rows - offset, rowBytes, offset * rowBytes);
+  }
+
+  #whole(vector: Weight): TensorPointer {
+    return pointerOf(vector.segments[0]!.tensor);
+  }
+
+  #batchOf(op: string): GgmlBatch {
+    if (!this.#batch) throw internalError(`op ${op} needs a batch`);
+    return this.#batch;
+  }
+}

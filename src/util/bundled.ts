@@ -1,0 +1,14 @@
+import { fileURLToPath } from 'node:url';
+
+/** Folder of the model that comes with the package and is every command's default. */
+export const BUNDLED_MODEL: string = packagePath('models/tidy-opt-5m');
+
+/** Held-out rows for it, labelled. */
+export const BUNDLED_TABLE: string = packagePath('examples/data/messy.csv');
+
+export const PACKAGE_JSON: string = packagePath('package.json');
+
+/** `src/util` and `dist/util` are equally deep. */
+function packagePath(path: string): string {
+  return fileURLToPath(new URL(`../../${path}`, import.meta.url));
+}
