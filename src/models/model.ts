@@ -55,4 +55,3 @@ export interface Model {
 
 /** Builds a family's model from the parsed `config.json`. @throws {FormatError} naming the key, what was expected and what was found */
 export type ModelFamily = (config: Readonly<Record<string, unknown>>, file: string) => Model;
-

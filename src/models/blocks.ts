@@ -1,0 +1,54 @@
+/** Pieces that several model families are made of: a named linear or norm, as weights to ask for and as ops to emit. */
+import type { Weight } from '../tensor/device.ts';
+import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import { internalError } from '../util/errors.ts';
+import type { LayerInputs, WeightSpec } from './model.ts';
+
+/** `name.weight` [outputs, inputs] and, if wanted, `name.bias` [outputs]. */
+export function linearWeights(
+  name: string,
+  { inputs, outputs, bias, sources }: { inputs: number; outputs: number; bias: boolean; sources: readonly string[] },
+): WeightSpec[] {
+  const weight: WeightSpec = { name: `${name}.weight`, shape: [outputs, inputs], role: 'matrix', sources: suffixed(sources, 'weight') };
+  return bias ? [weight, vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias'))] : [weight];
+}
+
+/** `name.weight` and `name.bias`, both [size]. */
+export function layerNormWeights(name: string, size: number, sources: readonly string[]): WeightSpec[] {
+  return [vectorWeight(`${name}.weight`, size, suffixed(sources, 'weight')), vectorWeight(`${name}.bias`, size, suffixed(sources, 'bias'))];
+}
+
+/** Multiplies by `name.weight`, and adds `name.bias` if the layer lists one. */
+export function linear(
+  graph: GraphBuilder,
+  inputs: LayerInputs,
+  x: Value,
+  name: string,
+  options: { activation?: Activation; residual?: Value } = {},
+): Value {
+  return graph.linear(x, requireWeight(inputs, `${name}.weight`), { bias: inputs.weights.get(`${name}.bias`), ...options });
+}
+
+/** Layer norm with the parameters that the layer lists, or with none. */
+export function layerNorm(graph: GraphBuilder, inputs: LayerInputs, x: Value, name: string, epsilon: number): Value {
+  const weight = inputs.weights.get(`${name}.weight`);
+  const bias = inputs.weights.get(`${name}.bias`);
+  return graph.norm(x, { kind: 'layer', weight, bias, epsilon });
+}
+
+export function requireWeight(inputs: LayerInputs, name: string): Weight {
+  const weight = inputs.weights.get(name);
+  if (!weight) throw internalError(`weight ${name} was not handed to the layer that lists it`);
+  return weight;
+}
+
+export function requireHidden(inputs: LayerInputs): Value {
+  if (!inputs.hidden) throw internalError('a layer behind the first was built without a hidden state');
+  return inputs.hidden;
+}
+
+function vectorWeight(name: string, size: number, sources: readonly string[]): WeightSpec {
+  return { name, shape: [size], role: 'vector', sources };
+}
+
+const suffixed = (sources: readonly string[], suffix: string): string[] => sources.map((source) => `${source}.${suffix}`);

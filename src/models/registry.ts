@@ -1,0 +1,21 @@
+import { FormatError } from '../util/errors.ts';
+import type { Model, ModelFamily } from './model.ts';
+import { opt } from './opt.ts';
+
+/** By `model_type` of the configuration. A new architecture is one file and one line here. */
+const FAMILIES: Readonly<Record<string, ModelFamily>> = { opt };
+
+/**
+ * Makes the model that a parsed `config.json` describes.
+ * @throws {FormatError} for an unknown `model_type`, listing what is known, or a value that the family does not take
+ */
+export function buildModel(config: unknown, file: string): Model {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new FormatError(file, 'is not a JSON object');
+  const { model_type: type } = config as Readonly<Record<string, unknown>>;
+  if (typeof type !== 'string' || !Object.hasOwn(FAMILIES, type)) {
+    const known = Object.keys(FAMILIES).join(', ');
+    const got = type === undefined ? 'nothing' : JSON.stringify(type).slice(0, 80);
+    throw new FormatError(file, `"model_type": one of ${known} expected, got ${got}`, { key: 'model_type', expected: known, got });
+  }
+  return FAMILIES[type]!(config as Readonly<Record<string, unknown>>, file);
+}

@@ -1,0 +1,51 @@
+import type { BatchRow, Tensor, Weight } from './device.ts';
+import type { Node, OpGraph, Value } from './graph.ts';
+
+/** Work of one run of a graph. */
+export interface GraphCost {
+  /** Multiplications and additions of products and attention; element-wise work is not counted. */
+  readonly flops: number;
+  /** Bytes of weights, cache and device tensors read or written once each; intermediate results are not counted. */
+  readonly bytes: number;
+}
+
+/** `rows` are those of the batch that the graph reads; a graph without attention needs none. */
+export function graphCost(graph: OpGraph, rows: readonly BatchRow[]): GraphCost {
+  let flops = 0;
+  let bytes = 0;
+  for (const node of graph.nodes) {
+    const cost = nodeCost(node, rows);
+    flops += cost.flops;
+    bytes += cost.bytes;
+  }
+  return { flops, bytes };
+}
+
+function nodeCost(node: Node, rows: readonly BatchRow[]): GraphCost {
+  switch (node.op) {
+    case 'load':
+    case 'store':
+    case 'select':
+      return { flops: 0, bytes: bytesOfRows(node.tensor, node.out.rows) };
+    case 'embed':
+      return { flops: 0, bytes: bytesOfRows(node.table.segments[0]!.tensor, node.out.rows) };
+    case 'linear':
+      return { flops: 2 * sizeOf(node.out) * node.x.columns, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
+    case 'norm':
+      return { flops: 0, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
+    case 'add':
+      return { flops: 0, bytes: 0 };
+    case 'attention': {
+      const { keys, values } = node.cache;
+      const positions = rows.reduce((sum, row) => sum + row.start + row.tokens.length, 0);
+      const pairs = rows.reduce((sum, { start, tokens: { length: n } }) => sum + n * start + (n * (n + 1)) / 2, 0);
+      return { flops: 4 * pairs * node.heads * node.headDim, bytes: bytesOfRows(keys, positions) + bytesOfRows(values, positions) };
+    }
+    default:
+      return node satisfies never;
+  }
+}
+
+const sizeOf = ({ rows, columns }: Value): number => rows * columns;
+const bytesOf = (weight: Weight | undefined): number => weight?.segments.reduce((sum, { tensor }) => sum + tensor.byteLength, 0) ?? 0;
+const bytesOfRows = (tensor: Tensor, rows: number): number => (tensor.byteLength / tensor.shape[0]!) * rows;

@@ -1,0 +1,169 @@
+import { internalError } from '../util/errors.ts';
+import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
+import type { DType } from './dtype.ts';
+import type { Node, OpGraph, Value } from './graph.ts';
+import { newStorage, type Storage, widen } from './reference/elements.ts';
+import { appendToCache, attend, layerNorm, linear, lookUp, type Matrix, newMatrix } from './reference/ops.ts';
+import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
+import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
+
+export interface ReferenceDeviceOptions {
+  /** Most bytes of tensors at one time. Default: no limit. */
+  readonly memoryBytes?: number;
+}
+
+/** The plain TypeScript device: slow, exact, and what other devices are compared with. Needs nothing native. */
+export function createReferenceDevice(options: ReferenceDeviceOptions = {}): Device {
+  return new ReferenceDevice(options);
+}
+
+class ReferenceDevice implements Device {
+  readonly name = 'reference';
+  readonly tier: Tier = 'cpu';
+  readonly capabilities: DeviceCapabilities = {
+    exactWeights: ['f32', 'f16', 'bf16'],
+    weights: ['f32', 'f16', 'bf16'],
+    kv: ['f32', 'f16'],
+    pagedAttention: true,
+  };
+  readonly #ledger: MemoryLedger;
+
+  constructor({ memoryBytes }: ReferenceDeviceOptions) {
+    this.#ledger = new MemoryLedger(memoryBytes);
+  }
+
+  memory(): DeviceMemory {
+    return this.#ledger.snapshot();
+  }
+
+  allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
+    return new TrackedTensor<Storage>(this.#ledger, name, dtype, shape, (byteLength) => newStorage(dtype, byteLength));
+  }
+
+  async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
+    checkByteRange(tensor, offset, bytes.byteLength);
+    this.#open(tensor).bytes.set(bytes, offset);
+  }
+
+  async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
+    checkByteRange(tensor, offset, target.byteLength);
+    target.set(this.#open(tensor).bytes.subarray(offset, offset + target.byteLength));
+  }
+
+  async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
+    checkByteRange(source, sourceOffset, byteLength);
+    checkByteRange(target, targetOffset, byteLength);
+    const bytes = this.#open(source).bytes.subarray(sourceOffset, sourceOffset + byteLength);
+    this.#open(target).bytes.set(bytes, targetOffset);
+  }
+
+  batchKey(rows: readonly BatchRow[]): string {
+    return tokenCountKey(rows);
+  }
+
+  createBatch(rows: readonly BatchRow[]): Batch {
+    return new RowBatch(rows);
+  }
+
+  compile(graph: OpGraph, batch?: Batch): Program {
+    checkBatch(graph, batch);
+    return new ReferenceProgram(graph, batch);
+  }
+
+  async run(program: Program): Promise<void> {
+    if (!(program instanceof ReferenceProgram)) throw internalError(`program ${program.name} belongs to another device`);
+    program.run((tensor) => this.#open(tensor));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  #open(tensor: Tensor): Storage {
+    if (!(tensor instanceof TrackedTensor)) throw internalError(`tensor ${tensor.name} belongs to another device`);
+    return (tensor as TrackedTensor<Storage>).open(this.#ledger);
+  }
+}
+
+type Open = (tensor: Tensor) => Storage;
+
+class ReferenceProgram implements Program {
+  readonly name: string;
+  readonly #batch: RowBatch | undefined;
+  #graph: OpGraph | undefined;
+
+  constructor(graph: OpGraph, batch: Batch | undefined) {
+    if (batch && !(batch instanceof RowBatch)) throw internalError(`graph ${graph.name}: its batch belongs to another device`);
+    this.name = graph.name;
+    this.#graph = graph;
+    this.#batch = batch;
+  }
+
+  run(open: Open): void {
+    if (!this.#graph) throw internalError(`program ${this.name} is run after it was disposed`);
+    const rows = this.#batch?.rows() ?? [];
+    const results: Matrix[] = [];
+    for (const node of this.#graph.nodes) results.push(compute(node, results, rows, open));
+  }
+
+  [Symbol.dispose](): void {
+    this.#graph = undefined;
+  }
+}
+
+function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow[], open: Open): Matrix {
+  const out = newMatrix(node.out.rows, node.out.columns);
+  const result = (value: Value): Matrix => results[value.node]!;
+  const vector = (weight: Weight | undefined): Float32Array | undefined => weight && readVector(weight, open);
+  switch (node.op) {
+    case 'load':
+      out.data.set(widen(open(node.tensor), 0, out.data.length));
+      return out;
+    case 'store':
+      result(node.x).data.forEach((value, index) => open(node.tensor).write(index, value));
+      return result(node.x);
+    case 'embed': {
+      const indices = node.by === 'token' ? rows.flatMap((row) => [...row.tokens]) : rows.flatMap(positionsOf);
+      const offsets = indices.map((index) => index + node.offset);
+      lookUp(open(node.table.segments[0]!.tensor), node.table.shape[0]!, offsets, out);
+      return out;
+    }
+    case 'select': {
+      const ids = open(node.ids);
+      const indices = Array.from({ length: out.rows }, (_, i) => ids.read(i));
+      lookUp(open(node.tensor), node.tensor.shape[0]!, indices, out);
+      return out;
+    }
+    case 'linear': {
+      const options = { bias: vector(node.bias), activation: node.activation, residual: node.residual && result(node.residual) };
+      for (const { from, to, tensor } of node.weight.segments)
+        linear(result(node.x), { data: widen(open(tensor), 0, (to - from) * node.x.columns), from, to }, options, out);
+      return out;
+    }
+    case 'norm':
+      layerNorm(result(node.x), { weight: vector(node.weight), bias: vector(node.bias), epsilon: node.epsilon }, out);
+      return out;
+    case 'add': {
+      const [a, b] = [result(node.a), result(node.b)];
+      for (let i = 0; i < out.data.length; i++) out.data[i] = a.data[i]! + b.data[i]!;
+      return out;
+    }
+    case 'attention': {
+      const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
+      appendToCache(result(node.k), keys, rows);
+      appendToCache(result(node.v), values, rows);
+      attend({ ...node, q: result(node.q), keys, values }, rows, out);
+      return out;
+    }
+    default:
+      return node satisfies never;
+  }
+}
+
+function positionsOf({ start, tokens }: BatchRow): number[] {
+  return Array.from(tokens, (_, i) => start + i);
+}
+
+function readVector(weight: Weight, open: Open): Float32Array {
+  const result = new Float32Array(weight.shape[0]!);
+  for (const { from, to, tensor } of weight.segments) result.set(widen(open(tensor), 0, to - from), from);
+  return result;
+}

@@ -1,0 +1,65 @@
+import { internalError } from '../util/errors.ts';
+import { type Batch, type BatchRow, PAGE_POSITIONS } from './device.ts';
+import type { OpGraph } from './graph.ts';
+
+/** Devices whose programs depend on the number of tokens only need no more of a shape than that. */
+export function tokenCountKey(rows: readonly BatchRow[]): string {
+  return `${rows.reduce((sum, row) => sum + row.tokens.length, 0)} tokens`;
+}
+
+/** A batch that keeps its rows as they are, for devices that read them in JavaScript. */
+export class RowBatch implements Batch {
+  readonly key: string;
+  readonly tokenCount: number;
+  #rows: readonly BatchRow[] | undefined;
+  #disposed = false;
+
+  constructor(rows: readonly BatchRow[]) {
+    this.key = tokenCountKey(rows);
+    this.tokenCount = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+  }
+
+  /** The rows that the last `write` left. Throws before the first one and after disposal. */
+  rows(): readonly BatchRow[] {
+    this.#checkOpen();
+    if (!this.#rows) throw internalError(`batch of ${this.key} is read before it was written`);
+    return this.#rows;
+  }
+
+  async write(rows: readonly BatchRow[]): Promise<void> {
+    this.#checkOpen();
+    const key = tokenCountKey(rows);
+    if (key !== this.key) throw internalError(`rows with ${key} written to a batch of ${this.key}`);
+    this.#rows = ownRows(rows);
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.#rows = undefined;
+  }
+
+  #checkOpen(): void {
+    if (this.#disposed) throw internalError(`batch of ${this.key} is used after it was disposed`);
+  }
+}
+
+/** Throws unless every node of the graph that reads a batch fits this one. */
+export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
+  for (const { op, out } of graph.nodes) {
+    if (op !== 'embed' && op !== 'attention') continue;
+    if (!batch) throw internalError(`graph ${graph.name}: ${op} needs a batch`);
+    if (out.rows !== batch.tokenCount)
+      throw internalError(`graph ${graph.name}: ${op} has ${out.rows} rows, its batch ${batch.tokenCount}`);
+  }
+}
+
+/** The caller may reuse its arrays once a batch is made. */
+function ownRows(rows: readonly BatchRow[]): readonly BatchRow[] {
+  return rows.map(({ tokens, start, pages }) => {
+    const needed = Math.ceil((start + tokens.length) / PAGE_POSITIONS);
+    if (tokens.length === 0 || start < 0) throw internalError(`a row has ${tokens.length} tokens from position ${start} on`);
+    if (pages.length < needed)
+      throw internalError(`a row of ${start + tokens.length} positions has ${pages.length} pages, ${needed} needed`);
+    return { tokens: tokens.slice(), start, pages: [...pages] };
+  });
+}

@@ -1,0 +1,190 @@
+import { expect, it } from 'vitest';
+import { type Batch, type BatchRow, type Device, NULL_PAGE, PAGE_POSITIONS, type Program, type Tensor } from '../../src/tensor/device.ts';
+import type { KvType } from '../../src/tensor/dtype.ts';
+import { GraphBuilder } from '../../src/tensor/graph.ts';
+import type { Bench } from './device-conformance.ts';
+import { naiveAttention, type NaiveHeads } from './naive-ops.ts';
+import { download, encode, expectClose, randomNumbers, roundedTo, upload } from './tensors.ts';
+
+interface Span {
+  readonly start: number;
+  readonly count: number;
+  /** Number of leading pages that are those of the first row. */
+  readonly shared?: number;
+}
+
+const SPANS: Readonly<Record<string, readonly Span[]>> = {
+  'decoding around page borders': [0, 1, 62, 63, 64, 65, 127, 128, 130].map((start) => ({ start, count: 1 })),
+  'prompt chunks': [
+    { start: 0, count: 1 },
+    { start: 0, count: 64 },
+    { start: 0, count: 65 },
+    { start: 60, count: 10 },
+    { start: 130, count: 31 },
+  ],
+  'decoding and chunks mixed': [
+    { start: 63, count: 1 },
+    { start: 0, count: 33 },
+    { start: 130, count: 1 },
+    { start: 60, count: 3 },
+    { start: 64, count: 1 },
+    { start: 65, count: 1 },
+  ],
+  'shared prefix pages': [
+    { start: 70, count: 1 },
+    { start: 64, count: 5, shared: 1 },
+    { start: 128, count: 1, shared: 1 },
+    { start: 3, count: 2 },
+  ],
+};
+
+const HEADS: readonly Omit<NaiveHeads, 'scale'>[] = [
+  { heads: 4, kvHeads: 4, headDim: 16 },
+  { heads: 4, kvHeads: 2, headDim: 64 },
+  { heads: 3, kvHeads: 1, headDim: 80 },
+];
+
+/** More than any of the cases needs. */
+const PAGES = 24;
+/** Contents of positions that no row has reached: must leave no trace in results. */
+const GARBAGE = 7;
+
+export function describeAttention(bench: Bench): void {
+  const cases = Object.keys(SPANS).flatMap((spans) => HEADS.map((heads) => ({ spans, ...heads })));
+  it.each(cases)('$spans, $heads heads on $kvHeads of $headDim, in every cache type', async ({ spans, heads, kvHeads, headDim }) => {
+    for (const type of bench.device().capabilities.kv) {
+      const rows = placeRows(SPANS[spans]!);
+      const fixture = await setUp(bench, { type, heads: { heads, kvHeads, headDim, scale: 0.7 / Math.sqrt(headDim) } }, rows);
+      await fixture.sweep(rows, 1);
+    }
+  });
+
+  it('appends and attends over several sweeps, with a batch as long as its key stays', async () => {
+    const heads = { heads: 2, kvHeads: 2, headDim: 16, scale: 0.25 };
+    const starts = [61, 5, 126];
+    const rowsAt = (sweep: number): BatchRow[] =>
+      placeRows(
+        starts.map((start) => ({ start: start + sweep, count: 1 })),
+        starts.map(() => 3),
+      );
+    for (const type of bench.device().capabilities.kv) {
+      const fixture = await setUp(bench, { type, heads }, rowsAt(0));
+      for (let sweep = 0; sweep < 5; sweep++) await fixture.sweep(rowsAt(sweep), sweep + 1);
+    }
+  });
+}
+
+/** Gives every row its pages, scattered and out of order; page 0 stays free. `pageCounts` are those needed unless told. */
+function placeRows(spans: readonly Span[], pageCounts?: readonly number[]): BatchRow[] {
+  // 7 has no factor in common with 23, so this visits every page from 1 to 23 once.
+  const free = Array.from({ length: PAGES - 1 }, (_, i) => ((i * 7 + 11) % (PAGES - 1)) + 1);
+  const rows: BatchRow[] = [];
+  spans.forEach(({ start, count, shared = 0 }, index) => {
+    const needed = pageCounts?.[index] ?? Math.ceil((start + count) / PAGE_POSITIONS);
+    const pages = [...(rows[0]?.pages.slice(0, shared) ?? []), ...free.splice(0, needed - shared)];
+    rows.push({ tokens: new Int32Array(count), start, pages });
+  });
+  return rows;
+}
+
+interface Case {
+  readonly type: KvType;
+  readonly heads: NaiveHeads;
+}
+
+interface Fixture {
+  /** Runs attention with new q, k and v, and checks the result and every number of the cache. */
+  sweep(rows: readonly BatchRow[], seed: number): Promise<void>;
+}
+
+async function setUp(bench: Bench, { type, heads }: Case, rows: readonly BatchRow[]): Promise<Fixture> {
+  const { scope } = bench;
+  const device = bench.device();
+  const columns = heads.kvHeads * heads.headDim;
+  const expected = { keys: cacheContents(type, rows, columns, 100), values: cacheContents(type, rows, columns, 200) };
+  const shape = [PAGES * PAGE_POSITIONS, columns];
+  const cache = {
+    keys: await upload(device, scope, { name: 'keys', dtype: type, shape, values: expected.keys }),
+    values: await upload(device, scope, { name: 'values', dtype: type, shape, values: expected.values }),
+  };
+  const count = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+  const qColumns = heads.heads * heads.headDim;
+  const [q, k, v] = [qColumns, columns, columns].map((n) => scope.add(device.allocate('input', 'f32', [count, n]))) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const out = scope.add(device.allocate('out', 'f32', [count, qColumns]));
+  const graph = new GraphBuilder('attention', count);
+  graph.store(graph.attention(graph.load(q), graph.load(k), graph.load(v), cache, heads), out);
+  const source = graph.finish();
+  let current: { batch: Batch; program: Program } | undefined;
+
+  return {
+    async sweep(swept, seed) {
+      if (current?.batch.key !== device.batchKey(swept)) {
+        const batch = scope.add(device.createBatch(swept));
+        current = { batch, program: scope.add(device.compile(source, batch)) };
+      }
+      await current.batch.write(swept);
+      const inputs = [q, k, v].map(({ shape: [, n] }, i) => randomNumbers(seed * 10 + i, count * n!)) as [Floats, Floats, Floats];
+      for (const [i, tensor] of [q, k, v].entries()) await device.write(tensor, 0, encode('f32', inputs[i]!));
+      await device.run(current.program);
+      const wanted = naiveSweep(swept, inputs, expected, { type, heads });
+      const { f16Cache, exact } = bench.tolerance;
+      expectClose(await download(device, out), wanted, type === 'f16' ? (f16Cache ?? exact) : exact, `${type} cache, sweep ${seed}`);
+      expect(await differences(device, cache.keys, expected.keys), 'keys that differ').toEqual([]);
+      expect(await differences(device, cache.values, expected.values), 'values that differ').toEqual([]);
+    },
+  };
+}
+
+type Floats = Float32Array<ArrayBuffer>;
+
+/** Appends to `expected` and returns the outputs. */
+function naiveSweep(
+  rows: readonly BatchRow[],
+  [q, k, v]: [Floats, Floats, Floats],
+  expected: { keys: Floats; values: Floats },
+  { type, heads }: Case,
+) {
+  const columns = heads.kvHeads * heads.headDim;
+  const places = rows.flatMap((row) => Array.from(row.tokens, (_, i) => ({ row, position: row.start + i })));
+  places.forEach(({ row, position }, token) => {
+    const at = slotOf(row, position) * columns;
+    expected.keys.set(roundedTo(type, k.subarray(token * columns, (token + 1) * columns)), at);
+    expected.values.set(roundedTo(type, v.subarray(token * columns, (token + 1) * columns)), at);
+  });
+  return places.flatMap(({ row, position }, token) => {
+    const slots = Array.from({ length: position + 1 }, (_, p) => slotOf(row, p) * columns);
+    const visible = (contents: Floats): Floats[] => slots.map((at) => contents.subarray(at, at + columns));
+    const width = heads.heads * heads.headDim;
+    return naiveAttention(q.subarray(token * width, (token + 1) * width), visible(expected.keys), visible(expected.values), heads);
+  });
+}
+
+/** Random numbers where the rows have been, zeros in the null page, garbage elsewhere. */
+function cacheContents(type: KvType, rows: readonly BatchRow[], columns: number, seed: number): Floats {
+  const contents = new Float32Array(PAGES * PAGE_POSITIONS * columns).fill(GARBAGE);
+  contents.fill(0, NULL_PAGE * PAGE_POSITIONS * columns, (NULL_PAGE + 1) * PAGE_POSITIONS * columns);
+  rows.forEach((row, index) => {
+    for (let position = 0; position < row.start; position++) {
+      const numbers = randomNumbers(seed + index * 1000 + position, columns);
+      contents.set(roundedTo(type, numbers), slotOf(row, position) * columns);
+    }
+  });
+  return contents;
+}
+
+/** Indices of elements that are not as expected; vitest is too slow to compare arrays of this size. */
+async function differences(device: Device, tensor: Tensor, expected: Floats): Promise<number[]> {
+  const found: number[] = [];
+  (await download(device, tensor)).forEach((value, i) => {
+    if (value !== expected[i]) found.push(i);
+  });
+  return found.slice(0, 10);
+}
+
+function slotOf({ pages }: BatchRow, position: number): number {
+  return pages[Math.trunc(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
+}

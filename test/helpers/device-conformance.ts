@@ -1,0 +1,284 @@
+/** What every device must do, checked against naive loops: run with each implementation of `Device`. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { BatchRow, Device, Tensor, Weight } from '../../src/tensor/device.ts';
+import type { WeightType } from '../../src/tensor/dtype.ts';
+import { GraphBuilder, type Value } from '../../src/tensor/graph.ts';
+import { describeAttention } from './attention-conformance.ts';
+import { naiveGelu, naiveLinear, naiveNorm, naiveRelu } from './naive-ops.ts';
+import { decode, download, encode, expectClose, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
+
+/** Allowed errors, times (1 + |value|). */
+export interface ConformanceTolerance {
+  /** For f32, and for weight types that the device calls exact. */
+  readonly exact: number;
+  /** For products with weight types that the device does not call exact. Default: `exact`. */
+  readonly roundedWeights?: number;
+  /** For attention to a cache in f16; the rounding of keys and values themselves is no error. Default: `exact`. */
+  readonly f16Cache?: number;
+}
+
+export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
+  describe(`${name} conforms`, () => {
+    let device: Device;
+    const scope = new Scope();
+    beforeAll(async () => {
+      device = await makeDevice();
+    });
+    afterEach(() => scope.close());
+    afterAll(async () => {
+      await device[Symbol.asyncDispose]();
+      expect(device.memory().usedBytes).toBe(0);
+    });
+
+    const bench: Bench = { device: () => device, scope, tolerance };
+    describe('memory', () => describeMemory(bench, makeDevice));
+    describe('rows of tensors', () => describeRows(bench));
+    describe('linear', () => describeLinear(bench));
+    describe('norm and add', () => describeElementwise(bench));
+    describe('attention', () => describeAttention(bench));
+  });
+}
+
+/** What the parts of the suite share. The device is made after the tests are listed, hence the function. */
+export interface Bench {
+  readonly device: () => Device;
+  readonly scope: Scope;
+  readonly tolerance: ConformanceTolerance;
+}
+
+/** Builds a graph, runs it once and returns what it stores. */
+export async function evaluate(
+  { device, scope }: Bench,
+  tokenCount: number,
+  build: (graph: GraphBuilder) => Value,
+  rows?: readonly BatchRow[],
+) {
+  const graph = new GraphBuilder('conformance', tokenCount);
+  const value = build(graph);
+  const out = scope.add(device().allocate('out', 'f32', [value.rows, value.columns]));
+  graph.store(value, out);
+  const batch = rows && scope.add(device().createBatch(rows));
+  await batch?.write(rows!);
+  await device().run(scope.add(device().compile(graph.finish(), batch)));
+  return await download(device(), out);
+}
+
+/** A row on pages that nobody else has. */
+export function lonelyRow(tokens: readonly number[], start: number, pages: readonly number[]): BatchRow {
+  return { tokens: Int32Array.from(tokens), start, pages };
+}
+
+function describeMemory({ device, scope }: Bench, makeDevice: () => Promise<Device>): void {
+  it.each(['f32', 'f16', 'bf16', 'i32'] as const)('writes, reads and copies ranges of %s', async (dtype) => {
+    const source = await upload(device(), scope, { dtype, shape: [3, 5], values: Array.from({ length: 15 }, (_, i) => i) });
+    const target = await upload(device(), scope, { dtype, shape: [15], values: new Array(15).fill(99) });
+    const item = source.byteLength / 15;
+    await device().copy(source, 2 * item, target, 5 * item, 3 * item);
+    await device().write(target, 14 * item, encode(dtype, [-7]));
+    expect([...(await download(device(), target))]).toEqual([99, 99, 99, 99, 99, 2, 3, 4, 99, 99, 99, 99, 99, 99, -7]);
+    const part = new Uint8Array(2 * item);
+    await device().read(target, 6 * item, part);
+    expect([...decode(dtype, part)]).toEqual([3, 4]);
+    await device().copy(target, 5 * item, target, 0, 2 * item);
+    expect([...(await download(device(), target)).subarray(0, 3)]).toEqual([2, 3, 99]);
+  });
+
+  it('refuses ranges that leave a tensor', async () => {
+    const tensor = scope.add(device().allocate('t', 'f32', [2, 2]));
+    const bytes = new Uint8Array(8);
+    await expect(device().write(tensor, 12, bytes)).rejects.toThrow(/16/);
+    await expect(device().read(tensor, -4, bytes)).rejects.toThrow(/16/);
+    await expect(device().copy(tensor, 0, tensor, 12, 8)).rejects.toThrow(/16/);
+  });
+
+  it('counts bytes, frees once however often disposed, and refuses later use', async () => {
+    const own = await makeDevice();
+    expect(own.memory().usedBytes).toBe(0);
+    const tensors = [own.allocate('a', 'f32', [7, 5]), own.allocate('b', 'f16', [64])];
+    const used = own.memory().usedBytes;
+    expect(used).toBeGreaterThanOrEqual(7 * 5 * 4 + 128);
+    const batch = own.createBatch([lonelyRow([1, 2], 0, [1])]);
+    const [a, b] = tensors as [Tensor, Tensor];
+    for (const item of [batch, batch, a, b, a, b]) item[Symbol.dispose]();
+    expect(own.memory().usedBytes).toBe(0);
+    expect(own.memory().peakBytes).toBeGreaterThanOrEqual(used);
+    await expect(own.read(a, 0, new Uint8Array(4))).rejects.toThrow(/tensor a/);
+    await expect(own.write(a, 0, new Uint8Array(4))).rejects.toThrow(/tensor a/);
+    await own[Symbol.asyncDispose]();
+  });
+
+  it('runs a program often, with equal memory, until it is disposed', async () => {
+    const x = await upload(device(), scope, { shape: [2, 3], values: [1, 2, 3, 4, 5, 6] });
+    const graph = new GraphBuilder('double', 2);
+    const loaded = graph.load(x);
+    graph.store(graph.add(loaded, loaded), x);
+    const program = scope.add(device().compile(graph.finish()));
+    await device().run(program);
+    const used = device().memory().usedBytes;
+    for (let i = 0; i < 3; i++) await device().run(program);
+    expect(device().memory().usedBytes).toBe(used);
+    expect([...(await download(device(), x))]).toEqual([16, 32, 48, 64, 80, 96]);
+    program[Symbol.dispose]();
+    program[Symbol.dispose]();
+    await expect(device().run(program)).rejects.toThrow(/double/);
+  });
+}
+
+function describeRows(bench: Bench): void {
+  const { device, scope } = bench;
+  /** 5 tokens of 3 rows. */
+  const rows = [lonelyRow([4, 0], 0, [1]), lonelyRow([9], 65, [3, 2]), lonelyRow([9, 3], 7, [4])];
+
+  it.each([1, 3, 31])('loads the first rows, and stores to the first rows only (%i columns)', async (columns) => {
+    const values = randomNumbers(1, 6 * columns);
+    const source = await upload(device(), scope, { shape: [6, columns], values });
+    const target = await upload(device(), scope, { shape: [8, columns], values: new Array(8 * columns).fill(5) });
+    const graph = new GraphBuilder('move', 4);
+    graph.store(graph.load(source), target);
+    await device().run(scope.add(device().compile(graph.finish())));
+    expect([...(await download(device(), target))]).toEqual([...values.subarray(0, 4 * columns), ...new Array(4 * columns).fill(5)]);
+  });
+
+  it.each([
+    { columns: 1, by: 'token', offset: 0 },
+    { columns: 33, by: 'token', offset: 0 },
+    { columns: 33, by: 'token', offset: 1 },
+    { columns: 3, by: 'position', offset: 0 },
+    { columns: 65, by: 'position', offset: 2 },
+  ] as const)('embeds by $by + $offset, $columns columns, in every weight type', async ({ columns, by, offset }) => {
+    for (const dtype of device().capabilities.weights) {
+      const values = randomNumbers(2, 70 * columns);
+      const table = await uploadWeight(device(), scope, { dtype, shape: [70, columns], values });
+      const got = await evaluate(bench, 5, (graph) => graph.embed(table, by, { offset }), rows);
+      const stored = roundedTo(dtype, values);
+      const indices = by === 'token' ? [4, 0, 9, 9, 3] : [0, 1, 65, 7, 8];
+      const wanted = indices.flatMap((i) => [...stored.subarray((i + offset) * columns, (i + offset + 1) * columns)]);
+      expect([...got], dtype).toEqual(wanted);
+    }
+  });
+
+  it('selects rows of a tensor, in any order and number', async () => {
+    const tensor = await upload(device(), scope, { shape: [4, 3], values: Array.from({ length: 12 }, (_, i) => i) });
+    const ids = await upload(device(), scope, { dtype: 'i32', shape: [6], values: [3, 0, 0, 2, 1, 3] });
+    const got = await evaluate(bench, 1, (graph) => graph.select(tensor, ids));
+    expect([...got]).toEqual([3, 0, 0, 2, 1, 3].flatMap((i) => [3 * i, 3 * i + 1, 3 * i + 2]));
+  });
+
+  it('reads what the batch was last written with', async () => {
+    const again = [lonelyRow([1, 2], 0, [5]), lonelyRow([8], 65, [2, 3]), lonelyRow([0, 69], 7, [1])];
+    expect(device().batchKey(again)).toBe(device().batchKey(rows));
+    const table = await uploadWeight(device(), scope, { shape: [70, 1], values: Array.from({ length: 70 }, (_, i) => i) });
+    const out = scope.add(device().allocate('out', 'f32', [5, 1]));
+    const graph = new GraphBuilder('tokens', 5);
+    graph.store(graph.embed(table, 'token'), out);
+    const batch = scope.add(device().createBatch(rows));
+    expect(batch.tokenCount).toBe(5);
+    expect(batch.key).toBe(device().batchKey(rows));
+    const program = scope.add(device().compile(graph.finish(), batch));
+    for (const [contents, wanted] of [
+      [rows, [4, 0, 9, 9, 3]],
+      [again, [1, 2, 8, 0, 69]],
+      [rows, [4, 0, 9, 9, 3]],
+    ] as const) {
+      await batch.write(contents);
+      await device().run(program);
+      expect([...(await download(device(), out))]).toEqual(wanted);
+    }
+    await expect(batch.write([...rows, lonelyRow([1], 0, [6])])).rejects.toThrow(/batch/);
+  });
+}
+
+interface LinearCase {
+  readonly rows: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly bias?: boolean;
+  readonly activation?: 'relu' | 'gelu';
+  readonly residual?: boolean;
+  readonly cuts?: readonly number[];
+}
+
+function describeLinear(bench: Bench): void {
+  const { device, scope } = bench;
+  it.each<LinearCase>([
+    { rows: 1, inputs: 1, outputs: 1 },
+    { rows: 1, inputs: 3, outputs: 31 },
+    { rows: 3, inputs: 31, outputs: 33 },
+    { rows: 31, inputs: 33, outputs: 65 },
+    { rows: 33, inputs: 65, outputs: 3 },
+    { rows: 65, inputs: 64, outputs: 130 },
+    { rows: 1, inputs: 65, outputs: 33, bias: true },
+    { rows: 31, inputs: 3, outputs: 65, bias: true },
+    { rows: 3, inputs: 33, outputs: 31, activation: 'relu' },
+    { rows: 3, inputs: 33, outputs: 31, bias: true, activation: 'gelu' },
+    { rows: 3, inputs: 33, outputs: 31, residual: true },
+    { rows: 33, inputs: 31, outputs: 65, bias: true, activation: 'relu', residual: true },
+    { rows: 1, inputs: 31, outputs: 65, bias: true, activation: 'gelu', residual: true, cuts: [33] },
+    { rows: 31, inputs: 65, outputs: 33, cuts: [1] },
+    { rows: 3, inputs: 31, outputs: 65, bias: true, residual: true, cuts: [1, 32] },
+  ])('%j in every weight type', async (linearCase) => {
+    for (const type of device().capabilities.weights) await checkLinear(bench, type, linearCase);
+  });
+
+  it('keeps what is not a number', async () => {
+    const x = await upload(device(), scope, { shape: [2, 3], values: [1, NaN, 2, 1, 2, 3] });
+    const weight = await uploadWeight(device(), scope, { shape: [2, 3], values: [1, 1, 1, 2, 2, 2] });
+    expect([...(await evaluate(bench, 2, (graph) => graph.linear(graph.load(x), weight)))]).toEqual([NaN, NaN, 6, 12]);
+  });
+}
+
+async function checkLinear({ device, scope, tolerance }: Bench, type: WeightType, c: LinearCase): Promise<void> {
+  const bench = { device, scope, tolerance };
+  const [xs, ws] = [randomNumbers(3, c.rows * c.inputs), randomNumbers(4, c.outputs * c.inputs)];
+  const [bs, rs] = [randomNumbers(5, c.outputs), randomNumbers(6, c.rows * c.outputs)];
+  const x = await upload(device(), scope, { shape: [c.rows, c.inputs], values: xs });
+  const weight = await uploadWeight(device(), scope, { dtype: type, shape: [c.outputs, c.inputs], values: ws, cuts: c.cuts ?? [] });
+  const bias = c.bias ? await uploadWeight(device(), scope, { name: 'bias', shape: [c.outputs], values: bs }) : undefined;
+  const residual = c.residual ? await upload(device(), scope, { shape: [c.rows, c.outputs], values: rs }) : undefined;
+  const got = await evaluate(bench, c.rows, (graph) =>
+    graph.linear(graph.load(x), weight, {
+      bias,
+      ...(c.activation && { activation: c.activation }),
+      ...(residual && { residual: graph.load(residual) }),
+    }),
+  );
+  const activate = { none: (y: number) => y, relu: naiveRelu, gelu: naiveGelu }[c.activation ?? 'none'];
+  const wanted = naiveLinear(xs, roundedTo(type, ws), c).map(
+    (y, i) => activate(y + (c.bias ? bs[i % c.outputs]! : 0)) + (c.residual ? rs[i]! : 0),
+  );
+  const exact = device().capabilities.exactWeights.includes(type);
+  expectClose(got, wanted, exact ? tolerance.exact : (tolerance.roundedWeights ?? tolerance.exact), type);
+}
+
+function describeElementwise(bench: Bench): void {
+  const { device, scope, tolerance } = bench;
+  it.each([
+    { rows: 1, columns: 3, parameters: true },
+    { rows: 33, columns: 31, parameters: true },
+    { rows: 3, columns: 65, parameters: false },
+    { rows: 65, columns: 130, parameters: false },
+  ])('normalises $rows rows of $columns, with parameters: $parameters', async ({ rows, columns, parameters }) => {
+    // A mean that is not zero, and a last row of equal numbers, where epsilon alone keeps the result finite.
+    const xs = randomNumbers(7, rows * columns).map((v, i) => (rows > 1 && i >= (rows - 1) * columns ? 0.5 : 3 * v + 2));
+    const [ws, bs] = [randomNumbers(8, columns), randomNumbers(9, columns)];
+    const x = await upload(device(), scope, { shape: [rows, columns], values: xs });
+    const vector = async (values: Float32Array): Promise<Weight | undefined> =>
+      parameters ? await uploadWeight(device(), scope, { shape: [columns], values }) : undefined;
+    const [weight, bias] = [await vector(ws), await vector(bs)];
+    const got = await evaluate(bench, rows, (graph) => graph.norm(graph.load(x), { kind: 'layer', weight, bias, epsilon: 1e-5 }));
+    const wanted = naiveNorm(xs, columns, 1e-5).map((y, i) => (parameters ? y * ws[i % columns]! + bs[i % columns]! : y));
+    expectClose(got, wanted, tolerance.exact);
+  });
+
+  it.each([1, 31, 65])('adds %i columns', async (columns) => {
+    const [as, bs] = [randomNumbers(10, 3 * columns), randomNumbers(11, 3 * columns)];
+    const a = await upload(device(), scope, { shape: [3, columns], values: as });
+    const b = await upload(device(), scope, { shape: [3, columns], values: bs });
+    const got = await evaluate(bench, 3, (graph) => graph.add(graph.load(a), graph.load(b)));
+    expectClose(
+      got,
+      as.map((v, i) => v + bs[i]!),
+      tolerance.exact,
+    );
+  });
+}

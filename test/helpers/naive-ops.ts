@@ -1,0 +1,74 @@
+/** Plain double-precision loops over row-major arrays: what devices are compared with. Shares no code with any device. */
+
+export function naiveLinear(
+  x: ArrayLike<number>,
+  w: ArrayLike<number>,
+  { rows, inputs, outputs }: { rows: number; inputs: number; outputs: number },
+): number[] {
+  const y: number[] = [];
+  for (let m = 0; m < rows; m++) {
+    for (let n = 0; n < outputs; n++) {
+      let sum = 0;
+      for (let k = 0; k < inputs; k++) sum += x[m * inputs + k]! * w[n * inputs + k]!;
+      y.push(sum);
+    }
+  }
+  return y;
+}
+
+export function naiveNorm(x: ArrayLike<number>, columns: number, epsilon: number): number[] {
+  const y: number[] = [];
+  for (let from = 0; from < x.length; from += columns) {
+    const row = Array.from({ length: columns }, (_, c) => x[from + c]!);
+    const mean = row.reduce((a, b) => a + b, 0) / columns;
+    const variance = row.reduce((a, b) => a + (b - mean) ** 2, 0) / columns;
+    y.push(...row.map((value) => (value - mean) / Math.sqrt(variance + epsilon)));
+  }
+  return y;
+}
+
+export function naiveRelu(x: number): number {
+  return Math.max(0, x);
+}
+
+/** By Simpson's rule over the bell curve, to about 1e-12 for |x| up to 10. */
+export function naiveGelu(x: number): number {
+  const steps = 4000;
+  const h = x / steps;
+  const bell = (t: number): number => Math.exp((-t * t) / 2) / Math.sqrt(2 * Math.PI);
+  let sum = bell(0) + bell(x);
+  for (let i = 1; i < steps; i++) sum += (i % 2 === 1 ? 4 : 2) * bell(i * h);
+  return x * (0.5 + (sum * h) / 3);
+}
+
+export interface NaiveHeads {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly scale: number;
+}
+
+/** One query over `keys` and `values`, one array of kvHeads * headDim numbers for each position that it sees. */
+export function naiveAttention(
+  q: ArrayLike<number>,
+  keys: readonly ArrayLike<number>[],
+  values: readonly ArrayLike<number>[],
+  { heads, kvHeads, headDim, scale }: NaiveHeads,
+): number[] {
+  const y: number[] = [];
+  for (let head = 0; head < heads; head++) {
+    const first = Math.trunc(head / (heads / kvHeads)) * headDim;
+    const weights = keys.map((key) => {
+      let dot = 0;
+      for (let d = 0; d < headDim; d++) dot += q[head * headDim + d]! * key[first + d]!;
+      return Math.exp(dot * scale);
+    });
+    const total = weights.reduce((a, b) => a + b, 0);
+    for (let d = 0; d < headDim; d++) {
+      let sum = 0;
+      values.forEach((value, position) => (sum += (weights[position]! / total) * value[first + d]!));
+      y.push(sum);
+    }
+  }
+  return y;
+}

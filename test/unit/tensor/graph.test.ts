@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest';
+import type { Tensor, Weight } from '../../../src/tensor/device.ts';
+import type { DType } from '../../../src/tensor/dtype.ts';
+import { GraphBuilder, type Value } from '../../../src/tensor/graph.ts';
+
+const tensor = (shape: number[], dtype: DType = 'f32'): Tensor => ({ name: 't', dtype, shape, byteLength: 0, [Symbol.dispose]() {} });
+
+function weight(shape: number[], cuts: readonly number[] = []): Weight {
+  const borders = [0, ...cuts, shape[0]!];
+  const segments = borders
+    .slice(1)
+    .map((to, i) => ({ from: borders[i]!, to, layout: 'gguf' as const, home: 'cpu' as const, tensor: tensor(shape) }));
+  return { name: 'w', shape, segments };
+}
+
+describe('GraphBuilder', () => {
+  it('gives every value the shape of its op', () => {
+    const graph = new GraphBuilder('block', 3);
+    const x = graph.load(tensor([4, 8]));
+    const y = graph.linear(x, weight([6, 8], [2]), { bias: weight([6]), activation: 'gelu' });
+    const z = graph.select(tensor([4, 8]), tensor([2], 'i32'));
+    const e = graph.embed(weight([100, 5]), 'position', { offset: 2 });
+    graph.store(y, tensor([3, 6]));
+    const shapes = [x, y, z, e].map(({ rows, columns }) => [rows, columns]);
+    expect(shapes).toEqual([
+      [3, 8],
+      [3, 6],
+      [2, 8],
+      [3, 5],
+    ]);
+  });
+
+  it('freezes the finished graph, which later ops do not change', () => {
+    const builder = new GraphBuilder('g', 1);
+    builder.load(tensor([1, 1]));
+    const graph = builder.finish();
+    builder.load(tensor([1, 1]));
+    expect(graph.nodes).toHaveLength(1);
+    expect([graph, graph.nodes, graph.nodes[0]].every(Object.isFrozen)).toBe(true);
+  });
+
+  it.each<[string, (graph: GraphBuilder, x: Value) => unknown, RegExp]>([
+    ['a load of too few rows', (g) => g.load(tensor([2, 8])), /3 rows wanted, it has 2/],
+    ['a load of indices', (g) => g.load(tensor([3, 8], 'i32')), /f32 matrix expected, got i32 \[3, 8\]/],
+    ['a load of a vector', (g) => g.load(tensor([8])), /f32 matrix expected, got f32 \[8\]/],
+    ['a store of other columns', (g, x) => g.store(x, tensor([3, 7])), /store \[3, 8\] to t \[3, 7\]/],
+    ['a store of too many rows', (g, x) => g.store(x, tensor([2, 8])), /store \[3, 8\] to t \[2, 8\]/],
+    ['a table that is a vector', (g) => g.embed(weight([8]), 'token'), /table w has shape \[8\]/],
+    ['a table in pieces', (g) => g.embed(weight([8, 2], [4]), 'token'), /split into 2 segments/],
+    ['float indices', (g) => g.select(tensor([4, 8]), tensor([2])), /ids t must be i32/],
+    ['a weight of other inputs', (g, x) => g.linear(x, weight([6, 9])), /\[3, 8\] times w \[6, 9\]/],
+    ['a bias of other length', (g, x) => g.linear(x, weight([6, 8]), { bias: weight([8]) }), /bias w: \[6\] expected, got \[8\]/],
+    ['a residual of other shape', (g, x) => g.linear(x, weight([6, 8]), { residual: x }), /residual: \[3, 8\] and \[3, 6\] differ/],
+    ['a norm weight of other length', (g, x) => g.norm(x, { kind: 'layer', weight: weight([7]), epsilon: 1 }), /weight w: \[8\] expected/],
+    ['a sum of different shapes', (g, x) => g.add(x, g.load(tensor([3, 7]))), /add: \[3, 8\] and \[3, 7\] differ/],
+  ])('refuses %s', (_what, build, message) => {
+    const graph = new GraphBuilder('block', 3);
+    const x = graph.load(tensor([3, 8]));
+    expect(() => build(graph, x)).toThrow(message);
+    expect(() => build(graph, x)).toThrow(/^graph block: /);
+  });
+
+  it.each([
+    ['heads that do not fill the columns', { heads: 3 }, /q \[3, 8\] with 3 heads of 2/],
+    ['heads that cannot share keys evenly', { kvHeads: 3 }, /q \[3, 8\] with 4 heads of 2/],
+    ['keys of other width', { kvHeads: 1 }, /k \[3, 4\], v \[3, 4\], 2 columns expected/],
+    ['a cache of other width', { cacheColumns: 6 }, /cache has 6 columns, 4 expected/],
+    ['queries for a part of the tokens', { rows: 2 }, /2 rows, the micro-batch has 3/],
+  ])('refuses attention with %s', (_what, change, message) => {
+    const { heads, kvHeads, cacheColumns, rows } = { heads: 4, kvHeads: 2, cacheColumns: 4, rows: 3, ...change };
+    const graph = new GraphBuilder('block', 3);
+    const q = graph.select(tensor([3, 8]), tensor([rows], 'i32'));
+    const k = graph.load(tensor([3, 4]));
+    const cache = { keys: tensor([64, cacheColumns]), values: tensor([64, cacheColumns]) };
+    expect(() => graph.attention(q, k, k, cache, { heads, kvHeads, headDim: 2, scale: 1 })).toThrow(message);
+  });
+});

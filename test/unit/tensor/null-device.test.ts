@@ -1,0 +1,70 @@
+import { describe, expect, it } from 'vitest';
+import { GraphBuilder } from '../../../src/tensor/graph.ts';
+import { createNullDevice } from '../../../src/tensor/null-device.ts';
+import { lonelyRow } from '../../helpers/device-conformance.ts';
+import { Scope, uploadWeight } from '../../helpers/tensors.ts';
+
+const rates = { flopsPerSecond: 1e9, bytesPerSecond: 1e6 };
+
+describe('createNullDevice', () => {
+  it('records flops, bytes and the longer one of both times', async () => {
+    const [device, scope] = [createNullDevice(rates), new Scope()];
+    const x = device.allocate('x', 'f32', [8, 10]);
+    const weight = await uploadWeight(device, scope, { dtype: 'f16', shape: [20, 10], values: new Float32Array(200), cuts: [5] });
+    const graph = new GraphBuilder('product', 8);
+    graph.linear(graph.load(x), weight);
+    await device.run(device.compile(graph.finish()));
+    // 8 * 20 * 10 products and sums; 200 numbers of 2 bytes and 80 of 4.
+    expect(device.steps).toEqual([{ program: 'product', flops: 3200, bytes: 720, seconds: 720e-6 }]);
+  });
+
+  it('counts attention by the rows that the batch holds at the time of the run', async () => {
+    const device = createNullDevice({ flopsPerSecond: 1, bytesPerSecond: 1e9 });
+    const cache = { keys: device.allocate('k', 'f16', [256, 4]), values: device.allocate('v', 'f16', [256, 4]) };
+    const q = device.allocate('q', 'f32', [3, 8]);
+    const kv = device.allocate('kv', 'f32', [3, 4]);
+    const rows = [lonelyRow([1, 2], 0, [1]), lonelyRow([1], 9, [2])];
+    const graph = new GraphBuilder('attention', 3);
+    const k = graph.load(kv);
+    graph.attention(graph.load(q), k, k, cache, { heads: 4, kvHeads: 2, headDim: 2, scale: 1 });
+    const batch = device.createBatch(rows);
+    const program = device.compile(graph.finish(), batch);
+    await batch.write(rows);
+    await device.run(program);
+    await batch.write([rows[0]!, lonelyRow([1], 10, [2])]);
+    await device.run(program);
+    // 1 + 2 + 10 pairs of query and key, then one more; 2 products and 2 sums for each of 8 columns.
+    expect(device.steps.map(({ flops }) => flops)).toEqual([13 * 32, 14 * 32]);
+    // Inputs of 96 and 48 bytes; 12, then 13 positions of 8 bytes in keys and values.
+    expect(device.steps.map(({ bytes }) => bytes)).toEqual([144 + 12 * 16, 144 + 13 * 16]);
+    expect(device.steps.map(({ seconds }) => seconds)).toEqual([416, 448]);
+  });
+
+  it('reads zeros and holds no data, however large a tensor is', async () => {
+    const device = createNullDevice(rates);
+    const tensor = device.allocate('weights of a large model', 'f16', [1e6, 1e6]);
+    await device.write(tensor, 0, new Uint8Array([1, 2, 3]));
+    const bytes = new Uint8Array(3).fill(9);
+    await device.read(tensor, 0, bytes);
+    expect([...bytes]).toEqual([0, 0, 0]);
+    expect(device.memory()).toEqual({ usedBytes: 2e12, peakBytes: 2e12 });
+    tensor[Symbol.dispose]();
+    tensor[Symbol.dispose]();
+    expect(device.memory()).toEqual({ usedBytes: 0, peakBytes: 2e12 });
+  });
+
+  it('is as strict as a device with data', async () => {
+    const device = createNullDevice({ ...rates, memoryBytes: 100 });
+    expect(() => device.allocate('big', 'f32', [26])).toThrow(/big: 104 bytes asked for, 0 of 100 in use/);
+    const tensor = device.allocate('x', 'f32', [2, 2]);
+    await expect(device.read(tensor, 9, new Uint8Array(8))).rejects.toThrow(/x has 16 bytes, 9 to 17 asked for/);
+    const graph = new GraphBuilder('g', 1);
+    graph.load(tensor);
+    const program = device.compile(graph.finish());
+    tensor[Symbol.dispose]();
+    await expect(device.run(program)).rejects.toThrow(/x is used after it was disposed/);
+    program[Symbol.dispose]();
+    await expect(device.run(program)).rejects.toThrow(/program g is run after it was disposed/);
+    expect(device.steps).toEqual([]);
+  });
+});
