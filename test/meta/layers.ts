@@ -14,6 +14,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['weights', 'kv', 'profile'],
   ['engine'],
   ['requests.ts'],
+  ['llm'],
   ['llm.ts'],
   ['batch'],
   ['cluster', 'server', 'apps'],

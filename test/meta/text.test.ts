@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import { listFiles, readText } from './repository.ts';
+
+/** The house limit; a longer file has more than one concept. */
+const MAX_SOURCE_LINES = 300;
+
+const TEXT = ['ts', 'js', 'mjs', 'json', 'md', 'sh', 'py', 'yml', 'run'];
+
+// The words are spelled with a class so that this file does not match itself.
+const FORBIDDEN: readonly (readonly [string, RegExp])[] = [
+  ['paths of one machine', /(?<![\w.~-])\/(?:[h]ome|[U]sers|[r]oot|[w]ork)(?=[/\s'"`)\]]|$)/m],
+  ['addresses of registries', /\b[r]egistry\.[a-z-]+\.[a-z]|[n]pmmirror|[a]rtifactory/i],
+  ['notes of unfinished work', /\b(?:[T]ODO|[F]IXME|[X]XX|[H]ACK)\b/],
+];
+
+describe('files written by hand', () => {
+  const files = listFiles('.', TEXT);
+
+  it.each(FORBIDDEN)('have no %s', (_what, pattern) => {
+    expect(files.length).toBeGreaterThan(30);
+    const hits = files.flatMap((path) => {
+      const hit = pattern.exec(readText(path));
+      return hit ? [`${path}: ${JSON.stringify(hit[0])}`] : [];
+    });
+    expect(hits).toEqual([]);
+  });
+
+  it.each([
+    ['paths of one machine', `open('/${'home'}/someone/model')`, true],
+    ['paths of one machine', 'node ~/work/x.js and src/home/page', false],
+    ['addresses of registries', `https://registry.${'npmjs'}.org/a`, true],
+    ['addresses of registries', 'a registry. Another', false],
+    ['notes of unfinished work', `// ${'TO'}DO: later`, true],
+    ['notes of unfinished work', 'todo list', false],
+  ])('%s: %s', (what, text, expected) => {
+    const [, pattern] = FORBIDDEN.find(([name]) => name === what)!;
+    expect(pattern.test(text)).toBe(expected);
+  });
+
+  it(`have at most ${MAX_SOURCE_LINES} lines in src/`, () => {
+    const long = listFiles('src', ['ts']).map((path) => ({ path, lines: readText(path).trimEnd().split('\n').length }));
+    expect(long.filter(({ lines }) => lines > MAX_SOURCE_LINES)).toEqual([]);
+  });
+});
