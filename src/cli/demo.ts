@@ -5,7 +5,7 @@ import { cellText, csvRecords } from '../batch/csv-records.ts';
 import { fileChunks } from '../batch/file-chunks.ts';
 import type { JobSummary } from '../batch/types.ts';
 import { internalError } from '../util/errors.ts';
-import { BUNDLED_TABLE } from './bundled.ts';
+import { BUNDLED_TABLE } from '../util/bundled.ts';
 import { EXIT } from './exit-code.ts';
 import type { DemoOptions } from './program.ts';
 import { stderrProgress } from './progress.ts';

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { buildModel } from '../models/registry.ts';
-import { BUNDLED_MODEL } from './bundled.ts';
+import { BUNDLED_MODEL } from '../util/bundled.ts';
 import { describeError } from './exit-code.ts';
 
 /** A model folder on this machine. */

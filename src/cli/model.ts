@@ -1,14 +1,15 @@
 import type { LLM } from '../llm.ts';
 import type { GenerationParams } from '../requests.ts';
 import { UsageError } from '../util/errors.ts';
-import { BUNDLED_MODEL } from './bundled.ts';
+import { BUNDLED_MODEL } from '../util/bundled.ts';
 import type { ModelOptions } from './options.ts';
 
 /** Opens the model that the flags name; the tensor library is loaded here and not before. */
 export async function loadModel(options: ModelOptions, signal: AbortSignal, defaults: GenerationParams = {}): Promise<LLM> {
   const { LLM } = await import('../llm.ts');
-  const { dummy, compute, kvType, gpuBatchSize, numGpuBatches, threads } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads } = options;
   return LLM.load(modelName(options), {
+    device,
     compute,
     kvType,
     defaults,

@@ -1,9 +1,11 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { DeviceName } from '../llm/device.ts';
 import type { GenerationParams } from '../requests.ts';
 import { unescapeText } from './escapes.ts';
 
 /** How a model computes. */
 export interface ComputeOptions {
+  readonly device: DeviceName;
   readonly compute: 'auto' | 'f32';
   readonly kvType: 'auto' | 'f32' | 'f16';
   readonly gpuBatchSize?: number;
@@ -34,6 +36,9 @@ export interface ReportOptions {
   readonly quiet?: boolean;
 }
 
+/** Without the slow reference, which is for tests. */
+const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
+
 /** Beyond any model or machine; a larger number is a slip of the keyboard. */
 const MAX_COUNT = 2 ** 31 - 1;
 /** Threads of the largest machines. */
@@ -52,13 +57,14 @@ export function addModelOptions(command: Command): Command {
 export function addComputeOptions(command: Command): Command {
   return command
     .optionsGroup('Computation:')
+    .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'))
     .addOption(
       new Option('--compute <type>', 'f32 is exact; auto is as fast as the weights allow').choices(['auto', 'f32']).default('auto'),
     )
     .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'))
-    .option('--gpu-batch-size <n>', 'rows computed together', integer(1, MAX_COUNT))
-    .option('--num-gpu-batches <n>', 'such batches in flight', integer(1, MAX_COUNT))
-    .option('--threads <n>', 'compute threads', integer(1, MAX_THREADS));
+    .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
+    .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
+    .option('--threads <n>', 'compute threads (default: one per core that may be used)', integer(1, MAX_THREADS));
 }
 
 export function addSamplingOptions(command: Command): Command {

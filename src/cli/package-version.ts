@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { PACKAGE_JSON } from './bundled.ts';
+import { PACKAGE_JSON } from '../util/bundled.ts';
 
 /** Version of this package. */
 export function packageVersion(): string {

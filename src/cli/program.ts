@@ -10,6 +10,7 @@ import {
   type ReportOptions,
   type SamplingOptions,
 } from './options.ts';
+import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { packageVersion } from './package-version.ts';
 
 export interface RunOptions extends ModelOptions, SamplingOptions, ReportOptions {
@@ -25,6 +26,7 @@ export interface RunOptions extends ModelOptions, SamplingOptions, ReportOptions
 
 export interface GenerateOptions extends ModelOptions, SamplingOptions {
   readonly json?: boolean;
+  readonly tokenIds?: boolean;
 }
 
 export interface DemoOptions extends ComputeOptions, ReportOptions {}
@@ -37,12 +39,6 @@ export interface CliActions {
   demo(options: DemoOptions): Promise<number>;
 }
 
-/** Where text goes; the process's own streams, unless a test listens. */
-export interface CliOutput {
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-}
-
 /** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
 const ACTIONS: CliActions = {
   run: async (options) => (await import('./run.ts')).run(options),
@@ -51,13 +47,8 @@ const ACTIONS: CliActions = {
   demo: async (options) => (await import('./demo.ts')).demo(options),
 };
 
-const OUTPUT: CliOutput = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-};
-
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
-export async function runCli(args: readonly string[], actions: CliActions = ACTIONS, output: CliOutput = OUTPUT): Promise<number> {
+export async function runCli(args: readonly string[], actions: CliActions = ACTIONS, output: CliOutput = PROCESS_OUTPUT): Promise<number> {
   let status: number = EXIT.ok;
   const program = createProgram(actions, output, (code) => (status = code));
   try {
@@ -115,7 +106,8 @@ function addGenerate(program: Command): Command {
     .command('generate')
     .summary('answer a few prompts')
     .description('Answers prompts from the command line, or one per line of standard input. A single answer is shown as it grows.')
-    .argument('[prompt...]', '\\n and \\t are understood');
+    .argument('[prompt...]', '\\n and \\t are understood')
+    .option('--token-ids', 'prompts and answers are token ids, separated by spaces');
   addSamplingOptions(addModelOptions(command)).optionsGroup('Report:').option('--json', 'one line of JSON per prompt');
   return command.addHelpText(
     'after',

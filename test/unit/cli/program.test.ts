@@ -33,7 +33,7 @@ describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
       '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --seed 4294967295 --ignore-eos --logprobs 0 ' +
-      '--gpu-batch-size 8 --num-gpu-batches 2 --compute f32 --kv-type f16 --threads 2 --force --restart --retry-failed --json --quiet';
+      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --threads 2 --force --restart --retry-failed --json --quiet';
     const { status, calls } = await cli([
       'run',
       ...IO,
@@ -64,6 +64,7 @@ describe('options', () => {
           logprobs: 0,
           gpuBatchSize: 8,
           numGpuBatches: 2,
+          device: 'vulkan',
           compute: 'f32',
           kvType: 'f16',
           threads: 2,
@@ -81,7 +82,7 @@ describe('options', () => {
 
   it('are left out when not given, so that the model decides', async () => {
     const { calls } = await cli(['run', ...IO]);
-    expect(calls).toEqual([['run', { input: 'in.csv', output: 'out.csv', compute: 'auto', kvType: 'auto' }]]);
+    expect(calls).toEqual([['run', { input: 'in.csv', output: 'out.csv', device: 'cpu', compute: 'auto', kvType: 'auto' }]]);
   });
 
   it('take standard input as -', async () => {
@@ -91,7 +92,7 @@ describe('options', () => {
 
   it('leave prompts of generate as they are typed', async () => {
     const { calls } = await cli(['generate', 'one', String.raw`two\n`, '--json']);
-    expect(calls).toEqual([['generate', ['one', String.raw`two\n`], { compute: 'auto', kvType: 'auto', json: true }]]);
+    expect(calls).toEqual([['generate', ['one', String.raw`two\n`], { device: 'cpu', compute: 'auto', kvType: 'auto', json: true }]]);
   });
 });
 
@@ -113,6 +114,7 @@ describe('wrong usage', () => {
     ['run --gpu-batch-size 0', 'Expected an integer, 1 or more.'],
     ['run --num-gpu-batches 0x10', 'Expected an integer, 1 or more.'],
     ['run --threads 9999', 'Expected an integer from 1 to 1024.'],
+    ['run --device tpu', 'Allowed choices are cpu, cuda, metal, vulkan.'],
     ['run --compute f64', 'Allowed choices are auto, f32.'],
     ['run --kv-type q4', 'Allowed choices are auto, f32, f16.'],
     ['run --format xml', 'Allowed choices are csv, jsonl.'],
