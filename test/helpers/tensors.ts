@@ -1,5 +1,4 @@
 /** Numbers in and out of device tensors, for tests. */
-import { expect } from 'vitest';
 import type { Device, Tensor, Weight } from '../../src/tensor/device.ts';
 import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from '../../src/tensor/dtype.ts';
 
@@ -86,12 +85,14 @@ export async function uploadWeight(device: Device, scope: Scope, contents: Conte
   return { name, shape, segments };
 }
 
-/** Every number within `tolerance * (1 + |wanted|)`. NaN equals only NaN. */
-export function expectClose(got: ArrayLike<number>, wanted: ArrayLike<number>, tolerance: number, what = 'result'): void {
-  expect(got.length, what).toBe(wanted.length);
-  for (let i = 0; i < wanted.length; i++) {
+/** Describes the first numbers that are not within `tolerance * (1 + |wanted|)`; none if all are. NaN equals only NaN. */
+export function differences(got: ArrayLike<number>, wanted: ArrayLike<number>, tolerance: number, what = 'result'): string[] {
+  if (got.length !== wanted.length) return [`${what}: ${got.length} numbers, ${wanted.length} wanted`];
+  const found: string[] = [];
+  for (let i = 0; i < wanted.length && found.length < 5; i++) {
     const [g, w] = [got[i]!, wanted[i]!];
     const close = Number.isNaN(w) ? Number.isNaN(g) : Math.abs(g - w) <= tolerance * (1 + Math.abs(w));
-    if (!close) expect.fail(`${what}: number ${i} of ${wanted.length} is ${g}, ${w} wanted within ${tolerance}`);
+    if (!close) found.push(`${what}: number ${i} is ${g}, ${w} wanted`);
   }
+  return found;
 }
