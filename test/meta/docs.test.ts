@@ -61,10 +61,16 @@ function compileErrors(sources: readonly Block[]): string[] {
     isolatedDeclarations: false,
   };
   const host = ts.createCompilerHost(options);
-  const { fileExists, readFile } = host;
-  host.fileExists = (path) => texts.has(resolve(path)) || fileExists.call(host, path);
-  host.readFile = (path) => texts.get(resolve(path)) ?? readFile.call(host, path);
-  const program = ts.createProgram([...texts.keys()], options, host);
+  const withBlocks: ts.CompilerHost = {
+    ...host,
+    fileExists: (path) => texts.has(resolve(path)) || host.fileExists(path),
+    readFile: (path) => texts.get(resolve(path)) ?? host.readFile(path),
+    getSourceFile: (path, languageVersion, ...rest) => {
+      const text = texts.get(resolve(path));
+      return text === undefined ? host.getSourceFile(path, languageVersion, ...rest) : ts.createSourceFile(path, text, languageVersion);
+    },
+  };
+  const program = ts.createProgram([...texts.keys()], options, withBlocks);
   const problems = [...texts.keys()].flatMap((name) => {
     const source = program.getSourceFile(name);
     return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)];

@@ -6,15 +6,14 @@ const MAX_SOURCE_LINES = 300;
 
 const TEXT = ['ts', 'js', 'mjs', 'json', 'md', 'sh', 'py', 'yml', 'run'];
 
-// The words are spelled with a class so that this file does not match itself.
 const FORBIDDEN: readonly (readonly [string, RegExp])[] = [
-  ['paths of one machine', /(?<![\w.~-])\/(?:[h]ome|[U]sers|[r]oot|[w]ork)(?=[/\s'"`)\]]|$)/m],
-  ['addresses of registries', /\b[r]egistry\.[a-z-]+\.[a-z]|[n]pmmirror|[a]rtifactory/i],
-  ['notes of unfinished work', /\b(?:[T]ODO|[F]IXME|[X]XX|[H]ACK)\b/],
+  ['paths of one machine', /(?<![\w.~-])\/(?:home|Users|root|work)(?=[/\s'"`)\]]|$)/m],
+  ['addresses of registries', /\bregistry\.[a-z-]+\.[a-z]|npmmirror|artifactory/i],
+  ['notes of unfinished work', /\b(?:TODO|FIXME|XXX|HACK)\b/],
 ];
 
 describe('files written by hand', () => {
-  const files = listFiles('.', TEXT);
+  const files = listFiles('.', TEXT).filter((path) => path !== 'test/meta/text.test.ts');
 
   it.each(FORBIDDEN)('have no %s', (_what, pattern) => {
     expect(files.length).toBeGreaterThan(30);
@@ -26,11 +25,11 @@ describe('files written by hand', () => {
   });
 
   it.each([
-    ['paths of one machine', `open('/${'home'}/someone/model')`, true],
+    ['paths of one machine', "open('/home/someone/model')", true],
     ['paths of one machine', 'node ~/work/x.js and src/home/page', false],
-    ['addresses of registries', `https://registry.${'npmjs'}.org/a`, true],
+    ['addresses of registries', 'https://registry.example.org/a', true],
     ['addresses of registries', 'a registry. Another', false],
-    ['notes of unfinished work', `// ${'TO'}DO: later`, true],
+    ['notes of unfinished work', '// TODO: later', true],
     ['notes of unfinished work', 'todo list', false],
   ])('%s: %s', (what, text, expected) => {
     const [, pattern] = FORBIDDEN.find(([name]) => name === what)!;
