@@ -1,0 +1,243 @@
+import { rm, stat } from 'node:fs/promises';
+import type { TextGenerator } from '../requests.ts';
+import { digestFile, DiskFullError, fileExists } from '../util/durable-file.ts';
+import { UsageError } from '../util/errors.ts';
+import { assemble, closeJob } from './assemble.ts';
+import { discardEarlier, type Earlier, findEarlier, isEqual, reopen } from './earlier.ts';
+import { generateRows } from './generate.ts';
+import { DEFAULT_COLUMN, differences, jobSettings } from './identity.ts';
+import { Journal } from './journal.ts';
+import type { JournalContent } from './journal-file.ts';
+import { JournalIndex } from './journal-index.ts';
+import { type Finished, JOURNAL_KIND, JOURNAL_VERSION, type JournalHeader } from './journal-lines.ts';
+import { acquireLock } from './lock.ts';
+import { type JobPaths, resolveFormat, resolvePaths, type TableFormat } from './paths.ts';
+import { type OpenTable, type ScanResult, scanTable, tableOpener } from './scan.ts';
+import { spool } from './spool.ts';
+import { type JobTracker, trackJob } from './tracker.ts';
+import type { JobExitCode, JobOptions, JobOutcome, OpenGenerator } from './types.ts';
+
+/** What every part of a job needs to know. */
+interface Job {
+  readonly options: JobOptions;
+  readonly format: TableFormat;
+  readonly paths: JobPaths;
+  /** What decides the results, see `jobSettings`. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly tracker: JobTracker;
+  /** Either signal: begin nothing new. */
+  readonly signal: AbortSignal;
+  readonly abortSignal: AbortSignal;
+  readonly openGenerator: OpenGenerator;
+}
+
+/** A job whose rows are counted. */
+interface Scanned {
+  readonly open: OpenTable;
+  readonly scan: ScanResult;
+  readonly content: JournalContent | undefined;
+  /** A new header says that the file at the output's path may go. */
+  readonly replaces: boolean;
+}
+
+type Opened = NonNullable<JournalHeader['opened']>;
+
+/**
+ * Runs a job from wherever an earlier run left it: every row of the input becomes one row of the output, in order. Saved rows stay saved,
+ * whatever ends the run.
+ * @throws {UsageError} for what is wrong with paths, template, flags, or an earlier job of the same output; no row was generated then
+ * @throws what the generator throws
+ */
+export async function runJob(options: JobOptions, openGenerator: OpenGenerator): Promise<JobOutcome> {
+  const never = new AbortController().signal;
+  const { input, output, signal = never, abortSignal = never } = options;
+  const tracker = trackJob(options.onProgress);
+  const format = resolveFormat(options.format ?? 'auto', input, output);
+  const paths = await resolvePaths(input, output);
+  const settings = jobSettings(options, format);
+  const either = AbortSignal.any([signal, abortSignal]);
+  const job: Job = { options, format, paths, settings, tracker, signal: either, abortSignal, openGenerator };
+  try {
+    await using _lock = await acquireLock(paths.lock, output);
+    return await runLocked(job);
+  } catch (error) {
+    if (error instanceof DiskFullError) return interrupted(job, `${error.message}; make room`);
+    if (either.aborted && isAbort(error, either)) return interrupted(job, 'stopped');
+    throw error;
+  }
+}
+
+async function runLocked(job: Job): Promise<JobOutcome> {
+  const { options, paths, tracker } = job;
+  tracker.enter('reading');
+  const { earlier, outputExists } = await findEarlier(paths, options);
+  const input = await inputFile(job, earlier);
+  if (earlier.kind !== 'finished') return runRows(job, input, earlier.kind === 'begun' ? earlier.content : undefined, outputExists);
+  const next = await resumeFinished(job, earlier, input);
+  if (next === 'again') return runRows(job, input, undefined, true);
+  if (next === 'reuse') {
+    await reopen(paths);
+    return runRows(job, input, earlier.content, true);
+  }
+  await removeLeftovers(job);
+  return finishedOutcome(job, earlier.content.header, earlier.finished);
+}
+
+/** What to do with an output that is complete: nothing, generate some rows again, or begin anew. */
+async function resumeFinished(job: Job, earlier: Earlier & { kind: 'finished' }, input: string): Promise<'nothing' | 'reuse' | 'again'> {
+  const { options, settings } = job;
+  const { content, finished } = earlier;
+  const changed = differences(content.header.settings, settings);
+  if (changed.length > 0) {
+    if (options.force === true) return 'again';
+    const way = 'choose another output, or generate all rows again with --restart';
+    throw new UsageError(`${options.output} is finished, with other settings: ${changed.join('; ')}; ${way}`);
+  }
+  const sameInput = isEqual(finished.input, await digestFile(input));
+  const rowsKept = content.rowLines > 0 || finished.generated === 0;
+  if (sameInput && !(options.retryFailed === true && finished.rows.failed > 0)) {
+    if (content.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0) {
+      await using generator = await job.openGenerator();
+      checkModel(job, content.header, generator);
+    }
+    return 'nothing';
+  }
+  if (rowsKept) return 'reuse';
+  if (options.force === true) return 'again';
+  throw new UsageError(`the input changed since ${options.output} was finished; choose another output, or generate all rows again with --restart`);
+}
+
+/** The file to read: the input itself, or the copy of stdin, which is made unless an earlier run has made it. */
+async function inputFile(job: Job, earlier: Earlier): Promise<string> {
+  const { paths, options, signal } = job;
+  if (paths.input !== undefined) return paths.input;
+  const spooled = options.restart !== true && (await fileExists(paths.spool));
+  if (spooled && earlier.kind !== 'none') return paths.spool;
+  if (options.stdin === undefined) throw new UsageError('the input is "-", but there is no stdin to read');
+  await spool(options.stdin, paths.spool, signal, spooled);
+  return paths.spool;
+}
+
+async function runRows(job: Job, input: string, content: JournalContent | undefined, outputExists: boolean): Promise<JobOutcome> {
+  const { options, tracker, paths } = job;
+  if (content !== undefined) checkSettings(job, content.header);
+  const { prompt, column = DEFAULT_COLUMN, params = {}, returnTokenIds = false } = options;
+  const name = paths.input === undefined ? 'stdin' : options.input;
+  const open = tableOpener(input, job.format, { name, column, params, returnTokenIds, ...(prompt !== undefined && { template: prompt }) });
+  const index = content?.index ?? new JournalIndex();
+  const scan = await scanTable(open, pendingIn(index, options), index, (total) => {
+    job.signal.throwIfAborted();
+    tracker.count({ total, done: 0, failed: 0, reused: 0 });
+  });
+  job.signal.throwIfAborted();
+  if (content === undefined) await discardEarlier(paths);
+  const { total, refused, reused } = scan;
+  tracker.count({ total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed });
+  const state: Scanned = { open, scan, content, replaces: outputExists };
+  const modelMatters = content?.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0;
+  return scan.pending > 0 || modelMatters ? await runWithModel(job, state) : await runWithoutModel(job, state);
+}
+
+async function runWithModel(job: Job, state: Scanned): Promise<JobOutcome> {
+  const { tracker, openGenerator, signal, abortSignal } = job;
+  tracker.enter('loading');
+  const generator = await openGenerator();
+  let header: JournalHeader;
+  let journal: Journal;
+  try {
+    if (state.content !== undefined) checkModel(job, state.content.header, generator);
+    const { fingerprint, model, kernels } = generator.info;
+    ({ header, journal } = await openJournal(job, state, { fingerprint, model, kernels }));
+  } catch (error) {
+    await generator[Symbol.asyncDispose]();
+    throw error;
+  }
+  await using saved = journal;
+  try {
+    job.signal.throwIfAborted();
+    const { total, refused, reused } = state.scan;
+    const before = { total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed };
+    tracker.count(before, () => saved.saved);
+    tracker.enter('generating');
+    const isPending = pendingIn(saved.index, job.options);
+    const complete = await generateRows(state.open, generator, saved, { isPending, signal, abortSignal, onSweep: tracker.sweep });
+    if (!complete) return interrupted(job, 'stopped', header);
+  } finally {
+    await generator[Symbol.asyncDispose]();
+  }
+  return await finishJob(job, state, saved, header);
+}
+
+async function runWithoutModel(job: Job, state: Scanned): Promise<JobOutcome> {
+  const { header, journal } = await openJournal(job, state);
+  await using saved = journal;
+  return await finishJob(job, state, saved, header);
+}
+
+async function finishJob(job: Job, { open }: Scanned, journal: Journal, header: JournalHeader): Promise<JobOutcome> {
+  job.tracker.enter('writing');
+  const finished = await assemble(open, job.paths, journal, header, job.abortSignal);
+  await closeJob(job.paths, header, finished);
+  return { summary: job.tracker.summary(header.opened?.kernels ?? ''), exitCode: exitCodeOf(finished) };
+}
+
+/** Goes on with the journal there is, unless it was begun without a model and has no rows. */
+async function openJournal(
+  { paths, settings, options }: Job,
+  { content, replaces }: Scanned,
+  opened?: Opened,
+): Promise<{ readonly header: JournalHeader; readonly journal: Journal }> {
+  if (content !== undefined && (content.rowLines > 0 || opened === undefined || content.header.opened !== undefined))
+    return { header: content.header, journal: await Journal.resume(paths.journal, content) };
+  const header: JournalHeader = {
+    journal: JOURNAL_KIND,
+    version: JOURNAL_VERSION,
+    created: Math.floor(Date.now() / 1000),
+    settings,
+    generator: options.generator,
+    ...(opened && { opened }),
+    replaces,
+  };
+  return { header, journal: await Journal.create(paths.journal, header) };
+}
+
+function checkSettings({ settings, paths }: Job, header: JournalHeader): void {
+  const changed = differences(header.settings, settings);
+  if (changed.length === 0) return;
+  throw new UsageError(`${paths.journal} was begun with other settings: ${changed.join('; ')}; go on with the earlier ones, or begin anew with --restart`);
+}
+
+function checkModel({ options, paths }: Job, header: JournalHeader, { info }: TextGenerator): void {
+  if (header.opened === undefined || header.opened.fingerprint === info.fingerprint) return;
+  const changed = [...differences(header.generator, options.generator), ...differences({ fingerprint: header.opened.fingerprint }, { fingerprint: info.fingerprint })];
+  throw new UsageError(`the rows of ${paths.output} so far are from another model: ${changed.join('; ')}; go on with that one, or begin anew with --restart`);
+}
+
+function pendingIn(index: JournalIndex, { retryFailed = false }: JobOptions): (row: number, hash: bigint) => boolean {
+  return (row, hash) => {
+    const found = index.find(row, hash);
+    return found === undefined || (retryFailed && found.failed);
+  };
+}
+
+/** A run that died right after finishing left them. */
+async function removeLeftovers({ paths }: Job): Promise<void> {
+  for (const path of [paths.journal, paths.spool, paths.part]) await rm(path, { force: true });
+}
+
+async function finishedOutcome({ tracker, options }: Job, header: JournalHeader, finished: Finished): Promise<JobOutcome> {
+  tracker.count({ ...finished.rows, reused: finished.generated });
+  const { mtime } = await stat(options.output);
+  const notice = `${options.output} was finished on ${mtime.toISOString()} and its input is the same: nothing to do`;
+  return { summary: tracker.summary(header.opened?.kernels ?? ''), exitCode: exitCodeOf(finished), notice };
+}
+
+function interrupted({ tracker, options }: Job, why: string, header?: JournalHeader): JobOutcome {
+  const { total, done, failed } = tracker.rows();
+  const notice = `${why}: ${done + failed} of ${total} rows of ${options.output} are saved; the same command goes on`;
+  return { summary: tracker.summary(header?.opened?.kernels ?? ''), exitCode: 4, notice };
+}
+
+const exitCodeOf = ({ rows }: Finished): JobExitCode => (rows.failed > 0 ? 3 : 0);
+
+const isAbort = (error: unknown, signal: AbortSignal): boolean => error === signal.reason || (error instanceof Error && error.name === 'AbortError');

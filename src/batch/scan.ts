@@ -1,0 +1,52 @@
+import type { Digest } from '../util/durable-file.ts';
+import { openCsv } from './csv-table.ts';
+import { fileChunks } from './file-chunks.ts';
+import type { JournalIndex } from './journal-index.ts';
+import { openJsonl } from './jsonl-table.ts';
+import type { TableFormat } from './paths.ts';
+import type { InputTable, TableSettings } from './rows.ts';
+
+/** Opens an input for one pass. */
+export type OpenTable = () => Promise<{ readonly table: InputTable; /** Complete when all rows were read. */ readonly digest: () => Digest }>;
+
+export interface ScanResult {
+  readonly total: number;
+  /** Rows that are no requests. */
+  readonly refused: number;
+  readonly reused: { readonly done: number; readonly failed: number };
+  /** Rows to generate. */
+  readonly pending: number;
+  readonly input: Digest;
+}
+
+/** How often a pass looks up: rows between two reports. */
+const REPORT_ROWS = 10_000;
+
+export function tableOpener(path: string, format: TableFormat, settings: TableSettings): OpenTable {
+  return async () => {
+    const source = fileChunks(path);
+    const table = format === 'csv' ? await openCsv(source, settings) : openJsonl(source, settings);
+    return { table, digest: source.digest };
+  };
+}
+
+/** First pass: counts, checks, and finds what is left to generate. Keeps nothing of the rows. */
+export async function scanTable(
+  open: OpenTable,
+  isPending: (row: number, hash: bigint) => boolean,
+  index: JournalIndex,
+  onRows: (rows: number) => void,
+): Promise<ScanResult> {
+  const { table, digest } = await open();
+  await using _closed = table;
+  const counts = { total: 0, refused: 0, done: 0, failed: 0, pending: 0 };
+  for await (const row of table.rows) {
+    if (++counts.total % REPORT_ROWS === 0) onRows(counts.total);
+    if ('problem' in row) counts.refused++;
+    else if (isPending(row.index, row.request.hash)) counts.pending++;
+    else if (index.find(row.index, row.request.hash)?.failed === true) counts.failed++;
+    else counts.done++;
+  }
+  const { total, refused, done, failed, pending } = counts;
+  return { total, refused, reused: { done, failed }, pending, input: digest() };
+}

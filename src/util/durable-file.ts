@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, writeSync } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { crashPoint } from './crash-point.ts';
+import { FlexError } from './errors.ts';
+
+/** No room for a file: disk, quota or file-size limit. What was written before is kept. */
+export class DiskFullError extends FlexError {
+  constructor(path: string, cause: Error & { code?: string }) {
+    super('disk-full', `no room to write ${path} (${cause.code ?? cause.message})`, { path }, { cause });
+  }
+}
+
+/** Length and SHA-256 of a file's content. */
+export interface Digest {
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** Large enough that system calls do not matter, small enough that memory does not. */
+const WRITE_BYTES = 256 * 1024;
+const FULL_CODES = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** Appends text to one file through a buffer. Nothing is on disk before `sync`. */
+export class DurableWriter implements AsyncDisposable {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  #buffer: string[] = [];
+  #buffered = 0;
+  #position: number;
+  readonly #hash = createHash('sha256');
+
+  private constructor(path: string, handle: FileHandle, position: number) {
+    this.path = path;
+    this.#handle = handle;
+    this.#position = position;
+  }
+
+  /** An empty file, in place of one that is there. */
+  static async create(path: string): Promise<DurableWriter> {
+    return new DurableWriter(path, await guarded(path, open(path, 'w')), 0);
+  }
+
+  /** Goes on at byte `position` of an existing file; what follows is cut off. */
+  static async resume(path: string, position: number): Promise<DurableWriter> {
+    const handle = await open(path, 'r+');
+    await handle.truncate(position);
+    return new DurableWriter(path, handle, position);
+  }
+
+  /** Bytes written and buffered. */
+  get position(): number {
+    return this.#position + this.#buffered;
+  }
+
+  get buffered(): number {
+    return this.#buffered;
+  }
+
+  /** Of everything written since `create`. */
+  digest(): Digest {
+    return { bytes: this.#position, sha256: this.#hash.copy().digest('hex') };
+  }
+
+  /** Buffers text; `write` or `writeWhenLarge` moves it on. */
+  add(text: string): void {
+    this.#buffer.push(text);
+    this.#buffered += Buffer.byteLength(text);
+  }
+
+  async writeWhenLarge(): Promise<void> {
+    if (this.#buffered >= WRITE_BYTES) await this.write();
+  }
+
+  /** @param crashName name of the crash point in the middle of this write */
+  async write(crashName?: string): Promise<void> {
+    const bytes = Buffer.from(this.#buffer.join(''));
+    this.#buffer = [];
+    this.#buffered = 0;
+    const start = this.#position;
+    this.#position += bytes.length;
+    if (crashName !== undefined) crashPoint(crashName, () => writeSync(this.#handle.fd, bytes, 0, bytes.length >> 1, start));
+    this.#hash.update(bytes);
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesWritten } = await guarded(this.path, this.#handle.write(bytes, done, bytes.length - done, start + done));
+      done += bytesWritten;
+    }
+  }
+
+  async sync(): Promise<void> {
+    await guarded(this.path, this.#handle.datasync());
+  }
+
+  /** Cuts the file after a failed write. */
+  async truncate(position: number): Promise<void> {
+    this.#buffer = [];
+    this.#buffered = 0;
+    await this.#handle.truncate(position);
+    this.#position = position;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** Makes a rename or removal in a folder permanent. Systems that cannot open folders keep them in order themselves. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r').catch(() => undefined);
+  if (handle === undefined) return;
+  try {
+    await handle.sync().catch(() => {});
+  } finally {
+    await handle.close();
+  }
+}
+
+export async function digestFile(path: string): Promise<Digest> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: WRITE_BYTES }) as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    bytes += chunk.length;
+  }
+  return { bytes, sha256: hash.digest('hex') };
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (errorCode(error) === 'ENOENT') return false;
+      throw error;
+    },
+  );
+}
+
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Turns "no space left" of an operation on `path` into a DiskFullError. */
+export async function guarded<T>(path: string, operation: Promise<T>): Promise<T> {
+  try {
+    return await operation;
+  } catch (error) {
+    if (error instanceof Error && FULL_CODES.has(errorCode(error) ?? '')) throw new DiskFullError(path, error);
+    throw error;
+  }
+}

@@ -1,0 +1,151 @@
+import { parse } from 'csv-parse/sync';
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import type { JobProgress } from '../../../src/batch/types.ts';
+import { jobFolder, table } from './job-folder.ts';
+
+describe('a job over a CSV', () => {
+  it('adds a completion to every row, in order, and leaves OUT and OUT.done', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(10));
+    const progress: JobProgress[] = [];
+    const { summary, exitCode, generator } = await folder.run({ onProgress: (p) => progress.push(p) });
+    expect(exitCode).toBe(0);
+    expect(summary.rows).toEqual({ total: 10, done: 10, failed: 0, reused: 0 });
+    expect(summary.tokensPerSecond).toEqual({ generated: summary.tokens.generated / 2, total: (summary.tokens.generated + summary.tokens.prompt) / 2 });
+    expect(Object.keys(summary)).toEqual(['rows', 'tokens', 'seconds', 'tokensPerSecond', 'peakBytes', 'kernels', 'lanes']);
+    const rows = parse(await folder.read('out.csv'), { columns: true }) as Record<string, string>[];
+    expect(Object.keys(rows[0]!)).toEqual(['id', 'text', 'completion', 'finish_reason', 'error']);
+    expect(rows.map((row) => [row.id, row.text])).toEqual(Array.from({ length: 10 }, (_, i) => [String(i), `text ${i}`]));
+    expect(rows.every((row) => row.completion!.startsWith('<') && row.completion!.endsWith('\n"é,"') && row.error === '')).toBe(true);
+    expect(await folder.names()).toEqual(['in.csv', 'out.csv', 'out.csv.done']);
+    expect(generator!.requests.map(({ key, prompt }) => [key, prompt])).toEqual(Array.from({ length: 10 }, (_, i) => [i, `Input: text ${i}`]));
+    expect(generator!.isClosed()).toBe(true);
+    expect([...new Set(progress.map((p) => p.phase))]).toEqual(['reading', 'loading', 'generating', 'writing']);
+    expect(progress.at(-1)!.rows).toEqual(summary.rows);
+  });
+
+  it('leaves parameters that were not given to the generator', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(1));
+    const { generator } = await folder.run({ params: { seed: 7, stop: ['\n'] } });
+    expect(generator!.requests[0]!.params).toEqual({ seed: 7, stop: ['\n'] });
+  });
+
+  it.each([
+    ['an empty file', '', ''],
+    ['a header only', 'id,text\n', 'id,text,completion,finish_reason,error\n'],
+  ])('turns %s into as much without opening the model', async (_what, content, expected) => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', content);
+    const { exitCode, generator, summary } = await folder.run();
+    expect([exitCode, generator, summary.rows.total]).toEqual([0, undefined, 0]);
+    expect(await folder.read('out.csv')).toBe(expected);
+    expect((await folder.run()).exitCode).toBe(0);
+  });
+
+  it('writes error rows for bad rows and exits with 3', async () => {
+    await using folder = await jobFolder();
+    const bytes = Buffer.concat([Buffer.from('id,text\n0,good\n1,b'), Buffer.from([0xff]), Buffer.from(`d\n2,a,b\n3\n4,${'x'.repeat(2000)}\n`)]);
+    await folder.write('in.csv', bytes);
+    const { exitCode, summary } = await folder.run();
+    expect(exitCode).toBe(3);
+    expect(summary.rows).toEqual({ total: 5, done: 1, failed: 4, reused: 0 });
+    const errors = (parse(await folder.read('out.csv'), { columns: true }) as Record<string, string>[]).map((row) => row.error);
+    expect(errors).toEqual([
+      '',
+      'line 3: column "text" is not UTF-8; wrong bytes are U+FFFD here',
+      'line 4: 3 cells, but the header has 2; the last 1 are left out here',
+      'line 5: 1 cells, but the header has 2',
+      "line 6: prompt of 2007 tokens, the model's context has 1000",
+    ]);
+  });
+
+  it('passes on errors of the generator, and keeps what was finished', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(20, (row) => (row === 15 ? 'NaN' : `text ${row}`)));
+    await expect(folder.run({}, { throwing: 'NaN' })).rejects.toThrow('NaN in layer 0');
+    expect(await folder.names()).toEqual(['in.csv', 'out.csv.journal']);
+    expect((await folder.run()).summary.rows.reused).toBeGreaterThan(5);
+  });
+});
+
+describe('what a job refuses', () => {
+  it.each([
+    ['a missing input', { input: 'missing.csv' }, /cannot read the input .*missing.csv: does not exist/],
+    ['a folder as input', { input: '.' , format: 'csv' as const }, /is a folder/],
+    ['an unknown column', { prompt: '{{street}}' }, /column "street" is not in .*in.csv; it has "id", "text"/],
+    ['a CSV without a prompt', { prompt: undefined }, /--prompt/],
+    ['a column that is there', { column: 'id' }, /has a column "id" already; choose another with --column/],
+    ['an output folder that is missing', { output: 'no/out.csv' }, /cannot write .*folder: does not exist/],
+    ['a folder as output', { output: '.' }, /is a folder/],
+    ['the input as output', { output: 'in.csv' }, /is the output too/],
+    ['another way to write the input', { output: './x/../in.csv' }, /is the output too/],
+    ['a file that is not its own', { output: 'other.csv' }, /exists and is not the output of this job.*--force/],
+    ['stdin without a format', { input: '-' }, /--format/],
+    ['an unknown extension', { input: 'in.txt' }, /format of .*in.txt is not known/],
+    ['the name of another format', { output: 'out.jsonl' }, /format of the input, csv/],
+    ['UTF-16', { input: 'utf16.csv' }, /UTF-16; save it as UTF-8/],
+    ['a journal that is none', { output: 'strange.csv' }, /strange.csv.journal is not a journal/],
+  ] as [string, { input?: string; output?: string; [option: string]: unknown }, RegExp][])('%s', async (_what, wrong, message) => {
+    const { input = 'in.csv', output = 'out.csv', ...options } = wrong;
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(3));
+    await folder.write('other.csv', 'mine');
+    await folder.write('in.txt', table(3));
+    await folder.write('strange.csv.journal', '{"a":1}\n');
+    await folder.write('utf16.csv', Buffer.from('\ufeffid,text\n', 'utf16le'));
+    const before = await folder.names();
+    const paths = { input: input === '-' ? '-' : folder.path(input), output: folder.path(output) };
+    await expect(folder.run({ ...options, ...paths })).rejects.toMatchObject({ code: 'usage', message: expect.stringMatching(message) });
+    expect(await folder.names()).toEqual(before);
+    expect(await folder.read('other.csv')).toBe('mine');
+  });
+
+  it('an output that another job is writing', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(3));
+    let second: Promise<unknown> | undefined;
+    await folder.run({}, { onSweep: async (sweep) => {
+      if (sweep === 1) await expect((second = folder.run())).rejects.toThrow(new RegExp(`in use by process ${process.pid}`));
+    } });
+    expect(second).toBeDefined();
+    expect(await folder.names()).toEqual(['in.csv', 'out.csv', 'out.csv.done']);
+  });
+
+  it('replaces a file that is not its own with force', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(3));
+    await folder.write('out.csv', 'mine');
+    expect((await folder.run({ force: true })).exitCode).toBe(0);
+    expect(await folder.read('out.csv')).toMatch(/^id,text,completion/);
+  });
+});
+
+describe('a job over stdin', () => {
+  it('is the same as over a file, and removes its copy', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(8));
+    await folder.run({ output: folder.path('file.csv') });
+    const stdin = (): Readable => Readable.from([Buffer.from(table(8))]);
+    const fromStdin = { input: '-', format: 'csv' as const, output: folder.path('stdin.csv') };
+    expect((await folder.run({ ...fromStdin, stdin: stdin() })).exitCode).toBe(0);
+    expect(await folder.read('stdin.csv')).toBe(await folder.read('file.csv'));
+    expect(await folder.names()).toEqual(['file.csv', 'file.csv.done', 'in.csv', 'stdin.csv', 'stdin.csv.done']);
+    expect((await folder.run({ ...fromStdin, stdin: stdin() })).generator).toBeUndefined();
+    await expect(folder.run({ ...fromStdin, stdin: Readable.from([Buffer.from(table(9))]) })).rejects.toThrow('the input changed since');
+  });
+
+  it('goes on from its copy', async () => {
+    await using folder = await jobFolder();
+    const stop = new AbortController();
+    const options = { input: '-', format: 'csv' as const };
+    const onSweep = (sweep: number): void => void (sweep === 12 && stop.abort());
+    const first = await folder.run({ ...options, stdin: Readable.from([Buffer.from(table(30))]), signal: stop.signal }, { onSweep });
+    expect([first.exitCode, first.summary.rows.total]).toEqual([4, 30]);
+    expect(await folder.names()).toEqual(['out.csv.input', 'out.csv.journal']);
+    const second = await folder.run({ ...options, stdin: Readable.from([]) });
+    expect(second.summary.rows).toMatchObject({ total: 30, done: 30, reused: first.summary.rows.done });
+    expect(await folder.names()).toEqual(['out.csv', 'out.csv.done']);
+  });
+});
