@@ -19,18 +19,18 @@ export interface ConformanceTolerance {
 
 export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
   describe(`${name} conforms`, () => {
-    let device: Device;
+    let device: Device | undefined;
     const scope = new Scope();
     beforeAll(async () => {
       device = await makeDevice();
     });
     afterEach(() => scope.close());
     afterAll(async () => {
-      await device[Symbol.asyncDispose]();
-      expect(device.memory().usedBytes).toBe(0);
+      await device?.[Symbol.asyncDispose]();
+      expect(device?.memory().usedBytes).toBe(0);
     });
 
-    const bench: Bench = { device: () => device, scope, tolerance };
+    const bench: Bench = { device: () => device!, scope, tolerance };
     describe('memory', () => {
       describeMemory(bench, makeDevice);
     });
@@ -156,7 +156,7 @@ function describeRows(bench: Bench): void {
     { columns: 33, by: 'token', offset: 1 },
     { columns: 3, by: 'position', offset: 0 },
     { columns: 65, by: 'position', offset: 2 },
-  ] as const)('embeds by $by + $offset, $columns columns, in every weight type', async ({ columns, by, offset }) => {
+  ] as const)('embeds by $by, offset $offset, $columns columns, in every weight type', async ({ columns, by, offset }) => {
     for (const dtype of device().capabilities.weights) {
       const values = randomNumbers(2, 70 * columns);
       const table = await uploadWeight(device(), scope, { dtype, shape: [70, columns], values });
