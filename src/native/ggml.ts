@@ -236,8 +236,18 @@ export interface Ggml {
   readonly name: string;
 }
 
+/** By backend and directory: starting a backend again would bind every function and score every variant again. */
+const opened = new Map<string, Ggml>();
+
 /** @throws {NativeError} when the libraries are another version than this binding was written for */
 export function openGgml(backend: string, directory: LibraryDirectory): Ggml {
+  const key = `${backend} ${directory.path}`;
+  const ggml = opened.get(key) ?? startGgml(backend, directory);
+  opened.set(key, ggml);
+  return ggml;
+}
+
+function startGgml(backend: string, directory: LibraryDirectory): Ggml {
   const base = bindBase(loadLibrary(directory, 'ggml-base'));
   checkVersion(base, directory);
   const { library, variant } =

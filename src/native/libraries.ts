@@ -83,16 +83,27 @@ export function installedPackage(packages: readonly string[]): LibraryDirectory 
   return undefined;
 }
 
-/** Loads `ggml-base`, or the backend called `name`, from the directory. @throws {NativeError} with the loader's own words */
+/** By file. Never unloaded: threads may run in them, and the start-up code of ggml-base aborts the process when it runs a second time. */
+const loaded = new Map<string, Library>();
+
+/** Loads `ggml-base`, or the backend called `name`, from the directory, once. @throws {NativeError} with the loader's own words */
 export function loadLibrary(directory: LibraryDirectory, name: string): Library {
+  const file = path.join(directory.path, libraryFile(directory, name));
+  const library = loaded.get(file) ?? load(file);
+  loaded.set(file, library);
+  return library;
+}
+
+function libraryFile(directory: LibraryDirectory, name: string): string {
   const pattern = new RegExp(`^(lib)?${name}\\.(so|dylib|dll)$`);
   const file = listFiles(directory).find((entry) => pattern.test(entry));
   if (file === undefined) throw new NativeError(`${directory.path} (${directory.origin}): no library ${name}`);
-  return open(path.join(directory.path, file));
+  return file;
 }
 
 /** Scores every CPU variant in the directory; best first. Loading a variant that the processor cannot run is safe, running it is not. */
 export function listCpuVariants(directory: LibraryDirectory): CpuVariant[] {
+  loadLibrary(directory, 'ggml-base'); // stays while variants that need it come and go
   const names = listFiles(directory).flatMap((file) => /^(?:lib)?ggml-cpu(?:-(\w+))?\.(?:so|dylib|dll)$/.exec(file)?.[1] ?? []);
   return names.map((name) => ({ name, score: scoreOf(directory, name) })).toSorted((a, b) => b.score - a.score);
 }
@@ -111,7 +122,7 @@ export function loadCpuLibrary(directory: LibraryDirectory): { library: Library;
 }
 
 function scoreOf(directory: LibraryDirectory, name: string): number {
-  const library = loadLibrary(directory, `ggml-cpu-${name}`);
+  const library = load(path.join(directory.path, libraryFile(directory, `ggml-cpu-${name}`)));
   try {
     // int ggml_backend_score(void);
     return library.func('ggml_backend_score', 'int', [])() as number;
@@ -130,7 +141,7 @@ function listFiles(directory: LibraryDirectory): string[] {
   }
 }
 
-function open(file: string): Library {
+function load(file: string): Library {
   try {
     return koffi.load(file);
   } catch (cause) {
