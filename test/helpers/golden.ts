@@ -1,0 +1,73 @@
+/** Model folders with exact values from another implementation, and comparisons with them. */
+import { readFileSync } from 'node:fs';
+import { cp, copyFile } from 'node:fs/promises';
+import path from 'node:path';
+import { expect } from 'vitest';
+import type { GenerationParams, GenerationRequest, GenerationResult } from '../../src/requests.ts';
+import type { PositionLogprobs } from '../../src/sampling/params.ts';
+
+/** See test/fixtures/README.md. One entry a prompt. */
+export interface Golden {
+  readonly prompts: readonly (readonly number[])[];
+  readonly greedy: readonly (readonly number[])[];
+  readonly greedy_logprobs: readonly (readonly number[])[];
+  readonly prompt_logprobs: readonly (readonly (number | null)[])[];
+  readonly texts?: readonly { readonly prompt: number; readonly text: string; readonly completion: string }[];
+}
+
+export type FixtureModel = 'opt' | 'opt-350m-style' | 'galactica';
+export const FIXTURE_MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica'];
+
+/** Float32 against float64 and the rounding of the file are 8e-5. Absolute: values reach -40. */
+export const LOGPROB_TOLERANCE = 3e-4;
+
+/** The goldens go on past the end-of-sequence token. */
+export const GOLDEN_PARAMS: GenerationParams = { maxTokens: 24, ignoreEos: true, logprobs: 0, promptLogprobs: 0 };
+
+const fixtures = path.join(import.meta.dirname, '../fixtures');
+
+export const fixtureFolder = (model: FixtureModel): string => path.join(fixtures, 'models', model);
+
+export function readGolden(model: FixtureModel): Golden {
+  return readFixtureJson(`models/${model}/golden.json`) as Golden;
+}
+
+export function readFixtureJson(file: string): unknown {
+  return JSON.parse(readFileSync(path.join(fixtures, file), 'utf8'));
+}
+
+/** The fixture with its configuration in the form of transformers 5, copied to `folder`. */
+export async function copyWithNewConfig(model: FixtureModel, folder: string): Promise<string> {
+  await cp(fixtureFolder(model), folder, { recursive: true });
+  await copyFile(path.join(folder, 'config.v5.json'), path.join(folder, 'config.json'));
+  return folder;
+}
+
+export function goldenRequests({ prompts }: Pick<Golden, 'prompts'>, params: GenerationParams = GOLDEN_PARAMS): GenerationRequest[] {
+  return prompts.map((prompt) => ({ prompt, params }));
+}
+
+/** Ids must be equal. @returns the largest error of a log-probability, which must be within the tolerance */
+export function expectGolden(result: GenerationResult, golden: Golden, prompt: number, tolerance: number = LOGPROB_TOLERANCE): number {
+  expect(result.tokenIds, `greedy ids of prompt ${prompt}`).toEqual(golden.greedy[prompt]);
+  expect(result.promptTokenIds).toEqual(golden.prompts[prompt]);
+  const errors = [
+    ...logprobErrors(result.logprobs, golden.greedy_logprobs[prompt]!),
+    ...logprobErrors(result.promptLogprobs, golden.prompt_logprobs[prompt]!),
+  ];
+  const largest = Math.max(0, ...errors);
+  expect(largest, `log-probabilities of prompt ${prompt}`).toBeLessThanOrEqual(tolerance);
+  return largest;
+}
+
+function logprobErrors(got: readonly (PositionLogprobs | null)[] | undefined, wanted: readonly (number | null)[]): number[] {
+  expect(got).toHaveLength(wanted.length);
+  return wanted.map((value, i) => {
+    if (value === null) {
+      expect(got![i]).toBeNull();
+      return 0;
+    }
+    const error = Math.abs(got![i]!.logprob - value);
+    return Number.isNaN(error) ? Infinity : error;
+  });
+}
