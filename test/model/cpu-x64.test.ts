@@ -1,0 +1,3 @@
+import { describeCpuVariant } from './cpu-variant.ts';
+
+describeCpuVariant('x64');
