@@ -15,8 +15,6 @@ import { scoreTasks, type AnsweredRow, type TaskScore } from './score.ts';
 
 const PROMPT = 'Task: {{instruction}}\nInput: {{input}}\nOutput:';
 const ANSWER_COLUMN = 'output';
-/** So that the table fits into 100 columns. */
-const CELL_WIDTH = 40;
 
 /** `flexllmgen demo`, which is `npm start`. Writes nowhere but into a fresh temporary folder. */
 export async function demo(options: DemoOptions): Promise<number> {
@@ -43,14 +41,14 @@ export async function demo(options: DemoOptions): Promise<number> {
 }
 
 export function renderDemo(scores: readonly TaskScore[], summary: JobSummary, output: string): string {
-  const cell = { maxWidth: CELL_WIDTH };
   const looks = scores.map(({ task, example }) => [
     task,
     example.input,
     example.answer,
-    example.answer === example.expected ? '' : `expected ${example.expected}`,
+    example.answer === example.expected ? 'right' : 'wrong',
   ]);
-  const before = renderTable([{ title: 'task' }, { title: 'before', ...cell }, { title: 'after', ...cell }, { title: '', ...cell }], looks);
+  const titles = [{ title: 'task' }, { title: 'before', maxWidth: 44 }, { title: 'after', maxWidth: 36 }, { title: '' }];
+  const before = renderTable(titles, looks);
   const right = scores.reduce((sum, score) => sum + score.right, 0);
   const rows = scores.reduce((sum, score) => sum + score.rows, 0);
   const counts = [...scores, { task: 'all', right, rows }].map((score) => [
