@@ -26,6 +26,7 @@ export interface GenerationParams {
   readonly promptLogprobs?: number;
 }
 
+/** One prompt to complete. */
 export interface GenerationRequest {
   /** Text, or token ids that are used as they are. */
   readonly prompt: string | readonly number[];
@@ -37,8 +38,10 @@ export interface GenerationRequest {
   readonly key?: number;
 }
 
+/** `stop`: an end-of-sequence token, stop token or stop string; `length`: the token limit or the end of the context. */
 export type FinishReason = 'stop' | 'length';
 
+/** A completion. */
 export interface GenerationResult {
   /** Index of the request, from 0. */
   readonly index: number;
@@ -54,15 +57,19 @@ export interface GenerationResult {
   readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
 }
 
+/** Tokens since the stream began. */
 export interface RunTokens {
   /** Tokens of the prompts that were admitted. */
   readonly prompt: number;
   /** Those of them that passed the model; less than `prompt` once prefixes are shared. */
   readonly promptComputed: number;
+  /** Sampled tokens. */
   readonly generated: number;
 }
 
+/** Where the time went; loading overlaps with the first sweep. */
 export interface RunSeconds {
+  /** Reading the weights. */
   readonly load: number;
   /** Sweeps that carried any prompt token. */
   readonly prefill: number;
@@ -79,6 +86,7 @@ export interface RunStats {
   readonly seconds: RunSeconds;
 }
 
+/** What a stream yields. */
 export type GenerationEvent =
   | { readonly type: 'token'; readonly index: number; readonly id: number; /** May be empty while a character is incomplete. */ readonly text: string }
   | { readonly type: 'finished'; readonly index: number; readonly result: GenerationResult }
@@ -87,6 +95,7 @@ export type GenerationEvent =
   /** After each sweep, after its tokens and results. */
   | { readonly type: 'sweep'; readonly stats: RunStats };
 
+/** Options of a run. */
 export interface StreamOptions {
   /** Ends the stream at the next layer with an AbortError; everything is freed. */
   readonly signal?: AbortSignal;

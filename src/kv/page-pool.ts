@@ -52,12 +52,12 @@ export class PagePool {
   /** One more holder of a page. */
   retain(page: number): void {
     if (!this.#references[page]) throw internalError(`page ${page} is shared, but nobody holds it`);
-    this.#references[page]!++;
+    this.#references[page]++;
   }
 
   release(page: number): void {
     if (!this.#references[page] || page === NULL_PAGE) throw internalError(`page ${page} is released, but nobody holds it`);
-    this.#references[page]!--;
+    this.#references[page]--;
     if (this.#references[page] > 0) return;
     this.#taken--;
     this.#lowestFree = Math.min(this.#lowestFree, page);

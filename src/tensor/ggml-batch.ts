@@ -8,8 +8,8 @@ import { type Batch, type BatchRow, NULL_PAGE, PAGE_POSITIONS } from './device.t
 import type { GgmlTensor, TensorGroup, TensorRequest } from './ggml-memory.ts';
 
 /** Rows that share one flash attention, padded to these sizes; more rows waste more padding, fewer cost more barriers between threads. */
-const GROUP_ROWS = [1, 2, 4, 8] as const;
-const MAX_GROUP_ROWS = 8;
+const GROUP_ROWS = [1, 2, 4, 8, 16] as const;
+const MAX_GROUP_ROWS = 16;
 /** Cache positions gathered at a time: bounds the memory of a graph, and keeps what is gathered in the processor's cache. */
 const MAX_GROUP_POSITIONS = 2048;
 /** Queries of a prompt chunk are padded to a multiple of this, so that shapes repeat. Padding passes attention only. */

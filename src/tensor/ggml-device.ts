@@ -19,17 +19,19 @@ import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import type { OpGraph } from './graph.ts';
+import { ThreadGovernor } from './thread-governor.ts';
 
 export interface GgmlDeviceOptions {
   /** `cpu`, `vulkan`, `cuda` or `metal`. */
   readonly backend: string;
   /** CPU threads, including the one that computes graphs. */
   readonly threads: number;
-  /** 0 to 100: how long idle CPU threads spin before they sleep. ggml's default is 50. */
+  /** 0 to 100: how long idle CPU threads spin before they sleep. Default 0; ggml's own is 50. */
   readonly poll?: number;
 }
 
-const DEFAULT_POLL = 50;
+/** Waking a sleeping thread costs 10 us a graph; spinning ones take the core from whoever else needs it (docs/decisions/0003-threads-follow-load.md). */
+const DEFAULT_POLL = 0;
 /** Copies within a device go through memory of at most this size. */
 const COPY_CHUNK_BYTES = 1 << 20;
 
@@ -41,7 +43,8 @@ export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device
   if (!backend) throw new NativeError(`backend ${ggml.name}: device ${ggml.base.deviceDescription(native)} did not start`);
   const pool = ggml.cpu && startThreads(ggml, backend, options);
   const detail = ggml.cpu ? `${options.threads} threads` : ggml.base.deviceDescription(native);
-  return new GgmlDevice(ggml, backend, pool, `ggml ${ggml.name}, ${detail}`);
+  const threads = pool && { pool, governor: new ThreadGovernor(options.threads) };
+  return new GgmlDevice(ggml, backend, threads, `ggml ${ggml.name}, ${detail}`);
 }
 
 function startThreads(ggml: Ggml, backend: Backend, { threads, poll = DEFAULT_POLL }: GgmlDeviceOptions): ThreadPool {
@@ -93,7 +96,8 @@ class GgmlDevice implements Device {
   readonly #ggml: Ggml;
   readonly #base: GgmlBase;
   readonly #backend: Backend;
-  readonly #pool: ThreadPool | undefined;
+  /** Only of the CPU. */
+  readonly #threads: { readonly pool: ThreadPool; readonly governor: ThreadGovernor } | undefined;
   readonly #meter = new MemoryMeter();
   /**
    * Memory of intermediate results, shared by all graphs: they run one after another and leave nothing behind. Graphs keep the addresses
@@ -106,11 +110,11 @@ class GgmlDevice implements Device {
   #lane: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  constructor(ggml: Ggml, backend: Backend, pool: ThreadPool | undefined, name: string) {
+  constructor(ggml: Ggml, backend: Backend, threads: { pool: ThreadPool; governor: ThreadGovernor } | undefined, name: string) {
     this.#ggml = ggml;
     this.#base = ggml.base;
     this.#backend = backend;
-    this.#pool = pool;
+    this.#threads = threads;
     this.name = name;
     this.tier = ggml.cpu ? 'cpu' : 'gpu';
     this.#scratch = ggml.base.gallocrNew(ggml.base.defaultBufferType(backend));
@@ -176,17 +180,28 @@ class GgmlDevice implements Device {
     this.#base.gallocrFree(this.#scratch);
     this.#meter.add(-this.#scratchBytes);
     this.#base.backendFree(this.#backend);
-    if (this.#pool) this.#ggml.cpu!.threadpoolFree(this.#pool);
+    if (this.#threads) this.#ggml.cpu!.threadpoolFree(this.#threads.pool);
   }
 
   async #compute(program: GgmlProgram): Promise<void> {
     this.#checkOpen();
     if (program.disposed) throw internalError(`program ${program.name} is run after it was freed`);
     const graph = this.#ready(program);
+    const status = await this.#governed(graph);
+    if (status !== STATUS_SUCCESS) throw new NativeError(`${this.name}: graph ${program.name} failed: ${this.#base.statusText(status)}`);
+  }
+
+  async #governed(graph: Graph): Promise<number> {
+    const governor = this.#threads?.governor;
+    if (governor) this.#ggml.cpu!.setThreads(this.#backend, governor.threads);
+    const started = performance.now();
+    const before = process.cpuUsage();
     const status = await new Promise<number>((resolve, reject) => {
       this.#base.graphCompute.async(this.#backend, graph, (error, result) => (error ? reject(error) : resolve(result)));
     });
-    if (status !== STATUS_SUCCESS) throw new NativeError(`${this.name}: graph ${program.name} failed: ${this.#base.statusText(status)}`);
+    const { user, system } = process.cpuUsage(before);
+    governor?.record((performance.now() - started) / 1e3, (user + system) / 1e6);
+    return status;
   }
 
   /** Only while nothing runs: growing moves the memory of intermediate results. */

@@ -1,0 +1,51 @@
+import os from 'node:os';
+import { processorFacts } from '../src/util/machine.ts';
+
+/** One measured number. */
+export interface Figure {
+  readonly bench: string;
+  readonly case: string;
+  /** Median over the rounds. */
+  readonly value: number;
+  readonly unit: string;
+  /** What this machine could do at best, in the same unit, measured in the same run; null where there is no such bound. */
+  readonly limit: number | null;
+  /** value / limit */
+  readonly share: number | null;
+  readonly rounds: number;
+  readonly machine: string;
+}
+
+export interface BenchOptions {
+  readonly rounds: number;
+  readonly models?: readonly string[];
+  readonly blocks?: readonly number[];
+}
+
+export type Bench = (options: BenchOptions) => AsyncGenerator<Figure, void, void>;
+
+export function figure(facts: { bench: string; case: string; values: readonly number[]; unit: string; limit?: number }): Figure {
+  const value = median(facts.values);
+  const limit = facts.limit ?? null;
+  const { bench, case: name, unit, values } = facts;
+  return { bench, case: name, value, unit, limit, share: limit === null ? null : value / limit, rounds: values.length, machine: machineName() };
+}
+
+export function printFigure(one: Figure, json: boolean): void {
+  if (json) return console.log(JSON.stringify({ ...one, value: round(one.value), limit: one.limit && round(one.limit), share: one.share && round(one.share) }));
+  const share = one.share === null ? '' : `  ${Math.round(100 * one.share)} % of ${round(one.limit!)}`;
+  console.log(`${one.bench.padEnd(12)} ${one.case.padEnd(44)} ${String(round(one.value)).padStart(9)} ${one.unit}${share}`);
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Processor and threads, no names of hosts. */
+function machineName(): string {
+  return `${os.cpus()[0]?.model.trim() ?? process.arch}, ${processorFacts().threads} threads`;
+}
+
+const round = (value: number): number => Number(value.toPrecision(4));

@@ -1,0 +1,102 @@
+/** Rows and tokens per second by block size: the bundled model on its table, and OPT-125m with random weights. */
+import { readFile } from 'node:fs/promises';
+import { parse } from 'csv-parse/sync';
+import { type GenerationRequest, LLM, type RunStats } from '../src/index.ts';
+import { publishedConfig } from '../src/models/opt-sizes.ts';
+import { buildModel } from '../src/models/registry.ts';
+import { BUNDLED_MODEL, BUNDLED_TABLE } from '../src/util/bundled.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { type MachineLimits, measureLimits } from './limits.ts';
+
+const BLOCKS = [1, 16, 64, 256];
+const BUNDLED = 'tidy-opt-5m';
+const DUMMY = 'opt-125m';
+const PROMPT_TOKENS = 8;
+const GENERATED_TOKENS = 64;
+/** Rows of the table that a block of 1 works on; it would need minutes for all. */
+const TABLE_ROWS = { 1: 56, other: 560 } as const;
+
+interface Run {
+  readonly rows: number;
+  readonly seconds: number;
+  readonly stats: RunStats;
+}
+
+export async function* throughput({ rounds, models = [BUNDLED, DUMMY], blocks = BLOCKS }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  const limits = await measureLimits();
+  for (const model of models) {
+    const runs = new Map<number, Run[]>(blocks.map((block) => [block, []]));
+    // Rounds alternate between the block sizes, so that a slow minute of the machine does not hit one of them alone.
+    for (let round = 0; round < rounds; round++) {
+      for (const block of blocks) runs.get(block)!.push(model === BUNDLED ? await runTable(block) : await runDummy(model, block));
+    }
+    for (const [block, list] of runs) yield* model === BUNDLED ? tableFigures(block, list) : dummyFigures(model, block, list, limits);
+    if (model !== BUNDLED) yield* ratioFigure(model, runs);
+  }
+}
+
+async function runTable(block: number): Promise<Run> {
+  const table: Record<string, string>[] = parse(await readFile(BUNDLED_TABLE), { columns: true });
+  const step = block === 1 ? Math.ceil(table.length / TABLE_ROWS[1]) : 1;
+  const rows = table.filter((_, i) => i % step === 0);
+  const requests = rows.map(({ instruction, input }) => ({ prompt: `Task: ${instruction}\nInput: ${input}\nOutput:` }));
+  return generateAll(BUNDLED_MODEL, false, block, requests);
+}
+
+async function runDummy(model: string, block: number): Promise<Run> {
+  const requests = Array.from({ length: block }, (_, row) => ({
+    prompt: Array.from({ length: PROMPT_TOKENS }, (__, i) => 4 + ((row * 31 + i * 7) % 50_000)),
+    params: { maxTokens: GENERATED_TOKENS, ignoreEos: true },
+  }));
+  return generateAll(model, true, block, requests);
+}
+
+async function generateAll(model: string, dummy: boolean, block: number, requests: readonly GenerationRequest[]): Promise<Run> {
+  await using llm = await LLM.load(model, { gpuBatchSize: block, ...(dummy && { dummy: 'f32' }) });
+  await llm.generate([{ prompt: [4, 5], params: { maxTokens: 2, ignoreEos: true } }]); // weights are read with the first sweep
+  let stats: RunStats | undefined;
+  const started = performance.now();
+  for await (const event of llm.stream(requests)) if (event.type === 'sweep') stats = event.stats;
+  return { rows: requests.length, seconds: (performance.now() - started) / 1000, stats: stats! };
+}
+
+function* tableFigures(block: number, runs: readonly Run[]): Generator<Figure, void, void> {
+  const make = (what: string, unit: string, value: (run: Run) => number): Figure =>
+    figure({ bench: 'throughput', case: `${BUNDLED} block ${block} ${what}`, unit, values: runs.map(value) });
+  yield make('rows', 'rows/s', ({ rows, seconds }) => rows / seconds);
+  yield make('generated', 'tokens/s', ({ stats, seconds }) => stats.tokens.generated / seconds);
+  yield make('total', 'tokens/s', ({ stats, seconds }) => (stats.tokens.promptComputed + stats.tokens.generated) / seconds);
+}
+
+function* dummyFigures(model: string, block: number, runs: readonly Run[], limits: MachineLimits): Generator<Figure, void, void> {
+  const make = (what: string, unit: string, value: (run: Run) => number, limit?: number): Figure =>
+    figure({ bench: 'throughput', case: `${model} f32 block ${block} ${what}`, unit, values: runs.map(value), ...(limit && { limit }) });
+  yield make('rows', 'rows/s', ({ rows, seconds }) => rows / seconds);
+  yield make('generated', 'tokens/s', ({ stats, seconds }) => stats.tokens.generated / seconds);
+  yield make('total', 'tokens/s', ({ stats, seconds }) => (stats.tokens.promptComputed + stats.tokens.generated) / seconds);
+  yield make('decode', 'tokens/s', decodeRate, decodeLimit(model, block, limits));
+}
+
+/** Tokens of sweeps without prompt tokens; the first token of each row comes from a prefill sweep. */
+const decodeRate = ({ stats, rows }: Run): number => (stats.tokens.generated - rows) / stats.seconds.decode;
+
+/** The lower of: all weights read once per sweep, all weights multiplied with every row. Attention is small at these lengths. */
+function decodeLimit(model: string, block: number, limits: MachineLimits): number {
+  const matrices = new Map(
+    buildModel(publishedConfig(model)!, model)
+      .layers.slice(1) // the embedding is looked up, not multiplied
+      .flatMap(({ weights }) => weights)
+      .filter(({ role }) => role !== 'vector')
+      .map(({ name, shape }) => [name, shape[0]! * shape[1]!]),
+  );
+  const elements = [...matrices.values()].reduce((sum, n) => sum + n, 0);
+  return Math.min((block * limits.bytesPerSecond) / (4 * elements), limits.flopsPerSecond / (2 * elements));
+}
+
+function* ratioFigure(model: string, runs: ReadonlyMap<number, readonly Run[]>): Generator<Figure, void, void> {
+  const one = runs.get(1);
+  const many = runs.get(64);
+  if (!one || !many) return;
+  const values = many.map((run, round) => decodeRate(run) / decodeRate(one[round]!));
+  yield figure({ bench: 'throughput', case: `${model} f32 decode, block 64 over block 1`, unit: 'x', values });
+}
