@@ -13,7 +13,13 @@ import type { OpenTable } from './scan.ts';
  * Third pass: writes the output from input and journal, in input order, and gives it its name.
  * @throws {FlexError} `input-changed` when a row is not the one that was generated
  */
-export async function assemble(open: OpenTable, paths: JobPaths, journal: Journal, header: JournalHeader, signal: AbortSignal): Promise<Finished> {
+export async function assemble(
+  open: OpenTable,
+  paths: JobPaths,
+  journal: Journal,
+  header: JournalHeader,
+  signal: AbortSignal,
+): Promise<Finished> {
   const context = { created: header.created, model: header.opened?.model ?? '' };
   try {
     const finished = await writePart(open, paths, journal, context, signal);
@@ -43,7 +49,13 @@ export async function closeJob(paths: JobPaths, header: JournalHeader, finished:
   crashPoint('closed');
 }
 
-async function writePart(open: OpenTable, paths: JobPaths, journal: Journal, context: RenderContext, signal: AbortSignal): Promise<Finished> {
+async function writePart(
+  open: OpenTable,
+  paths: JobPaths,
+  journal: Journal,
+  context: RenderContext,
+  signal: AbortSignal,
+): Promise<Finished> {
   const { table, digest } = await open();
   await using _closed = table;
   await using reader = await JournalReader.open(journal.path);
@@ -71,7 +83,9 @@ async function outcomeOf(row: InputRow, journal: Journal, reader: JournalReader)
   if ('problem' in row) return { problem: row.problem };
   const found = journal.index.find(row.index, row.request.hash);
   if (found === undefined) {
-    throw new FlexError('input-changed', `the input changed while the job ran: line ${row.line} is new; run the same command again`, { line: row.line });
+    throw new FlexError('input-changed', `the input changed while the job ran: line ${row.line} is new; run the same command again`, {
+      line: row.line,
+    });
   }
   return reader.outcome(found.offset);
 }

@@ -12,7 +12,11 @@ export type CompletionWishes = Pick<RowRequest, 'echo' | 'returnTokenIds'> & {
 export function toCompletion(result: GenerationResult, wishes: CompletionWishes, tokenText: (id: number) => string): Completion {
   const { text, tokenIds, promptTokenIds, finishReason } = result;
   const prompt = wishes.echo ? (wishes.promptText ?? promptTokenIds.map(tokenText).join('')) : '';
-  const logprobs = toLegacyLogprobs(wishes.echo ? [...(result.promptLogprobs ?? []), ...(result.logprobs ?? [])] : result.logprobs, result, tokenText);
+  const logprobs = toLegacyLogprobs(
+    wishes.echo ? [...(result.promptLogprobs ?? []), ...(result.logprobs ?? [])] : result.logprobs,
+    result,
+    tokenText,
+  );
   return {
     text: prompt + text,
     finishReason,

@@ -2,7 +2,16 @@ import { stringify } from 'csv-stringify/sync';
 import { UsageError } from '../util/errors.ts';
 import { cellText, type CsvRecord, csvRecords, isValidCell } from './csv-records.ts';
 import type { FileChunks } from './file-chunks.ts';
-import { atLine, freeName, type InputRow, type InputTable, type RowOutcome, type RowProblem, rowRequest, type TableSettings } from './rows.ts';
+import {
+  atLine,
+  freeName,
+  type InputRow,
+  type InputTable,
+  type RowOutcome,
+  type RowProblem,
+  rowRequest,
+  type TableSettings,
+} from './rows.ts';
 import { parseTemplate, type Template } from './template.ts';
 
 /** Columns of the input, and what each template column reads. */

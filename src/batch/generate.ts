@@ -23,7 +23,12 @@ interface InFlight extends CompletionWishes {
  * Second pass: generates the rows that are pending, and saves them after every sweep.
  * @returns false when a signal ended it before all rows were done
  */
-export async function generateRows(open: OpenTable, generator: TextGenerator, journal: Journal, options: GenerateOptions): Promise<boolean> {
+export async function generateRows(
+  open: OpenTable,
+  generator: TextGenerator,
+  journal: Journal,
+  options: GenerateOptions,
+): Promise<boolean> {
   const { signal, abortSignal, onSweep } = options;
   const inFlight = new Map<number, InFlight>();
   try {
@@ -61,7 +66,13 @@ async function* pendingRequests(
   for await (const row of table.rows) {
     if ('problem' in row || !isPending(row.index, row.request.hash)) continue;
     const { prompt, params, hash, echo, returnTokenIds } = row.request;
-    inFlight.set(index++, { row: row.index, hash, echo, returnTokenIds, ...(echo && typeof prompt === 'string' && { promptText: prompt }) });
+    inFlight.set(index++, {
+      row: row.index,
+      hash,
+      echo,
+      returnTokenIds,
+      ...(echo && typeof prompt === 'string' && { promptText: prompt }),
+    });
     yield { prompt, params, key: row.index };
   }
 }

@@ -104,7 +104,9 @@ async function resumeFinished(job: Job, earlier: Earlier & { kind: 'finished' },
   }
   if (rowsKept) return 'reuse';
   if (options.force === true) return 'again';
-  throw new UsageError(`the input changed since ${options.output} was finished; choose another output, or generate all rows again with --restart`);
+  throw new UsageError(
+    `the input changed since ${options.output} was finished; choose another output, or generate all rows again with --restart`,
+  );
 }
 
 /** The file to read: the input itself, or the copy of stdin, which is made unless an earlier run has made it. */
@@ -204,13 +206,20 @@ async function openJournal(
 function checkSettings({ settings, paths }: Job, header: JournalHeader): void {
   const changed = differences(header.settings, settings);
   if (changed.length === 0) return;
-  throw new UsageError(`${paths.journal} was begun with other settings: ${changed.join('; ')}; go on with the earlier ones, or begin anew with --restart`);
+  throw new UsageError(
+    `${paths.journal} was begun with other settings: ${changed.join('; ')}; go on with the earlier ones, or begin anew with --restart`,
+  );
 }
 
 function checkModel({ options, paths }: Job, header: JournalHeader, { info }: TextGenerator): void {
   if (header.opened === undefined || header.opened.fingerprint === info.fingerprint) return;
-  const changed = [...differences(header.generator, options.generator), ...differences({ fingerprint: header.opened.fingerprint }, { fingerprint: info.fingerprint })];
-  throw new UsageError(`the rows of ${paths.output} so far are from another model: ${changed.join('; ')}; go on with that one, or begin anew with --restart`);
+  const changed = [
+    ...differences(header.generator, options.generator),
+    ...differences({ fingerprint: header.opened.fingerprint }, { fingerprint: info.fingerprint }),
+  ];
+  throw new UsageError(
+    `the rows of ${paths.output} so far are from another model: ${changed.join('; ')}; go on with that one, or begin anew with --restart`,
+  );
 }
 
 function pendingIn(index: JournalIndex, { retryFailed = false }: JobOptions): (row: number, hash: bigint) => boolean {
@@ -240,4 +249,5 @@ function interrupted({ tracker, options }: Job, why: string, header?: JournalHea
 
 const exitCodeOf = ({ rows }: Finished): JobExitCode => (rows.failed > 0 ? 3 : 0);
 
-const isAbort = (error: unknown, signal: AbortSignal): boolean => error === signal.reason || (error instanceof Error && error.name === 'AbortError');
+const isAbort = (error: unknown, signal: AbortSignal): boolean =>
+  error === signal.reason || (error instanceof Error && error.name === 'AbortError');

@@ -51,7 +51,7 @@ export function finishedLine(finished: Finished): string {
 }
 
 /** @returns undefined when the text is no header of a journal, of any version */
-export function parseHeader(text: string): Omit<JournalHeader, 'version'> & { readonly version: number } | undefined {
+export function parseHeader(text: string): (Omit<JournalHeader, 'version'> & { readonly version: number }) | undefined {
   const value = parse(text);
   return value?.journal === JOURNAL_KIND ? (value as unknown as JournalHeader) : undefined;
 }

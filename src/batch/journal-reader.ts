@@ -35,7 +35,8 @@ export class JournalReader implements AsyncDisposable {
       const from = offset - this.#start;
       const end = from >= 0 && from < this.#window.length ? this.#window.indexOf(NEWLINE, from) : -1;
       if (end >= 0) return this.#window.toString('utf8', from, end);
-      if (this.#start === offset && this.#window.length < size / 2) throw internalError(`${this.#path} ends within the row at byte ${offset}`);
+      if (this.#start === offset && this.#window.length < size / 2)
+        throw internalError(`${this.#path} ends within the row at byte ${offset}`);
       await this.#read(offset, size);
     }
   }

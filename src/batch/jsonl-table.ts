@@ -6,7 +6,17 @@ import { IdSet } from './id-set.ts';
 import { isRecord } from './json-value.ts';
 import { openAiRequest } from './openai-request.ts';
 import { openAiResult } from './openai-result.ts';
-import { atLine, freeName, type InputRow, type InputTable, type RowOutcome, type RowProblem, type RowRequest, rowRequest, type TableSettings } from './rows.ts';
+import {
+  atLine,
+  freeName,
+  type InputRow,
+  type InputTable,
+  type RowOutcome,
+  type RowProblem,
+  type RowRequest,
+  rowRequest,
+  type TableSettings,
+} from './rows.ts';
 import { parseTemplate, type Template } from './template.ts';
 
 /** Room for a prompt of millions of tokens; more is no row. */

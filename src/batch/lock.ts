@@ -18,7 +18,8 @@ const EMPTY_LOCK_MS = 5_000;
 const ATTEMPTS = 5;
 
 /**
- * Makes this process the only one that works on an output; disposing of the lock ends that. The lock of a process that has died is taken over.
+ * Makes this process the only one that works on an output; disposing of the lock ends that. A lock whose process has died is
+ * taken over.
  * @throws {UsageError} when another process holds it, or the folder cannot be written
  */
 export async function acquireLock(path: string, output: string): Promise<AsyncDisposable> {

@@ -36,8 +36,7 @@ const integer = (from: number, to: number): Rule => [
   `an integer from ${from} to ${to}`,
 ];
 const boolean: Rule = [(value) => typeof value === 'boolean', 'true or false'];
-const isIds = (value: unknown): value is number[] =>
-  Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
+const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
 const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every((item) => typeof item === 'string');
 
 const FIELDS: Readonly<Record<string, Rule>> = {
@@ -51,7 +50,10 @@ const FIELDS: Readonly<Record<string, Rule>> = {
   echo: boolean,
   ignore_eos: boolean,
   return_token_ids: boolean,
-  stop: [(value) => (typeof value === 'string' && value !== '') || (isTexts(value) && !value.includes('')), 'a text or a list of texts, none empty'],
+  stop: [
+    (value) => (typeof value === 'string' && value !== '') || (isTexts(value) && !value.includes('')),
+    'a text or a list of texts, none empty',
+  ],
   stop_token_ids: [isIds, 'a list of token ids'],
 };
 

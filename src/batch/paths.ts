@@ -39,17 +39,20 @@ export async function resolvePaths(input: string, output: string): Promise<JobPa
   };
   if (source === undefined) return paths;
   for (const own of [out, paths.journal, paths.done, paths.lock, paths.spool, paths.part])
-    if (await isSameFile(source, own)) throw new UsageError(`the input ${input} is ${own === out ? 'the output too' : `a file that the job of ${output} writes`}`);
+    if (await isSameFile(source, own))
+      throw new UsageError(`the input ${input} is ${own === out ? 'the output too' : `a file that the job of ${output} writes`}`);
   return paths;
 }
 
 /** @throws {UsageError} when neither flag nor name tells, or the output is named like the other format */
 export function resolveFormat(format: JobFormat, input: string, output: string): TableFormat {
-  if (format === 'auto' && input === '-') throw new UsageError('stdin has no name to tell its format by; give --format csv or --format jsonl');
+  if (format === 'auto' && input === '-')
+    throw new UsageError('stdin has no name to tell its format by; give --format csv or --format jsonl');
   const known = format === 'auto' ? FORMAT_OF[extname(input).toLowerCase()] : format;
   if (known === undefined) throw new UsageError(`the format of ${input} is not known by its name; give --format csv or --format jsonl`);
   const named = FORMAT_OF[extname(output).toLowerCase()];
-  if (named !== undefined && named !== known) throw new UsageError(`the output has the format of the input, ${known}, but is named ${output}`);
+  if (named !== undefined && named !== known)
+    throw new UsageError(`the output has the format of the input, ${known}, but is named ${output}`);
   return known;
 }
 
@@ -59,7 +62,8 @@ async function checkedInput(input: string): Promise<string> {
     throw new UsageError(`cannot read the input ${input}: ${reason(error)}`, {}, { cause: error });
   });
   if (found.isDirectory()) throw new UsageError(`the input ${input} is a folder, a file is needed`);
-  if (!found.isFile()) throw new UsageError(`the input ${input} is no regular file and cannot be read twice; pipe it in with -i - and --format`);
+  if (!found.isFile())
+    throw new UsageError(`the input ${input} is no regular file and cannot be read twice; pipe it in with -i - and --format`);
   await access(path, constants.R_OK).catch((error: unknown) => {
     throw new UsageError(`cannot read the input ${input}: ${reason(error)}`, {}, { cause: error });
   });
@@ -75,7 +79,8 @@ async function checkedOutput(output: string): Promise<string> {
   const named = join(folder, basename(path));
   const found = await lstat(named).catch(() => undefined);
   if (found?.isSymbolicLink() !== true) {
-    if (found !== undefined && !found.isFile()) throw new UsageError(`the output ${output} is ${found.isDirectory() ? 'a folder' : 'no regular file'}`);
+    if (found !== undefined && !found.isFile())
+      throw new UsageError(`the output ${output} is ${found.isDirectory() ? 'a folder' : 'no regular file'}`);
     return named;
   }
   const target = await realpath(named).catch(() => undefined);

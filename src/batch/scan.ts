@@ -7,7 +7,10 @@ import type { TableFormat } from './paths.ts';
 import type { InputTable, TableSettings } from './rows.ts';
 
 /** Opens an input for one pass. */
-export type OpenTable = () => Promise<{ readonly table: InputTable; /** Complete when all rows were read. */ readonly digest: () => Digest }>;
+export type OpenTable = () => Promise<{
+  readonly table: InputTable;
+  /** Complete when all rows were read. */ readonly digest: () => Digest;
+}>;
 
 export interface ScanResult {
   readonly total: number;

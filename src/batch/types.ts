@@ -20,8 +20,8 @@ export interface JobOptions {
   /** Rows of plain objects gain `token_ids`. Default false. */
   readonly returnTokenIds?: boolean;
   /**
-   * What `openGenerator` will open, readable and known before it is opened, such as `{ model: 'tidy-opt-5m', compute: 'f32' }`. While it is the
-   * same, a finished job is not opened again; when it differs, the model is opened and its fingerprint decides.
+   * What `openGenerator` will open, readable and known before it is opened, such as `{ model: 'tidy-opt-5m', compute: 'f32' }`. While it
+   * is the same, nothing is opened for a finished job; when it differs, the model is opened and its fingerprint decides.
    */
   readonly generator: Readonly<Record<string, string>>;
   /** Replace an output that is not this job's. Default false. */

@@ -81,7 +81,7 @@ export class DurableWriter implements AsyncDisposable {
     this.#position += bytes.length;
     if (crashName !== undefined) crashPoint(crashName, () => writeSync(this.#handle.fd, bytes, 0, bytes.length >> 1, start));
     this.#hash.update(bytes);
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const { bytesWritten } = await guarded(this.path, this.#handle.write(bytes, done, bytes.length - done, start + done));
       done += bytesWritten;
     }

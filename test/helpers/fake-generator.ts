@@ -1,5 +1,12 @@
 import { createHash } from 'node:crypto';
-import type { GenerationEvent, GenerationRequest, GenerationResult, GeneratorInfo, StreamOptions, TextGenerator } from '../../src/requests.ts';
+import type {
+  GenerationEvent,
+  GenerationRequest,
+  GenerationResult,
+  GeneratorInfo,
+  StreamOptions,
+  TextGenerator,
+} from '../../src/requests.ts';
 import { NumericError, RequestError } from '../../src/util/errors.ts';
 
 export interface FakeOptions {
@@ -59,7 +66,7 @@ async function* sweeps(
   };
   const pulled = pull();
   try {
-    for (let open = true; open || running.length > 0; ) {
+    for (let open = true; open || running.length > 0;) {
       signal?.throwIfAborted();
       while (open && running.length < options.block) {
         const next = await pulled.next();
@@ -83,7 +90,7 @@ async function* oneSweep(
   running: Running[],
   totals: { prompt: number; generated: number; sweeps: number },
 ): AsyncGenerator<GenerationEvent, void, void> {
-  for (const row of [...running]) {
+  for (const row of running.slice()) {
     const { result, index } = row;
     if (row.generated === 0) totals.prompt += result.promptTokenIds.length;
     if (row.generated < result.tokenIds.length) {
@@ -102,18 +109,25 @@ async function* oneSweep(
   yield { type: 'sweep', stats: { sweeps: ++totals.sweeps, running: running.length, tokens, seconds } };
 }
 
-function refusal({ prompt }: GenerationRequest, { contextLength, failing, throwing }: FakeOptions & { contextLength: number }): RequestError | undefined {
+function refusal(
+  { prompt }: GenerationRequest,
+  { contextLength, failing, throwing }: FakeOptions & { contextLength: number },
+): RequestError | undefined {
   const text = typeof prompt === 'string' ? prompt : String.fromCodePoint(...prompt);
   if (throwing !== undefined && text.includes(throwing)) throw new NumericError('row 0: NaN in layer 0');
   if (failing !== undefined && text.includes(failing)) return new RequestError('refused by the fake');
-  return prompt.length > contextLength ? new RequestError(`prompt of ${prompt.length} tokens, the model's context has ${contextLength}`) : undefined;
+  return prompt.length > contextLength
+    ? new RequestError(`prompt of ${prompt.length} tokens, the model's context has ${contextLength}`)
+    : undefined;
 }
 
 function complete({ prompt, params = {}, key = 0 }: GenerationRequest, index: number): GenerationResult {
   const promptTokenIds = typeof prompt === 'string' ? Array.from(prompt, (char) => char.codePointAt(0) ?? 0) : prompt;
   const { maxTokens = 256, temperature = 0, seed = 0, logprobs, promptLogprobs } = params;
   const random = temperature > 0 ? `${seed}/${key}` : '';
-  const digest = createHash('sha256').update(`${promptTokenIds.join(',')}|${random}`).digest('hex');
+  const digest = createHash('sha256')
+    .update(`${promptTokenIds.join(',')}|${random}`)
+    .digest('hex');
   const all = `<${digest.slice(0, 2 + (Number.parseInt(digest.slice(0, 1), 16) % 3))}>\n"é,"`;
   const tokenIds = Array.from(all, (char) => char.codePointAt(0) ?? 0).slice(0, maxTokens);
   const position = (id: number) => ({ id, logprob: -id / 100, top: [{ id: 97, logprob: -0.5 }] });
@@ -121,7 +135,7 @@ function complete({ prompt, params = {}, key = 0 }: GenerationRequest, index: nu
     index,
     text: String.fromCodePoint(...tokenIds),
     tokenIds,
-    finishReason: tokenIds.length < [...all].length ? 'length' : 'stop',
+    finishReason: tokenIds.length < all.length ? 'length' : 'stop',
     promptTokenIds,
     ...(logprobs !== undefined && { logprobs: tokenIds.map(position) }),
     ...(promptLogprobs !== undefined && { promptLogprobs: promptTokenIds.map((id, i) => (i === 0 ? null : position(id))) }),

@@ -26,15 +26,66 @@ const render = (row: InputRow): string => row.render({ completion }, { created: 
 describe('csvRecords', () => {
   // Each row: [first line, cells].
   it.each([
-    ['plain cells', 'a,b\n1,2\n', [[1, ['a', 'b']], [2, ['1', '2']]]],
-    ['CRLF', 'a,b\r\n1,2\r\n', [[1, ['a', 'b']], [2, ['1', '2']]]],
-    ['both line ends', 'a\r\n1\n2\r\n', [[1, ['a']], [2, ['1']], [3, ['2']]]],
-    ['no newline at the end', 'a\n1', [[1, ['a']], [2, ['1']]]],
+    [
+      'plain cells',
+      'a,b\n1,2\n',
+      [
+        [1, ['a', 'b']],
+        [2, ['1', '2']],
+      ],
+    ],
+    [
+      'CRLF',
+      'a,b\r\n1,2\r\n',
+      [
+        [1, ['a', 'b']],
+        [2, ['1', '2']],
+      ],
+    ],
+    [
+      'both line ends',
+      'a\r\n1\n2\r\n',
+      [
+        [1, ['a']],
+        [2, ['1']],
+        [3, ['2']],
+      ],
+    ],
+    [
+      'no newline at the end',
+      'a\n1',
+      [
+        [1, ['a']],
+        [2, ['1']],
+      ],
+    ],
     ['delimiters in quotes', '"a,b","c"\n', [[1, ['a,b', 'c']]]],
     ['doubled quotes', '"a ""b"" c",""""\n', [[1, ['a "b" c', '"']]]],
-    ['newlines in quotes, and lines after them', 'a\n"1\n2\r\n3"\n4\n', [[1, ['a']], [2, ['1\n2\r\n3']], [5, ['4']]]],
-    ['empty cells', ',\n"",\n', [[1, ['', '']], [2, ['', '']]]],
-    ['blank lines', 'a\n\n\n1\n\n', [[1, ['a']], [4, ['1']]]],
+    [
+      'newlines in quotes, and lines after them',
+      'a\n"1\n2\r\n3"\n4\n',
+      [
+        [1, ['a']],
+        [2, ['1\n2\r\n3']],
+        [5, ['4']],
+      ],
+    ],
+    [
+      'empty cells',
+      ',\n"",\n',
+      [
+        [1, ['', '']],
+        [2, ['', '']],
+      ],
+    ],
+    [
+      'blank lines',
+      'a\n\n\n1\n\n',
+      [
+        [1, ['a']],
+        [4, ['1']],
+      ],
+    ],
     ['spaces', ' a , b \n', [[1, [' a ', ' b ']]]],
     ['a quote within a cell', 'a"b,5" pipe\n', [[1, ['a"b', '5" pipe']]]],
     ['text behind a closing quote', '"a"b,c\n', [[1, ['"a"b', 'c']]]],

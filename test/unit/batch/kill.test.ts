@@ -11,7 +11,10 @@ const ROWS = 25;
 /** Runs the job in a child until it kills itself. */
 async function runKilled(folder: JobFolder, input: string, crashAt: string): Promise<NodeJS.Signals | null> {
   const env = { ...process.env, FLEXLLMGEN_CRASH_AT: crashAt };
-  const child = spawn(process.execPath, ['--import', 'tsx', CHILD, input, folder.path('out.csv')], { env, stdio: ['pipe', 'inherit', 'inherit'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', CHILD, input, folder.path('out.csv')], {
+    env,
+    stdio: ['pipe', 'inherit', 'inherit'],
+  });
   child.stdin?.on('error', () => {});
   child.stdin?.end(table(ROWS));
   return new Promise((resolve) => child.on('close', (_code, signal) => resolve(signal)));

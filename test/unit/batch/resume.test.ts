@@ -1,12 +1,16 @@
 import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import type { JobProgress } from '../../../src/batch/types.ts';
 import type { FakeOptions } from '../../helpers/fake-generator.ts';
 import { type JobFolder, jobFolder, table } from './job-folder.ts';
 
 /** Runs until a sweep and stops there, as Ctrl-C does. */
 async function runUntil(folder: JobFolder, sweep: number, options: Parameters<JobFolder['run']>[0] = {}, fake: FakeOptions = {}) {
   const stop = new AbortController();
-  const outcome = await folder.run({ ...options, signal: stop.signal }, { ...fake, onSweep: (now) => void (now === sweep && stop.abort()) });
+  const outcome = await folder.run(
+    { ...options, signal: stop.signal },
+    { ...fake, onSweep: (now) => void (now === sweep && stop.abort()) },
+  );
   expect(outcome.exitCode).toBe(4);
   return outcome;
 }
@@ -43,6 +47,17 @@ describe('resuming', () => {
     expect((await folder.run()).summary.rows.reused).toBe(first.summary.rows.done);
   });
 
+  it('can be stopped before it has begun, and while the model is opened', async () => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(3));
+    expect((await folder.run({ signal: AbortSignal.abort() })).exitCode).toBe(4);
+    const stop = new AbortController();
+    const onProgress = ({ phase }: JobProgress): void => void (phase === 'loading' && stop.abort());
+    const outcome = await folder.run({ signal: stop.signal, onProgress });
+    expect([outcome.exitCode, outcome.generator?.requests, outcome.generator?.isClosed()]).toEqual([4, [], true]);
+    expect((await folder.run()).exitCode).toBe(0);
+  });
+
   it('never counts a row as done before it is in the journal', async () => {
     await using folder = await jobFolder();
     await folder.write('in.csv', table(40));
@@ -50,7 +65,12 @@ describe('resuming', () => {
     await folder.run({
       onProgress: ({ phase, rows }) => {
         if (phase !== 'generating') return;
-        checks.push(readFile(folder.path('out.csv.journal'), 'utf8').then((text) => expect(text.split('"completion"').length - 1).toBeGreaterThanOrEqual(rows.done), () => {}));
+        checks.push(
+          readFile(folder.path('out.csv.journal'), 'utf8').then(
+            (text) => expect(text.split('"completion"').length - 1).toBeGreaterThanOrEqual(rows.done),
+            () => {},
+          ),
+        );
       },
     });
     await Promise.all(checks);
@@ -81,7 +101,12 @@ describe('resuming', () => {
     ['prompt', { prompt: 'Other: {{text}}' }, {}, /prompt was "Input: \{\{text\}\}", is "Other: \{\{text\}\}"/],
     ['a parameter', { params: { temperature: 1 } }, {}, /temperature was not given, is 1/],
     ['column', { column: 'answer' }, {}, /column was "completion", is "answer"/],
-    ['model', { generator: { model: 'other' } }, { fingerprint: 'fake-2' }, /model was "fake", is "other"; fingerprint was "fake-1", is "fake-2"/],
+    [
+      'model',
+      { generator: { model: 'other' } },
+      { fingerprint: 'fake-2' },
+      /model was "fake", is "other"; fingerprint was "fake-1", is "fake-2"/,
+    ],
     ['files of the model', {}, { fingerprint: 'fake-2' }, /fingerprint was "fake-1", is "fake-2"/],
   ])('is refused with another %s, unless restarted', async (_what, options, fake, message) => {
     await using folder = await jobFolder();
@@ -142,7 +167,12 @@ describe('a finished job', () => {
     await using folder = await jobFolder();
     await folder.write('in.csv', table(10));
     await folder.run();
-    expect((await folder.read('out.csv.done')).trimEnd().split('\n').map((line) => Object.keys(JSON.parse(line) as object)[0])).toEqual(['journal', 'finished']);
+    expect(
+      (await folder.read('out.csv.done'))
+        .trimEnd()
+        .split('\n')
+        .map((line) => Object.keys(JSON.parse(line) as object)[0]),
+    ).toEqual(['journal', 'finished']);
   });
 
   it('generates failed rows again when asked to', async () => {
