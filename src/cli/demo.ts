@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { cellText, csvRecords } from '../batch/csv-records.ts';
@@ -8,7 +8,7 @@ import { internalError } from '../util/errors.ts';
 import { BUNDLED_TABLE } from '../util/bundled.ts';
 import { EXIT } from './exit-code.ts';
 import type { DemoOptions } from './program.ts';
-import { stderrProgress } from './progress.ts';
+import { stderrProgress, type Progress } from './progress.ts';
 import { renderTable } from './render.ts';
 import { renderSummary, runTable } from './run.ts';
 import { scoreTasks, type AnsweredRow, type TaskScore } from './score.ts';
@@ -18,26 +18,30 @@ const ANSWER_COLUMN = 'output';
 
 /** `flexllmgen demo`, which is `npm start`. Writes nowhere but into a fresh temporary folder. */
 export async function demo(options: DemoOptions): Promise<number> {
-  const output = join(mkdtempSync(join(os.tmpdir(), 'flexllmgen-')), 'messy.clean.csv');
+  const folder = mkdtempSync(join(os.tmpdir(), 'flexllmgen-'));
   const progress = stderrProgress(options);
+  let status: number = EXIT.failed;
+  try {
+    status = await clean(join(folder, 'messy.clean.csv'), options, progress);
+    return status;
+  } finally {
+    progress.end();
+    // Nobody could go on with it: the next demo has another folder.
+    if (status === EXIT.failed || status === EXIT.interrupted) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function clean(output: string, options: DemoOptions, progress: Progress): Promise<number> {
   const talks = !options.json && !options.quiet;
   if (talks) process.stdout.write(`Cleaning ${BUNDLED_TABLE} with the bundled model tidy-opt-5m.\n\n`);
-  try {
-    const { summary, exitCode, notice } = await runTable(
-      { ...options, input: BUNDLED_TABLE, output, prompt: PROMPT, column: ANSWER_COLUMN },
-      progress,
-    );
-    progress.end();
-    if (notice !== undefined && !options.quiet) progress.say(notice);
-    if (exitCode === EXIT.interrupted) return exitCode;
-    const scores = scoreTasks(await readAnswers(output));
-    if (talks) process.stdout.write(renderDemo(scores, summary, output));
-    if (options.json) process.stdout.write(`${JSON.stringify({ ...summary, accuracy: accuracyOf(scores), output })}\n`);
-    return exitCode;
-  } catch (error) {
-    progress.end();
-    throw error;
-  }
+  const job = { ...options, input: BUNDLED_TABLE, output, prompt: PROMPT, column: ANSWER_COLUMN };
+  const { summary, exitCode } = await runTable(job, progress);
+  if (exitCode === EXIT.interrupted) return exitCode;
+  progress.end();
+  const scores = scoreTasks(await readAnswers(output));
+  if (talks) process.stdout.write(renderDemo(scores, summary, output));
+  if (options.json) process.stdout.write(`${JSON.stringify({ ...summary, accuracy: accuracyOf(scores), output })}\n`);
+  return exitCode;
 }
 
 export function renderDemo(scores: readonly TaskScore[], summary: JobSummary, output: string): string {

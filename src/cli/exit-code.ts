@@ -20,7 +20,8 @@ export function exitCodeOf(error: unknown): number {
 /** What the user reads: the message alone where the error was foreseen, the stack where it was not and somebody has to find out. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const foreseen = error instanceof FlexError || isAbort(error) || 'syscall' in error;
+  if (isAbort(error)) return 'interrupted';
+  const foreseen = error instanceof FlexError || 'syscall' in error;
   return foreseen ? error.message : (error.stack ?? error.message);
 }
 

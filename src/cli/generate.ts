@@ -15,18 +15,27 @@ type Prompt = GenerationRequest['prompt'];
 
 /** `flexllmgen generate` */
 export async function generate(prompts: readonly string[], options: GenerateOptions): Promise<number> {
-  const fromStdin = prompts.length === 0;
-  if (fromStdin && process.stdin.isTTY) throw new UsageError('no prompt: give one as an argument, or one per line on standard input');
+  if (prompts.length === 0 && process.stdin.isTTY)
+    throw new UsageError('no prompt: give one as an argument, or one per line on standard input');
   using interruption = onInterrupt(() => {});
-  // A reader that has gone, as in `| head -1`, ends the work.
+  // A reader that has gone, as in `| head -1`, ends the work without a word.
   const readerGone = new AbortController();
   process.stdout.once('error', () => readerGone.abort());
-  const signal = AbortSignal.any([interruption.signal, readerGone.signal]);
+  try {
+    return await answer(prompts, options, AbortSignal.any([interruption.signal, readerGone.signal]));
+  } catch (error) {
+    if (readerGone.signal.aborted) return EXIT.interrupted;
+    throw error;
+  }
+}
+
+async function answer(prompts: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<number> {
   await using llm = await loadModel(options, signal, generationParams(options));
   const pending = new Map<number, Prompt>();
   const printer = choosePrinter(options, prompts.length === 1, pending, llm);
+  const lines = prompts.length === 0 ? stdinLines(signal) : prompts;
   let failed = false;
-  for await (const event of llm.stream(requests(fromStdin ? stdinLines(signal) : prompts, options, pending), { signal })) {
+  for await (const event of llm.stream(requests(lines, options, pending), { signal })) {
     failed ||= event.type === 'failed';
     printer(event);
   }

@@ -55,7 +55,8 @@ export function stderrProgress(options: { readonly json?: boolean; readonly quie
     write: (text) => void process.stderr.write(text),
     now: () => performance.now(),
     memory: () => process.memoryUsage.rss(),
-    columns: () => process.stderr.columns,
+    // A terminal that does not know its size says 0.
+    columns: () => process.stderr.columns || 80,
   });
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { cli, jsonLines } from '../helpers/cli.ts';
+import { cli, jsonLines, startCli } from '../helpers/cli.ts';
 
 const DATE = (text: string): string => String.raw`Task: Write the date as YYYY-MM-DD\nInput: ${text}\nOutput:`;
 
@@ -104,8 +104,19 @@ describe('flexllmgen generate', () => {
     expect(second).toEqual(first);
   });
 
-  it('ends quietly when nobody reads on', async () => {
-    const { status, stderr } = await cli(['generate'], { stdin: '', env: {} });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  it('ends without a word when nobody reads on', async () => {
+    const { child, result } = startCli(['generate', ...threads], { stdin: `${DATE('3 May 2001')}\n`.repeat(20_000) });
+    child.stdout!.once('data', () => child.stdout!.destroy());
+    const { status, stdout, stderr } = await result;
+    expect({ status, stderr }).toEqual({ status: 4, stderr: '' });
+    expect(stdout).toMatch(/^ 2001-05-03\n/);
+  });
+
+  it('Ctrl-C ends it while it waits for standard input', async () => {
+    const { child, result } = startCli(['generate', ...threads, '--json'], { stdin: null });
+    child.stdin!.write(`${DATE('3 May 2001')}\n`);
+    await new Promise((resolve) => child.stdout!.once('data', resolve));
+    child.kill('SIGINT');
+    expect(await result).toMatchObject({ status: 4, stderr: '{"type":"error","message":"interrupted"}\n' });
   });
 });

@@ -17,8 +17,8 @@ export interface CliOptions {
   readonly cwd?: string;
   /** Added to PATH, HOME and the like. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Nothing, and then the end, if missing. */
-  readonly stdin?: string;
+  /** Nothing, and then the end, if missing; null leaves it open for the test to write to. */
+  readonly stdin?: string | null;
   /** Killed after this; default a minute. */
   readonly timeoutMs?: number;
   /** Flags of Node itself. */
@@ -62,7 +62,8 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
     for (const watcher of watchers) watcher();
   });
   // A command that does not read has closed its end.
-  child.stdin.on('error', () => {}).end(options.stdin ?? '');
+  child.stdin.on('error', () => {});
+  if (options.stdin !== null) child.stdin.end(options.stdin ?? '');
   const result = new Promise<CliResult>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (status, signal) => {

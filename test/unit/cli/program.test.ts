@@ -158,7 +158,7 @@ describe('errors', () => {
     ['wrong usage', new UsageError('no such file'), EXIT.usage, 'flexllmgen: no such file\n'],
     ['a foreseen failure', new FormatError('a.bin', 'is cut off'), EXIT.failed, 'flexllmgen: a.bin: is cut off\n'],
     ['of the system', Object.assign(new Error('EACCES: denied'), { syscall: 'open' }), EXIT.failed, 'flexllmgen: EACCES: denied\n'],
-    ['an interruption', abort, EXIT.interrupted, 'flexllmgen: This operation was aborted\n'],
+    ['an interruption', abort, EXIT.interrupted, 'flexllmgen: interrupted\n'],
   ])('%s', async (_, error, status, err) => {
     expect(await cli(['doctor'], error)).toMatchObject({ status, err });
   });
