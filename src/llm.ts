@@ -138,6 +138,7 @@ interface LoadedParts {
 }
 
 async function openParts(name: string, options: LoadOptions, lifetime: Lifetime): Promise<LoadedParts> {
+  checkCounts(options);
   const { compute = 'auto', dummy = false, signal } = options;
   const source = dummy === false ? await openModelSource(name, lifetime) : dummyModelSource(name, dummy === true ? undefined : dummy);
   const { model } = source;
@@ -165,6 +166,15 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     kernels: device.name,
   };
   return { source, engine, weights, plan, info };
+}
+
+/** A batch of 0 rows would wait for ever, and native code takes what it is given. */
+function checkCounts(options: LoadOptions): void {
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes'] as const) {
+    const value = options[name];
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
+      throw new UsageError(`${name}: a positive integer expected, got ${value}`);
+  }
 }
 
 function resolveKvType(device: Device, wanted: 'auto' | KvType, compute: 'auto' | 'f32'): KvType {

@@ -3,7 +3,7 @@ import { type KvCache, pagesFor } from '../kv/kv-cache.ts';
 import type { Model } from '../models/model.ts';
 import { logprobsOf } from '../sampling/logprobs.ts';
 import { sample } from '../sampling/sampler.ts';
-import { NumericError, RequestError, internalError } from '../util/errors.ts';
+import { NumericError, RequestError, UsageError, internalError } from '../util/errors.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
@@ -64,12 +64,13 @@ export class Engine {
 
   /**
    * Sweeps until the source is empty and every sequence is done. Requests must have passed `check`.
-   * @throws {NumericError} naming the sequence and the layer; whatever the source, the weights or the device throw
+   * @throws {UsageError} while another run goes on; {NumericError} naming the sequence and the layer; whatever the source, the weights
+   * or the device throw
    */
   async *run(source: Iterable<EngineInput> | AsyncIterable<EngineInput>, signal?: AbortSignal): AsyncGenerator<SweepOutcome, void, void> {
-    if (this.#busy) throw internalError('the engine runs already');
+    if (this.#busy) throw new UsageError('the model is busy: another stream has not ended; one stream runs at a time');
     this.#busy = true;
-    const inlet = new Inlet(source);
+    const inlet = new Inlet(source, signal);
     try {
       for (;;) {
         const admittedTokens = await this.#admit(inlet);
@@ -119,6 +120,7 @@ export class Engine {
       }
       const maxLength = Math.min(request.tokens.length + request.sampling.maxTokens, this.#model.contextLength);
       const cache = this.#cache.open(maxLength);
+      if (!cache && this.#running === 0) throw internalError(`sequence ${request.id} never fits; it was not checked`);
       if (!cache) return admitted;
       inlet.take();
       slot.push(new Sequence(request, cache, maxLength));
@@ -186,6 +188,7 @@ export class Engine {
   async #explain(output: OutputPosition, cause: NumericError, microBatches: readonly MicroBatch[]): Promise<never> {
     const microBatch = microBatches.find(({ outputs }) => outputs.includes(output))!;
     const found = await this.#executor.findNonFinite(microBatch);
+    this.#cache.distrust();
     const sequence = found ? sequenceOfRow(microBatch, found.row) : output.sequence;
     const layer = found?.layer ?? this.#model.layers.at(-1)!.name;
     const { id } = sequence.request;

@@ -87,6 +87,11 @@ export class KvCache implements Disposable {
     return child;
   }
 
+  /** Says that something that is no number was computed: pages are cleared again before they are used again. */
+  distrust(): void {
+    this.#clean.clear();
+  }
+
   [Symbol.dispose](): void {
     for (const { keys, values } of this.layers) {
       keys[Symbol.dispose]();

@@ -97,11 +97,12 @@ export class TextStream {
     for (const { index, error } of this.#refused.splice(0)) yield { type: 'failed', index, error };
   }
 
-  *#takeTokens({ tokens }: SweepOutcome): Generator<GenerationEvent, void, void> {
+  *#takeTokens({ tokens, finished }: SweepOutcome): Generator<GenerationEvent, void, void> {
+    const last = new Set(finished.map(({ id }) => id));
     for (const { id, token } of tokens) {
       const { request, tracker } = this.#rows.get(id)!;
-      // The token that ends a completion is no text.
-      const text = request.stopIds.has(token) ? '' : tracker.push(token);
+      // The token that ends a completion is no text; what was held back until then is.
+      const text = (request.stopIds.has(token) ? '' : tracker.push(token)) + (last.has(id) ? tracker.end() : '');
       yield { type: 'token', index: id, id: token, text };
       if (!tracker.stopped) continue;
       const result = this.#parts.engine.stop(id);

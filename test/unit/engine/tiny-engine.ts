@@ -1,0 +1,121 @@
+/** An engine around a tiny model on a device that runs anywhere, with all its sizes in the open. */
+import { Engine, type EngineInput, type SweepOutcome } from '../../../src/engine/engine.ts';
+import type { ExecutionPlan } from '../../../src/engine/execution-plan.ts';
+import { Executor } from '../../../src/engine/executor.ts';
+import type { SequenceRequest, SequenceResult } from '../../../src/engine/sequence.ts';
+import { KvCache } from '../../../src/kv/kv-cache.ts';
+import type { Model } from '../../../src/models/model.ts';
+import { buildModel } from '../../../src/models/registry.ts';
+import type { SamplingParams } from '../../../src/sampling/params.ts';
+import type { Device } from '../../../src/tensor/device.ts';
+import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
+import { Lifetime } from '../../../src/util/lifetime.ts';
+import { dummyWeights } from '../../../src/weights/dummy-weights.ts';
+import type { WeightSource } from '../../../src/weights/weight-source.ts';
+import { WeightStore } from '../../../src/weights/weight-store.ts';
+import { randomNumbers } from '../../helpers/tensors.ts';
+
+export const TINY_CONFIG = {
+  model_type: 'opt',
+  vocab_size: 40,
+  hidden_size: 16,
+  ffn_dim: 32,
+  num_attention_heads: 2,
+  num_hidden_layers: 2,
+  max_position_embeddings: 256,
+};
+
+export const tinyModel = (): Model => buildModel(TINY_CONFIG, 'tiny');
+
+/** Large enough for logits that differ. */
+export function livelyWeights(): WeightSource {
+  const { find } = dummyWeights({ dtype: 'f32' });
+  return {
+    find: (spec, layer) => {
+      const weight = find(spec, layer);
+      if (spec.role === 'vector') return weight;
+      return {
+        dtype: 'f32',
+        read: async (first, target) => {
+          await weight.read(first, target);
+          const numbers = new Float32Array(target.buffer, target.byteOffset, target.byteLength / 4);
+          for (let i = 0; i < numbers.length; i++) numbers[i]! *= 40;
+        },
+      };
+    },
+  };
+}
+
+export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'kvType'>> {
+  readonly device?: Device;
+  readonly model?: Model;
+  readonly weights?: WeightSource;
+}
+
+export interface TinyEngine extends AsyncDisposable {
+  readonly engine: Engine;
+  readonly cache: KvCache;
+  readonly device: Device;
+  readonly model: Model;
+}
+
+const NO_BYTES = { weights: 0, kv: 0, hidden: 0, logits: 0, scratch: 0, total: 0 };
+
+export function openTiny({
+  device = createReferenceDevice(),
+  model = tinyModel(),
+  weights = livelyWeights(),
+  ...sizes
+}: TinyOptions = {}): TinyEngine {
+  const lifetime = new Lifetime();
+  const plan: ExecutionPlan = {
+    gpuBatchSize: 4,
+    numGpuBatches: 1,
+    batchTokens: 64,
+    headRows: 8,
+    kvPages: 16,
+    ...sizes,
+    kvType: 'f32',
+    bytes: NO_BYTES,
+  };
+  const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
+  const shape = { layers: model.layers.filter(({ attends }) => attends).length, columns: model.kvHeads * model.headDim, type: plan.kvType };
+  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
+  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
+  store.start();
+  const engine = new Engine({ model, plan, executor, cache });
+  return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
+}
+
+export const GREEDY: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 4, stopTokenIds: [], ignoreEos: true };
+
+export interface RequestOptions extends Partial<Omit<SequenceRequest, 'tokens' | 'sampling'>>, Partial<SamplingParams> {
+  /** Ids, or how many of them. */
+  readonly tokens?: readonly number[] | number;
+}
+
+export function makeRequest(
+  id: number,
+  { tokens = 3, stopIds = new Set(), key = id, mask, ...sampling }: RequestOptions = {},
+): SequenceRequest {
+  const ids = typeof tokens === 'number' ? randomNumbers(id + 1, tokens).map((x) => Math.floor((x + 1) * 20)) : tokens;
+  return { id, key, tokens: Int32Array.from(ids), sampling: { ...GREEDY, ...sampling }, stopIds, ...(mask && { mask }) };
+}
+
+export async function collect(run: AsyncIterable<SweepOutcome>): Promise<SweepOutcome[]> {
+  const outcomes: SweepOutcome[] = [];
+  for await (const outcome of run) outcomes.push(outcome);
+  return outcomes;
+}
+
+/** Results by id. */
+export function resultsOf(outcomes: readonly SweepOutcome[]): Map<number, SequenceResult> {
+  return new Map(outcomes.flatMap(({ finished }) => finished).map((result) => [result.id, result]));
+}
+
+export async function runAll(
+  engine: Engine,
+  requests: Iterable<EngineInput> | AsyncIterable<EngineInput>,
+): Promise<Map<number, SequenceResult>> {
+  return resultsOf(await collect(engine.run(requests)));
+}
