@@ -75,6 +75,6 @@ describe('models on this machine', () => {
     [{ XDG_CACHE_HOME: '/x', HF_HOME: '/h' }, '/h/hub'],
     [{ HF_HOME: '/h', HF_HUB_CACHE: '/c' }, '/c'],
   ])('cache by environment %j', (env, hubCache) => {
-    expect(modelPlaces(env, '/work')).toEqual({ modelsFolder: '/work/models', hubCache });
+    expect(modelPlaces(env, '/here')).toEqual({ modelsFolder: '/here/models', hubCache });
   });
 });
