@@ -48,7 +48,7 @@ const DEFAULT_BATCH_SIZE = 64;
 const DEFAULT_BATCH_TOKENS = 512;
 /** Bounds the logits in memory: 128 rows of OPT's vocabulary are 26 MB. */
 const HEAD_ROWS = 128;
-/** Share of the memory left beside the weights that the cache may take unasked. */
+/** Share of the memory left beside the weights that the cache may take unasked, if it holds one sequence. */
 const KV_SHARE = 0.5;
 /** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
 const GATHERED_POSITIONS = 2048;
@@ -71,9 +71,11 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   };
   const fixedBytes = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch;
   const leftBytes = options.budgetBytes - fixedBytes;
-  const wantedPages = gpuBatchSize * numGpuBatches * pagesFor(model.contextLength);
-  const kvPages = Math.min(wantedPages, Math.floor((leftBytes * KV_SHARE) / onePage));
-  if (kvPages < pagesFor(model.contextLength)) throw tooLarge(model, options, fixed, onePage);
+  const leastPages = pagesFor(model.contextLength);
+  const fittingPages = Math.floor(leftBytes / onePage) - 1; // beside the null page
+  const wantedPages = gpuBatchSize * numGpuBatches * leastPages;
+  const kvPages = Math.min(wantedPages, fittingPages, Math.max(leastPages, Math.floor((leftBytes * KV_SHARE) / onePage)));
+  if (kvPages < leastPages) throw tooLarge(options, fixed, (leastPages + 1) * onePage);
   const kv = (kvPages + 1) * onePage;
   const bytes = Object.freeze({ ...fixed, kv, total: fixedBytes + kv });
   return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, bytes });
@@ -87,8 +89,7 @@ function widest(model: Model): number {
   return Math.max(...widths);
 }
 
-function tooLarge(model: Model, options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, onePage: number): MemoryError {
-  const kv = (pagesFor(model.contextLength) * onePage) / KV_SHARE;
+function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
   const needed = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch + kv;
   const items = Object.entries({ ...fixed, 'KV cache of one sequence': kv })
     .toSorted(([, a], [, b]) => b - a)

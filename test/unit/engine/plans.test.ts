@@ -1,0 +1,186 @@
+import { describe, expect, it } from 'vitest';
+import { createPlan } from '../../../src/engine/execution-plan.ts';
+import { assembleMicroBatch, chunkSizes } from '../../../src/engine/micro-batch.ts';
+import { sweepSteps } from '../../../src/engine/schedule.ts';
+import { Sequence } from '../../../src/engine/sequence.ts';
+import { PagePool } from '../../../src/kv/page-pool.ts';
+import { KvSequence } from '../../../src/kv/kv-cache.ts';
+import { buildModel } from '../../../src/models/registry.ts';
+import { publishedConfig } from '../../../src/models/opt-sizes.ts';
+import { MemoryError } from '../../../src/util/errors.ts';
+import { makeRequest, type RequestOptions, tinyModel } from './tiny-engine.ts';
+
+describe('sweepSteps', () => {
+  it('goes through the layers, each for all micro-batches, and says when weights come and go', () => {
+    expect([...sweepSteps(2, 3)]).toEqual([
+      { layer: 0, microBatch: 0, acquire: true, release: false },
+      { layer: 0, microBatch: 1, acquire: false, release: false },
+      { layer: 0, microBatch: 2, acquire: false, release: true },
+      { layer: 1, microBatch: 0, acquire: true, release: false },
+      { layer: 1, microBatch: 1, acquire: false, release: false },
+      { layer: 1, microBatch: 2, acquire: false, release: true },
+    ]);
+    expect([...sweepSteps(1, 1)]).toEqual([{ layer: 0, microBatch: 0, acquire: true, release: true }]);
+  });
+});
+
+describe('createPlan', () => {
+  it('says where every byte lies', () => {
+    const plan = createPlan(tinyModel(), { kvType: 'f32', weightBytes: 1000, budgetBytes: 1e9, gpuBatchSize: 4, numGpuBatches: 2 });
+    const page = 2 * 2 * 64 * 16 * 4;
+    const bytes = {
+      weights: 1000,
+      hidden: 4 * 16 * 512 * 2,
+      logits: 4 * 40 * 128,
+      scratch: 4 * (512 * 2 * (3 * 16 + 4 * 16 + 32 + 16) + 4 * 2048 * 16),
+      kv: (4 * 2 * 4 + 1) * page,
+    };
+    const total = Object.values(bytes).reduce((a, b) => a + b);
+    expect(plan).toEqual({
+      gpuBatchSize: 4,
+      numGpuBatches: 2,
+      batchTokens: 512,
+      headRows: 128,
+      kvType: 'f32',
+      kvPages: 4 * 2 * 4,
+      bytes: { ...bytes, total },
+    });
+    expect(Object.isFrozen(plan) && Object.isFrozen(plan.bytes)).toBe(true);
+  });
+
+  it('takes as many pages as half of what is left has room for', () => {
+    const model = tinyModel();
+    const options = { kvType: 'f32', weightBytes: 1000, gpuBatchSize: 64 } as const;
+    const { bytes } = createPlan(model, { ...options, budgetBytes: 1e9 });
+    const fixed = bytes.total - bytes.kv;
+    const page = 2 * 2 * 64 * 16 * 4;
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 10 * page + 5 }).kvPages).toBe(10);
+    expect(createPlan(model, { ...options, kvType: 'f16', budgetBytes: fixed + 2 * 10 * page }).kvPages).toBe(20);
+  });
+
+  it('refuses only what does not hold one sequence', () => {
+    const model = tinyModel();
+    const options = { kvType: 'f32', weightBytes: 1000 } as const;
+    const { bytes } = createPlan(model, { ...options, budgetBytes: 1e9 });
+    const page = 2 * 2 * 64 * 16 * 4;
+    const enough = bytes.total - bytes.kv + 5 * page;
+    const plan = createPlan(model, { ...options, budgetBytes: enough });
+    expect([plan.kvPages, plan.bytes.total]).toEqual([4, enough]);
+    expect(() => createPlan(model, { ...options, budgetBytes: enough - 1 })).toThrow(MemoryError);
+  });
+
+  it('refuses what cannot fit, with the numbers, the largest items and a way out', () => {
+    const model = buildModel(publishedConfig('opt-30b'), 'opt-30b');
+    const plan = () => createPlan(model, { kvType: 'f16', weightBytes: 60e9, budgetBytes: 16 * 2 ** 30 });
+    expect(plan).toThrow(MemoryError);
+    // 33 pages of 48 layers of 2 x 64 x 7168 numbers in f16.
+    expect(plan).toThrow(/^the model needs 63\.5 GB, 17\.2 GB may be used; largest: weights 60\.0 GB, KV cache of one sequence 2\.91 GB, /);
+    expect(plan).toThrow(/--gpu-batch-size/);
+  });
+});
+
+/** A sequence that has computed so much and generated so much. */
+function sequenceOf(id: number, options: RequestOptions, computed = 0, generated: number[] = []): Sequence {
+  const request = makeRequest(id, options);
+  const sequence = new Sequence(
+    request,
+    new KvSequence(new PagePool(1), [id + 1], 0, 0),
+    request.tokens.length + request.sampling.maxTokens,
+  );
+  sequence.computed = computed;
+  for (const token of generated) sequence.push(token);
+  return sequence;
+}
+
+describe('chunkSizes', () => {
+  const decoding = sequenceOf(0, { tokens: [1, 2] }, 2, [7]);
+  const prompt = (tokens: number, computed = 0) => sequenceOf(1, { tokens }, computed);
+  it.each<[string, Sequence[], number, number[]]>([
+    ['prompts whole while there is room', [prompt(5), prompt(3)], 8, [5, 3]],
+    ['then a part, then none', [prompt(5), prompt(5), prompt(5)], 8, [5, 3, 0]],
+    ['the rest of a prompt', [prompt(5, 4), prompt(5)], 4, [1, 3]],
+    ['decoding rows first, wherever they are', [prompt(5), decoding, decoding], 4, [2, 1, 1]],
+    ['decoding rows even without room', [decoding, prompt(5), decoding], 1, [1, 0, 1]],
+    ['nothing', [], 4, []],
+  ])('gives %s', (_what, sequences, batchTokens, sizes) => expect(chunkSizes(sequences, batchTokens)).toEqual(sizes));
+});
+
+describe('assembleMicroBatch', () => {
+  it('puts rows one after the other, without those that wait', () => {
+    const sequences = [
+      sequenceOf(0, { tokens: [10, 11, 12] }),
+      sequenceOf(1, { tokens: [20, 21] }, 2, [29]),
+      sequenceOf(2, { tokens: [30, 31] }),
+      sequenceOf(3, { tokens: [5, 6, 7, 8] }, 1),
+    ];
+    const { rows, outputs, promptTokens, sequences: active } = assembleMicroBatch(sequences, [3, 1, 0, 2]);
+    expect(rows.map(({ tokens, start, pages }) => [[...tokens], start, pages])).toEqual([
+      [[10, 11, 12], 0, [1]],
+      [[29], 2, [2]],
+      [[6, 7], 1, [4]],
+    ]);
+    expect(outputs.map(({ sequence, row, position }) => [sequence.request.id, row, position])).toEqual([
+      [0, 2, 3],
+      [1, 3, 3],
+    ]);
+    expect([active.map(({ request }) => request.id), promptTokens]).toEqual([[0, 1, 3], 5]);
+  });
+
+  const prompt = { tokens: [1, 2, 3, 4, 5], promptLogprobs: 0 };
+  it.each<[string, RequestOptions, number, number, [row: number, position: number][]]>([
+    [
+      'the whole prompt',
+      prompt,
+      0,
+      5,
+      [
+        [0, 1],
+        [1, 2],
+        [2, 3],
+        [3, 4],
+        [4, 5],
+      ],
+    ],
+    [
+      'its beginning',
+      prompt,
+      0,
+      2,
+      [
+        [0, 1],
+        [1, 2],
+      ],
+    ],
+    [
+      'its middle',
+      prompt,
+      2,
+      2,
+      [
+        [0, 3],
+        [1, 4],
+      ],
+    ],
+    ['its end', prompt, 4, 1, [[0, 5]]],
+    [
+      'the whole prompt, without sampling',
+      { ...prompt, maxTokens: 0 },
+      0,
+      5,
+      [
+        [0, 1],
+        [1, 2],
+        [2, 3],
+        [3, 4],
+      ],
+    ],
+    ['its end, without sampling', { ...prompt, maxTokens: 0 }, 4, 1, []],
+    ['a prompt that is not scored', { tokens: [1, 2, 3] }, 0, 3, [[2, 3]]],
+    ['its beginning, not scored', { tokens: [1, 2, 3] }, 0, 2, []],
+    ['a prompt of one token', { tokens: [1], promptLogprobs: 0 }, 0, 1, [[0, 1]]],
+    ['a prompt of one token, without sampling', { tokens: [1], promptLogprobs: 0, maxTokens: 0 }, 0, 1, []],
+  ])('outputs of %s', (_what, options, computed, size, wanted) => {
+    const { outputs } = assembleMicroBatch([sequenceOf(0, options, computed)], [size]);
+    expect(outputs.map(({ row, position }) => [row, position])).toEqual(wanted);
+  });
+});
