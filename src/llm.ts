@@ -53,6 +53,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
   readonly plan: ExecutionPlan;
   readonly #source: ModelSource;
   readonly #engine: Engine;
+  readonly #device: Device;
   readonly #weights: WeightStore;
   readonly #defaults: GenerationParams;
   readonly #lifetime: Lifetime;
@@ -61,6 +62,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
   private constructor(parts: LoadedParts, defaults: GenerationParams, lifetime: Lifetime) {
     this.#source = parts.source;
     this.#engine = parts.engine;
+    this.#device = parts.device;
     this.#weights = parts.weights;
     this.#defaults = { ...parts.source.recommended, ...defaults };
     this.#lifetime = lifetime;
@@ -113,7 +115,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
     if (this.#closing.signal.aborted) throw new UsageError('the model is closed');
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     const { tokenizer, stopIds } = this.#source;
-    const parts = { engine: this.#engine, weights: this.#weights, defaults: this.#defaults, stopIds, ...(tokenizer && { tokenizer }) };
+    const parts = { engine: this.#engine, device: this.#device, weights: this.#weights, defaults: this.#defaults, stopIds, ...(tokenizer && { tokenizer }) };
     yield* new TextStream(parts).run(requests, signal);
   }
 
@@ -132,6 +134,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
 interface LoadedParts {
   readonly source: ModelSource;
   readonly engine: Engine;
+  readonly device: Device;
   readonly weights: WeightStore;
   readonly plan: ExecutionPlan;
   readonly info: GeneratorInfo;
@@ -165,7 +168,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     fingerprint: `${source.fingerprint} compute ${compute} kv ${kvType}`,
     kernels: device.name,
   };
-  return { source, engine, weights, plan, info };
+  return { source, engine, device, weights, plan, info };
 }
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */

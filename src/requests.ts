@@ -82,6 +82,8 @@ export interface RunStats {
   readonly sweeps: number;
   /** Rows in flight. */
   readonly running: number;
+  /** Most bytes that the device's own memory held so far; 0 when the device is the processor. */
+  readonly peakGpuBytes: number;
   readonly tokens: RunTokens;
   readonly seconds: RunSeconds;
 }

@@ -1,4 +1,5 @@
 import type { RunStats } from '../requests.ts';
+import { peakMemoryBytes } from '../util/machine.ts';
 import type { SavedRows } from './journal.ts';
 import type { JobOptions, JobPhase, JobRows, JobSummary } from './types.ts';
 
@@ -54,8 +55,8 @@ function summarize(rows: JobRows, stats: RunStats | undefined, total: number, ke
     tokens: { prompt, promptComputed, generated },
     seconds: { load, prefill, decode, total },
     tokensPerSecond: { generated: rate(generated), total: rate(prompt + generated) },
-    // Node reports kilobytes on every system. Nothing of a job lies on other tiers yet.
-    peakBytes: { cpu: process.resourceUsage().maxRSS * 1024, gpu: 0, disk: 0 },
+    // Nothing of a job lies on disk yet, beside its own files.
+    peakBytes: { cpu: peakMemoryBytes(), gpu: stats?.peakGpuBytes ?? 0, disk: 0 },
     kernels,
     lanes: [],
   };

@@ -27,6 +27,7 @@ export interface ResolvedParams {
 export function resolveParams(params: GenerationParams, defaults: GenerationParams): ResolvedParams {
   const { stop, ...sampling } = { ...DEFAULT_PARAMS, ...withoutUndefined(defaults), ...withoutUndefined(params) };
   checkSamplingParams(sampling);
+  if (!Array.isArray(stop)) throw new RequestError(`stop: a list of strings expected, got ${JSON.stringify(stop)}`);
   if (stop.length > MAX_STOPS) throw new RequestError(`stop: at most ${MAX_STOPS} strings expected, got ${stop.length}`);
   const wrong = stop.find((text) => typeof text !== 'string' || text === '');
   if (wrong !== undefined) throw new RequestError(`stop: strings that are not empty expected, got ${JSON.stringify(wrong)}`);

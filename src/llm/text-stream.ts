@@ -2,6 +2,7 @@
 import type { Engine, EngineInput, SweepOutcome } from '../engine/engine.ts';
 import type { SequenceRequest, SequenceResult } from '../engine/sequence.ts';
 import type { GenerationEvent, GenerationParams, GenerationRequest, GenerationResult, RunStats } from '../requests.ts';
+import type { Device } from '../tensor/device.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { FlexError, RequestError } from '../util/errors.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
@@ -10,6 +11,7 @@ import { TextTracker } from './text-tracker.ts';
 
 export interface TextStreamParts {
   readonly engine: Engine;
+  readonly device: Pick<Device, 'tier' | 'memory'>;
   readonly weights: Pick<WeightStore, 'loadSeconds'>;
   readonly tokenizer?: Tokenizer;
   readonly defaults: GenerationParams;
@@ -29,7 +31,7 @@ export class TextStream {
   readonly #parts: TextStreamParts;
   readonly #rows = new Map<number, Row>();
   readonly #refused: { index: number; error: FlexError }[] = [];
-  #stats: Omit<RunStats, 'running'> = {
+  #stats: Omit<RunStats, 'running' | 'peakGpuBytes'> = {
     sweeps: 0,
     tokens: { prompt: 0, promptComputed: 0, generated: 0 },
     seconds: { load: 0, prefill: 0, decode: 0 },
@@ -48,9 +50,15 @@ export class TextStream {
       yield* this.#takeTokens(outcome);
       for (const result of outcome.finished) yield this.#finish(result);
       this.#count(outcome);
-      if (outcome.seconds > 0) yield { type: 'sweep', stats: { ...this.#stats, running: outcome.running } };
+      if (outcome.seconds > 0)
+        yield { type: 'sweep', stats: { ...this.#stats, running: outcome.running, peakGpuBytes: this.#peakGpuBytes } };
     }
     yield* this.#takeRefused();
+  }
+
+  get #peakGpuBytes(): number {
+    const { device } = this.#parts;
+    return device.tier === 'gpu' ? device.memory().peakBytes : 0;
   }
 
   /** Turns requests into sequences; those that cannot be served are put aside. */

@@ -11,6 +11,7 @@ function at(done: number, overrides: Partial<JobProgress> = {}): JobProgress {
     stats: {
       sweeps: 1,
       running: 1,
+      peakGpuBytes: 0,
       tokens: { prompt: 300, promptComputed: 300, generated: 100 },
       seconds: { load: 9, prefill: 1, decode: 1 },
     },
