@@ -21,6 +21,8 @@ export interface TextStreamParts {
 /** Refused requests are handed out at least this often, so that a file of nothing else is not collected in memory. */
 const MAX_REFUSED = 64;
 const MAX_KEY = 2 ** 32 - 1;
+/** Ids are signed 32-bit integers in models. */
+const MAX_ID = 2 ** 31 - 1;
 
 interface Row {
   readonly request: SequenceRequest;
@@ -93,7 +95,7 @@ export class TextStream {
 
   async #tokens(prompt: GenerationRequest['prompt']): Promise<Int32Array> {
     if (typeof prompt !== 'string') {
-      const wrong = prompt.find((id) => !Number.isInteger(id));
+      const wrong = prompt.find((id) => id !== Math.trunc(id) || Math.abs(id) > MAX_ID); // what Int32Array would wrap around
       if (wrong !== undefined) throw new RequestError(`prompt: token ids expected, got ${String(wrong)}`);
       return Int32Array.from(prompt);
     }
