@@ -1,5 +1,7 @@
 import type { JobProgress } from '../batch/types.ts';
+import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
+import { planText } from './plan-text.ts';
 import { oneLine } from './render.ts';
 
 /** `line` rewrites one line of a terminal, `json` writes a line of JSON per second, `off` is silent. */
@@ -20,6 +22,8 @@ export interface Progress {
   readonly update: (progress: JobProgress) => void;
   /** A message above the progress line. */
   readonly say: (message: string) => void;
+  /** The memory that will be used, before it is. */
+  readonly plan: (plan: ExecutionPlan) => void;
   /** Removes the line, and writes the last state as JSON. */
   readonly end: () => void;
 }
@@ -85,6 +89,10 @@ export function createProgress(options: ProgressOptions): Progress {
     say: (message) => {
       if (mode === 'json') write(`${JSON.stringify({ type: 'message', message })}\n`);
       else write(`${mode === 'line' ? ERASE_LINE : ''}${oneLine(message)}\n`);
+    },
+    plan: (plan) => {
+      if (mode === 'json') write(`${JSON.stringify({ type: 'plan', plan })}\n`);
+      else if (mode === 'line') write(`${ERASE_LINE}${planText(plan)}\n`);
     },
     end: () => {
       if (mode === 'json') show();

@@ -45,7 +45,11 @@ export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, prog
       ...(restart !== undefined && { restart }),
       ...(retryFailed !== undefined && { retryFailed }),
     },
-    () => loadModel(options, interruption.signal),
+    async () => {
+      const llm = await loadModel(options, interruption.signal);
+      progress.plan(llm.plan);
+      return llm;
+    },
   );
 }
 
