@@ -76,8 +76,8 @@ function bindBase(lib: Library) {
     mul: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul', P, [P, P, P]),
     // struct ggml_tensor * ggml_concat(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b, int dim);
     concat: bind<(ctx: Context, a: T, b: T, dim: number) => T>('ggml_concat', P, [P, P, P, 'int']),
-    // struct ggml_tensor * ggml_relu(struct ggml_context * ctx, struct ggml_tensor * a);
-    relu: bind<(ctx: Context, a: T) => T>('ggml_relu', P, [P, P]),
+    // struct ggml_tensor * ggml_clamp(struct ggml_context * ctx, struct ggml_tensor * a, float min, float max);
+    clamp: bind<(ctx: Context, a: T, min: number, max: number) => T>('ggml_clamp', P, [P, P, 'float', 'float']),
     // struct ggml_tensor * ggml_gelu_erf(struct ggml_context * ctx, struct ggml_tensor * a);
     geluErf: bind<(ctx: Context, a: T) => T>('ggml_gelu_erf', P, [P, P]),
     // struct ggml_tensor * ggml_norm(struct ggml_context * ctx, struct ggml_tensor * a, float eps);

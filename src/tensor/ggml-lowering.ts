@@ -101,7 +101,7 @@ class Lowering {
   #activate(x: TensorPointer, activation: Activation): TensorPointer {
     switch (activation) {
       case 'relu':
-        return this.#ggml.relu(this.#context, x);
+        return this.#ggml.clamp(this.#context, x, 0, Infinity); // ggml_relu makes 0 of NaN; this makes infinity of it on the CPU
       case 'gelu':
         return this.#ggml.geluErf(this.#context, x); // ggml_gelu looks up a table in f16
       default:

@@ -3,7 +3,7 @@ import type { EngineInput } from '../../../src/engine/engine.ts';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { NumericError, RequestError, UsageError } from '../../../src/util/errors.ts';
-import { collect, livelyWeights, makeRequest, openTiny, resultsOf, runAll } from './tiny-engine.ts';
+import { collect, livelyWeights, makeRequest, openTiny, resultsOf, runAll } from '../../helpers/tiny-engine.ts';
 
 /** Ids that every way of computing must give. Prompts from 1 token to more than a page, different lengths of completion. */
 const MIXED = [1, 5, 70, 2, 64, 9, 33, 3].map((tokens, id) =>

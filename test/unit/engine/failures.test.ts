@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { EngineInput } from '../../../src/engine/engine.ts';
 import type { Device, Program } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
-import { collect, makeRequest, openTiny, runAll, type TinyEngine } from './tiny-engine.ts';
+import { collect, makeRequest, openTiny, runAll, type TinyEngine } from '../../helpers/tiny-engine.ts';
 
 /** A device whose runs call `before` first. */
 function watchedDevice(before: (program: Program) => void): Device {

@@ -8,7 +8,7 @@ import { KvSequence } from '../../../src/kv/kv-cache.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { publishedConfig } from '../../../src/models/opt-sizes.ts';
 import { MemoryError } from '../../../src/util/errors.ts';
-import { makeRequest, type RequestOptions, tinyModel } from './tiny-engine.ts';
+import { makeRequest, type RequestOptions, tinyModel } from '../../helpers/tiny-engine.ts';
 
 describe('sweepSteps', () => {
   it('goes through the layers, each for all micro-batches, and says when weights come and go', () => {

@@ -6,7 +6,7 @@ import type { Device } from '../../../src/tensor/device.ts';
 import { createNullDevice, type NullDevice } from '../../../src/tensor/null-device.ts';
 import { checkpointWeights } from '../../../src/weights/checkpoint-weights.ts';
 import { fixtureFolder, FIXTURE_MODELS } from '../../helpers/golden.ts';
-import { collect, makeRequest, openTiny, runAll } from './tiny-engine.ts';
+import { collect, makeRequest, openTiny, runAll } from '../../helpers/tiny-engine.ts';
 
 const nullDevice = (): NullDevice => createNullDevice({ flopsPerSecond: 1e9, bytesPerSecond: 1e9 });
 

@@ -1,19 +1,19 @@
 /** An engine around a tiny model on a device that runs anywhere, with all its sizes in the open. */
-import { Engine, type EngineInput, type SweepOutcome } from '../../../src/engine/engine.ts';
-import type { ExecutionPlan } from '../../../src/engine/execution-plan.ts';
-import { Executor } from '../../../src/engine/executor.ts';
-import type { SequenceRequest, SequenceResult } from '../../../src/engine/sequence.ts';
-import { KvCache } from '../../../src/kv/kv-cache.ts';
-import type { Model } from '../../../src/models/model.ts';
-import { buildModel } from '../../../src/models/registry.ts';
-import type { SamplingParams } from '../../../src/sampling/params.ts';
-import type { Device } from '../../../src/tensor/device.ts';
-import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
-import { Lifetime } from '../../../src/util/lifetime.ts';
-import { dummyWeights } from '../../../src/weights/dummy-weights.ts';
-import type { WeightSource } from '../../../src/weights/weight-source.ts';
-import { WeightStore } from '../../../src/weights/weight-store.ts';
-import { randomNumbers } from '../../helpers/tensors.ts';
+import { Engine, type EngineInput, type SweepOutcome } from '../../src/engine/engine.ts';
+import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
+import { Executor } from '../../src/engine/executor.ts';
+import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
+import { KvCache } from '../../src/kv/kv-cache.ts';
+import type { Model } from '../../src/models/model.ts';
+import { buildModel } from '../../src/models/registry.ts';
+import type { SamplingParams } from '../../src/sampling/params.ts';
+import type { Device } from '../../src/tensor/device.ts';
+import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
+import { Lifetime } from '../../src/util/lifetime.ts';
+import { dummyWeights } from '../../src/weights/dummy-weights.ts';
+import type { WeightSource } from '../../src/weights/weight-source.ts';
+import { WeightStore } from '../../src/weights/weight-store.ts';
+import { randomNumbers } from './tensors.ts';
 
 export const TINY_CONFIG = {
   model_type: 'opt',
