@@ -78,6 +78,7 @@ export class Engine {
         yield this.#running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
       }
     } finally {
+      if (this.#running > 0) this.#cache.distrust();
       for (const slot of this.#slots) for (const sequence of slot.splice(0)) sequence.cache[Symbol.dispose]();
       this.#busy = false;
       await inlet.close();
@@ -188,7 +189,6 @@ export class Engine {
   async #explain(output: OutputPosition, cause: NumericError, microBatches: readonly MicroBatch[]): Promise<never> {
     const microBatch = microBatches.find(({ outputs }) => outputs.includes(output))!;
     const found = await this.#executor.findNonFinite(microBatch);
-    this.#cache.distrust();
     const sequence = found ? sequenceOfRow(microBatch, found.row) : output.sequence;
     const layer = found?.layer ?? this.#model.layers.at(-1)!.name;
     const { id } = sequence.request;

@@ -87,7 +87,7 @@ export class KvCache implements Disposable {
     return child;
   }
 
-  /** Says that something that is no number was computed: pages are cleared again before they are used again. */
+  /** Says that what was computed last may be no number: pages are cleared again before they are used again. */
   distrust(): void {
     this.#clean.clear();
   }
