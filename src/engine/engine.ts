@@ -75,6 +75,7 @@ export class Engine {
       for (;;) {
         const admittedTokens = await this.#admit(inlet);
         if (this.#running === 0 && inlet.ended) return;
+        signal?.throwIfAborted(); // before anything is touched that may be freed by now
         yield this.#running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
       }
     } finally {

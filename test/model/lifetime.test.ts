@@ -107,8 +107,8 @@ describe('loading and closing', () => {
     expectAllFreed();
   });
 
-  it('with a stream that nobody reads any more', async () => {
-    const llm = await LLM.load(fixtureFolder('opt'), OPTIONS);
+  it.each([1, 4])('with a stream that nobody reads any more, in a block of %i rows', async (gpuBatchSize) => {
+    const llm = await LLM.load(fixtureFolder('opt'), { ...OPTIONS, gpuBatchSize });
     const stream = llm.stream([LONG]);
     await stream.next();
     await llm[Symbol.asyncDispose]();
@@ -130,7 +130,10 @@ describe('loading and closing', () => {
       await llm.generate([[1]], { maxTokens: 1 });
     };
     await expect(use()).rejects.toThrow(message);
-    for (const device of opened) expect(device.memory().usedBytes).toBe(0);
+    for (const device of opened) {
+      expect(device.memory().usedBytes).toBe(0);
+      expect(() => device.allocate('late', 'f32', [1])).toThrow(/closed/);
+    }
   });
 });
 
