@@ -115,7 +115,14 @@ export class LLM implements TextGenerator, AsyncDisposable {
     if (this.#closing.signal.aborted) throw new UsageError('the model is closed');
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
     const { tokenizer, stopIds } = this.#source;
-    const parts = { engine: this.#engine, device: this.#device, weights: this.#weights, defaults: this.#defaults, stopIds, ...(tokenizer && { tokenizer }) };
+    const parts = {
+      engine: this.#engine,
+      device: this.#device,
+      weights: this.#weights,
+      defaults: this.#defaults,
+      stopIds,
+      ...(tokenizer && { tokenizer }),
+    };
     yield* new TextStream(parts).run(requests, signal);
   }
 

@@ -189,12 +189,24 @@ export class Engine {
 
   async #explain(output: OutputPosition, cause: NumericError, microBatches: readonly MicroBatch[]): Promise<never> {
     const microBatch = microBatches.find(({ outputs }) => outputs.includes(output))!;
-    const found = await this.#executor.findNonFinite(microBatch);
+    const found = await this.#executor.findNonFinite(microBatch.rows);
     const sequence = found ? sequenceOfRow(microBatch, found.row) : output.sequence;
-    const layer = found?.layer ?? this.#model.layers.at(-1)!.name;
+    const layer = (await this.#earlierLayer(sequence)) ?? found?.layer ?? this.#model.layers.at(-1)!.name;
     const { id } = sequence.request;
     const message = `row ${id}, ${layer}: the result is not a number (${cause.message}); the weights may be damaged`;
     throw new NumericError(message, { row: id, layer }, { cause });
+  }
+
+  /** A prompt that came in chunks may have gone wrong in an earlier one. @returns the layer, if so */
+  async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
+    const { batchTokens } = this.#plan;
+    for (let start = 0; start < sequence.computed; start += batchTokens) {
+      const length = Math.min(batchTokens, sequence.computed - start);
+      const tokens = Int32Array.from({ length }, (_, i) => sequence.tokenAt(start + i));
+      const found = await this.#executor.findNonFinite([{ tokens, start, pages: sequence.cache.pages }]);
+      if (found) return found.layer;
+    }
+    return undefined;
   }
 }
 

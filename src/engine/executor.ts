@@ -1,7 +1,7 @@
 /** Runs sweeps: acquires weights, keeps compiled graphs for reuse, hands logits to the caller. Decides nothing. */
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { LayerInputs, Model } from '../models/model.ts';
-import type { Batch, Device, Program, Tensor, Weight } from '../tensor/device.ts';
+import type { Batch, BatchRow, Device, Program, Tensor, Weight } from '../tensor/device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
 import { internalError } from '../util/errors.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
@@ -57,7 +57,7 @@ export class Executor implements Disposable {
   /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
   async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
     const { model, weights } = this.#parts;
-    const shapes = await Promise.all(microBatches.map((microBatch, i) => this.#prepare(microBatch, i)));
+    const shapes = await Promise.all(microBatches.map((microBatch, i) => this.#prepare(microBatch.rows, i)));
     const last = model.layers.length - 1;
     let ready: ReadonlyMap<string, Weight> = new Map();
     let held: number | undefined;
@@ -79,10 +79,10 @@ export class Executor implements Disposable {
     }
   }
 
-  /** Repeats a micro-batch of the last sweep layer by layer. @returns the first layer and row whose hidden state is not finite */
-  async findNonFinite(microBatch: MicroBatch): Promise<{ layer: string; row: number } | undefined> {
+  /** Repeats rows of the last sweep layer by layer. @returns the first layer and token whose hidden state is not finite */
+  async findNonFinite(rows: readonly BatchRow[]): Promise<{ layer: string; row: number } | undefined> {
     const { device, model, weights } = this.#parts;
-    const shape = await this.#prepare(microBatch, 0);
+    const shape = await this.#prepare(rows, 0);
     const hidden = new Float32Array(shape.batch.tokenCount * model.hiddenSize);
     for (const [index, layer] of model.layers.slice(0, -1).entries()) {
       await this.#runLayer(index, 0, shape, await weights.acquire(index));
@@ -100,9 +100,9 @@ export class Executor implements Disposable {
     this.#logits[Symbol.dispose]();
   }
 
-  async #prepare(microBatch: MicroBatch, index: number): Promise<ShapePrograms> {
-    const shape = this.#programs.forBatch(index, microBatch.rows);
-    await shape.batch.write(microBatch.rows);
+  async #prepare(rows: readonly BatchRow[], index: number): Promise<ShapePrograms> {
+    const shape = this.#programs.forBatch(index, rows);
+    await shape.batch.write(rows);
     return shape;
   }
 

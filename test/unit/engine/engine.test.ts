@@ -239,4 +239,10 @@ describe('numbers that are none', () => {
     expect(tiny.cache.availablePages).toBe(tiny.cache.capacityPages);
     expect((error as NumericError).facts).toEqual({ row, layer });
   });
+
+  it('are found in the chunk of a prompt where they began', async () => {
+    await using tiny = openTiny({ weights: damaged('token_embd.weight', 12 * 16), batchTokens: 8 });
+    const long = makeRequest(1, { tokens: [5, 12, ...Array.from({ length: 20 }, () => 7)] });
+    await expect(runAll(tiny.engine, [long])).rejects.toThrow(/row 1, embed: the result is not a number/);
+  });
 });
