@@ -80,11 +80,15 @@ export class KvCache implements Disposable {
     const pages = parent.pages.slice(0, shared);
     for (const page of pages) this.#pool.retain(page);
     const child = new KvSequence(this.#pool, pages, shared * PAGE_POSITIONS, own);
-    if (length % PAGE_POSITIONS > 0) {
+    if (length % PAGE_POSITIONS === 0) return child;
+    try {
       await this.extend(child, length);
       await this.#copyPage(parent.pages[shared]!, child.pages[shared]!);
+      return child;
+    } catch (cause) {
+      child[Symbol.dispose]();
+      throw cause;
     }
-    return child;
   }
 
   /** Says that what was computed last may be no number: pages are cleared again before they are used again. */
