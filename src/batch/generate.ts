@@ -1,5 +1,5 @@
 import type { GenerationRequest, RunStats, TextGenerator } from '../requests.ts';
-import { internalError } from '../util/errors.ts';
+import { internalError, NumericError } from '../util/errors.ts';
 import { type CompletionWishes, toCompletion } from './completion.ts';
 import type { Journal } from './journal.ts';
 import type { OpenTable } from './scan.ts';
@@ -16,6 +16,7 @@ export interface GenerateOptions {
 /** A request that the generator has pulled and not answered. */
 interface InFlight extends CompletionWishes {
   readonly row: number;
+  readonly line: number;
   readonly hash: bigint;
 }
 
@@ -49,7 +50,7 @@ export async function generateRows(
     // Whatever ended the stream, finished rows are worth keeping.
     await journal.settle();
     if (abortSignal.aborted && error instanceof Error && error.name === 'AbortError') return false;
-    throw error;
+    throw error instanceof NumericError ? atItsLine(error, inFlight) : error;
   }
   await journal.settle();
   return !abortSignal.aborted;
@@ -68,6 +69,7 @@ async function* pendingRequests(
     const { prompt, params, hash, echo, returnTokenIds } = row.request;
     inFlight.set(index++, {
       row: row.index,
+      line: row.line,
       hash,
       echo,
       returnTokenIds,
@@ -82,4 +84,14 @@ function take(inFlight: Map<number, InFlight>, index: number): InFlight {
   if (found === undefined) throw internalError(`the generator answered request ${index}, which is not open`);
   inFlight.delete(index);
   return found;
+}
+
+/** The generator counts its requests; people look for lines of their file. */
+function atItsLine(error: NumericError, inFlight: ReadonlyMap<number, InFlight>): NumericError {
+  const { row: request, layer } = error.facts;
+  const found = typeof request === 'number' ? inFlight.get(request) : undefined;
+  if (found === undefined || typeof layer !== 'string') return error;
+  const { row, line } = found;
+  const message = `row of line ${line}, ${layer}: the result is not a number; the weights may be damaged`;
+  return new NumericError(message, { ...error.facts, row, line }, { cause: error });
 }

@@ -79,7 +79,7 @@ export class DurableWriter implements AsyncDisposable {
     this.#buffered = 0;
     const start = this.#position;
     this.#position += bytes.length;
-    if (crashName !== undefined) crashPoint(crashName, () => writeSync(this.#handle.fd, bytes, 0, bytes.length >> 1, start));
+    if (crashName !== undefined) crashPoint(crashName, () => writeSync(this.#handle.fd, bytes, 0, middleOfLine(bytes), start));
     this.#hash.update(bytes);
     for (let done = 0; done < bytes.length;) {
       const { bytesWritten } = await guarded(this.path, this.#handle.write(bytes, done, bytes.length - done, start + done));
@@ -102,6 +102,12 @@ export class DurableWriter implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close();
   }
+}
+
+/** Half of lines of equal length would end with one. */
+function middleOfLine(bytes: Buffer): number {
+  const middle = bytes.length >> 1;
+  return bytes[middle - 1] === 0x0a ? middle - 2 : middle;
 }
 
 /** Makes a rename or removal in a folder permanent. Systems that cannot open folders keep them in order themselves. */

@@ -48,7 +48,11 @@ describe('flexllmgen run', () => {
         lanes: [],
       },
     ]);
-    const progress = jsonLines(stderr);
+    const reports = jsonLines(stderr);
+    expect(reports.filter(({ type }) => type === 'plan')).toMatchObject([
+      { plan: { gpuBatchSize: 64, bytes: { total: expect.any(Number) } } },
+    ]);
+    const progress = reports.filter(({ type }) => type !== 'plan');
     expect(progress.length).toBeGreaterThan(0);
     for (const line of progress) expect(line).toMatchObject({ type: 'progress', rows: { failed: 0 }, memoryBytes: expect.any(Number) });
   });

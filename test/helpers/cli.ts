@@ -23,6 +23,10 @@ export interface CliOptions {
   readonly timeoutMs?: number;
   /** Flags of Node itself. */
   readonly nodeFlags?: readonly string[];
+  /** A command that starts Node, such as `unshare -n`. */
+  readonly prefix?: readonly string[];
+  /** Another build's entry point. */
+  readonly main?: string;
 }
 
 export interface RunningCli {
@@ -47,7 +51,8 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
 /** Starts `flexllmgen`, for those who want to disturb it. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const home = mkdtempSync(join(os.tmpdir(), 'flexllmgen-home-'));
-  const child = spawn(process.execPath, [...(options.nodeFlags ?? []), MAIN, ...args], {
+  const words = [...(options.prefix ?? []), process.execPath, ...(options.nodeFlags ?? []), options.main ?? MAIN, ...args];
+  const child = spawn(words[0]!, words.slice(1), {
     cwd: options.cwd ?? home,
     env: { PATH: process.env['PATH'], HOME: home, USERPROFILE: home, TMPDIR: home, TMP: home, ...options.env },
     timeout: options.timeoutMs ?? 60_000,
