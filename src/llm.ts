@@ -17,7 +17,7 @@ import type {
 } from './requests.ts';
 import type { Device } from './tensor/device.ts';
 import type { KvType, WeightType } from './tensor/dtype.ts';
-import { BUNDLED_MODEL } from './util/bundled.ts';
+import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { availableMemoryBytes, processorFacts } from './util/machine.ts';
@@ -75,7 +75,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
    * returns; the weights are read while the first rows are computed.
    * @throws {UsageError} {FormatError} {MemoryError} {NativeError}
    */
-  static async load(pathOrName: string = BUNDLED_MODEL, options: LoadOptions = {}): Promise<LLM> {
+  static async load(pathOrName: string = BUNDLED_NAME, options: LoadOptions = {}): Promise<LLM> {
     const lifetime = new Lifetime();
     try {
       return new LLM(await openParts(pathOrName, options, lifetime), options.defaults ?? {}, lifetime);
@@ -153,7 +153,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const source = dummy === false ? await openModelSource(name, lifetime) : dummyModelSource(name, dummy === true ? undefined : dummy);
   const { model } = source;
   const threads = options.threads ?? processorFacts().threads;
-  const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads));
+  const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
   const kvType = resolveKvType(device, options.kvType ?? 'auto', compute);
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal }));
   const plan = createPlan(model, {

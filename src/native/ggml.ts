@@ -55,21 +55,10 @@ function bindBase(lib: Library) {
     init: bind<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => Context>('ggml_init', P, [initParams]),
     // void ggml_free(struct ggml_context * ctx);
     free: bind<(ctx: Context) => void>('ggml_free', 'void', [P]),
-    // size_t ggml_nbytes(const struct ggml_tensor * tensor);
-    nbytes: bind<(t: T) => number>('ggml_nbytes', 'size_t', [P]),
     // struct ggml_tensor * ggml_new_tensor_1d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0);
     newTensor1d: bind<(ctx: Context, type: number, ne0: number) => T>('ggml_new_tensor_1d', P, [P, 'int', 'int64']),
     // struct ggml_tensor * ggml_new_tensor_2d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0, int64_t ne1);
     newTensor2d: bind<(ctx: Context, type: number, ne0: number, ne1: number) => T>('ggml_new_tensor_2d', P, [P, 'int', 'int64', 'int64']),
-    // struct ggml_tensor * ggml_new_tensor_4d(struct ggml_context * ctx, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
-    newTensor4d: bind<(ctx: Context, type: number, ne0: number, ne1: number, ne2: number, ne3: number) => T>('ggml_new_tensor_4d', P, [
-      P,
-      'int',
-      'int64',
-      'int64',
-      'int64',
-      'int64',
-    ]),
     // struct ggml_tensor * ggml_add(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     add: bind<(ctx: Context, a: T, b: T) => T>('ggml_add', P, [P, P, P]),
     // struct ggml_tensor * ggml_mul(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
@@ -86,6 +75,8 @@ function bindBase(lib: Library) {
     mulMat: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul_mat', P, [P, P, P]),
     // struct ggml_tensor * ggml_cpy(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     cpy: bind<(ctx: Context, a: T, b: T) => T>('ggml_cpy', P, [P, P, P]),
+    // struct ggml_tensor * ggml_cont(struct ggml_context * ctx, struct ggml_tensor * a);
+    cont: bind<(ctx: Context, a: T) => T>('ggml_cont', P, [P, P]),
     // struct ggml_tensor * ggml_reshape_2d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1);
     reshape2d: bind<(ctx: Context, a: T, ne0: number, ne1: number) => T>('ggml_reshape_2d', P, [P, P, 'int64', 'int64']),
     // struct ggml_tensor * ggml_reshape_4d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
@@ -160,8 +151,10 @@ function bindBase(lib: Library) {
     bufferClear: bind<(buffer: Buffer, value: number) => void>('ggml_backend_buffer_clear', 'void', [P, 'uint8']),
     // void ggml_backend_buffer_free(ggml_backend_buffer_t buffer);
     bufferFree: bind<(buffer: Buffer) => void>('ggml_backend_buffer_free', 'void', [P]),
-    // bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer);
-    bufferIsHost: bind<(buffer: Buffer) => boolean>('ggml_backend_buffer_is_host', 'bool', [P]),
+    // size_t ggml_backend_get_alignment(ggml_backend_t backend);
+    alignment: bind<(backend: Backend) => number>('ggml_backend_get_alignment', 'size_t', [P]),
+    // ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend);
+    backendDevice: bind<(backend: Backend) => BackendDevice>('ggml_backend_get_device', P, [P]),
     // ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
     defaultBufferType: bind<(backend: Backend) => BufferType>('ggml_backend_get_default_buffer_type', P, [P]),
     // void ggml_backend_tensor_set(struct ggml_tensor * tensor, const void * data, size_t offset, size_t size);
@@ -232,6 +225,8 @@ export interface Ggml {
   readonly cpu?: GgmlCpu;
   readonly registry: BackendRegistry;
   readonly directory: LibraryDirectory;
+  /** Products and attention of f32 are never rounded below f32. */
+  readonly exact: boolean;
   /** Such as `cpu zen4` or `vulkan`. */
   readonly name: string;
 }
@@ -239,15 +234,27 @@ export interface Ggml {
 /** By backend and directory: starting a backend again would bind every function and score every variant again. */
 const opened = new Map<string, Ggml>();
 
-/** @throws {NativeError} when the libraries are another version than this binding was written for */
-export function openGgml(backend: string, directory: LibraryDirectory): Ggml {
+/** Makes ggml's Vulkan backend multiply f32 as f32 instead of f16. It is read once, before the first device starts. */
+const VULKAN_EXACT = 'GGML_VK_DISABLE_F16';
+
+/**
+ * `exact` asks a backend that rounds f32 to f16 where that is faster not to. It holds for the whole process from the first start on.
+ * @throws {NativeError} when the libraries are another version than this binding was written for, or when the backend started inexact before
+ */
+export function openGgml(backend: string, directory: LibraryDirectory, exact = false): Ggml {
   const key = `${backend} ${directory.path}`;
-  const ggml = opened.get(key) ?? startGgml(backend, directory);
+  const ggml = opened.get(key) ?? startGgml(backend, directory, exact);
   opened.set(key, ggml);
+  if (exact && backend === 'vulkan' && !ggml.exact) {
+    throw new NativeError(
+      `backend vulkan: rounds f32 to f16 since a model was loaded without compute f32; load this one in another process`,
+    );
+  }
   return ggml;
 }
 
-function startGgml(backend: string, directory: LibraryDirectory): Ggml {
+function startGgml(backend: string, directory: LibraryDirectory, exact: boolean): Ggml {
+  if (exact && backend === 'vulkan') process.env[VULKAN_EXACT] = '1';
   const base = bindBase(loadLibrary(directory, 'ggml-base'));
   checkVersion(base, directory);
   const { library, variant } =
@@ -257,7 +264,8 @@ function startGgml(backend: string, directory: LibraryDirectory): Ggml {
   if (!registry) throw new NativeError(`backend ${backend} (${directory.origin}): did not start; is its driver installed?`);
   if (base.regDeviceCount(registry) === 0) throw new NativeError(`backend ${backend} (${directory.origin}): found no device`);
   const name = variant ? `${backend} ${variant}` : backend;
-  return { base, registry, directory, name, ...(backend === 'cpu' && { cpu: bindCpu(library) }) };
+  const isExact = backend === 'cpu' || (backend === 'vulkan' && process.env[VULKAN_EXACT] !== undefined);
+  return { base, registry, directory, exact: isExact, name, ...(backend === 'cpu' && { cpu: bindCpu(library) }) };
 }
 
 /** Threadpool parameters in native layout. `poll` 0 to 100: how long idle threads spin before they sleep. */

@@ -16,7 +16,7 @@ import { FlexError, MemoryError, NativeError, internalError } from '../util/erro
 import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import type { DType } from './dtype.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
-import { lowerGraph } from './ggml-lowering.ts';
+import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import type { OpGraph } from './graph.ts';
 import { ThreadGovernor } from './thread-governor.ts';
@@ -28,6 +28,8 @@ export interface GgmlDeviceOptions {
   readonly threads: number;
   /** 0 to 100: how long idle CPU threads spin before they sleep. Default 0; ggml's own is 50. */
   readonly poll?: number;
+  /** Compute f32 in f32: Vulkan rounds to f16 where that is faster unless told. */
+  readonly exact?: boolean;
 }
 
 /** Waking a sleeping thread costs 10 us a graph; spinning ones take the core from whoever else needs it (docs/decisions/0003-threads-follow-load.md). */
@@ -35,9 +37,12 @@ const DEFAULT_POLL = 0;
 /** Copies within a device go through memory of at most this size. */
 const COPY_CHUNK_BYTES = 1 << 20;
 
+/** In the description of the device. */
+const SOFTWARE_DRIVER = /llvmpipe/;
+
 /** @throws {NativeError} when the backend is not installed or does not start */
 export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device> {
-  const ggml = openGgml(options.backend, findLibraryDirectory(options.backend));
+  const ggml = openGgml(options.backend, findLibraryDirectory(options.backend), options.exact);
   const native = ggml.base.regDevice(ggml.registry, 0);
   const backend = ggml.base.deviceInit(native, null);
   if (!backend) throw new NativeError(`backend ${ggml.name}: device ${ggml.base.deviceDescription(native)} did not start`);
@@ -95,9 +100,10 @@ class GgmlDevice implements Device {
   };
   readonly #ggml: Ggml;
   readonly #base: GgmlBase;
-  readonly #backend: Backend;
+  #backend: Backend;
   /** Only of the CPU. */
   readonly #threads: { readonly pool: ThreadPool; readonly governor: ThreadGovernor } | undefined;
+  readonly #target: LoweringTarget;
   readonly #meter = new MemoryMeter();
   /**
    * Memory of intermediate results, shared by all graphs: they run one after another and leave nothing behind. Graphs keep the addresses
@@ -106,6 +112,8 @@ class GgmlDevice implements Device {
   readonly #scratch: GraphAllocator;
   #scratchBytes = 0;
   #generation = 0;
+  /** Of the meter, when the backend started. */
+  #freesAtStart = 0;
   /** The call in flight; the next one waits for it. */
   #lane: Promise<unknown> = Promise.resolve();
   #disposed = false;
@@ -117,6 +125,11 @@ class GgmlDevice implements Device {
     this.#threads = threads;
     this.name = name;
     this.tier = ggml.cpu ? 'cpu' : 'gpu';
+    this.#target = {
+      ggml: ggml.base,
+      alignment: ggml.base.alignment(backend),
+      checkedBy: ggml.cpu ? undefined : ggml.base.backendDevice(backend),
+    };
     this.#scratch = ggml.base.gallocrNew(ggml.base.defaultBufferType(backend));
   }
 
@@ -187,6 +200,7 @@ class GgmlDevice implements Device {
     this.#checkOpen();
     if (program.disposed) throw internalError(`program ${program.name} is run after it was freed`);
     const graph = this.#ready(program);
+    this.#forgetFreedMemory();
     const status = await this.#governed(graph);
     if (status !== STATUS_SUCCESS) throw new NativeError(`${this.name}: graph ${program.name} failed: ${this.#base.statusText(status)}`);
   }
@@ -208,20 +222,35 @@ class GgmlDevice implements Device {
   #ready(program: GgmlProgram): Graph {
     if (program.lowered?.generation === this.#generation) return program.lowered.graph;
     program.drop();
-    const { context, graph } = lowerGraph(this.#base, program.source, program.batch);
+    const { context, graph } = lowerGraph(this.#target, program.source, program.batch);
     const allocated = this.#base.gallocrAllocGraph(this.#scratch, graph);
     const bytes = this.#base.gallocrBufferSize(this.#scratch, 0);
+    if (bytes !== this.#scratchBytes) {
+      this.#meter.add(-this.#scratchBytes);
+      this.#meter.add(bytes);
+      this.#scratchBytes = bytes;
+      this.#generation++;
+    }
     if (!allocated) {
       this.#base.free(context);
       throw new MemoryError(`out of memory: intermediate results of graph ${program.name} could not be allocated`, { bytes });
     }
-    if (bytes !== this.#scratchBytes) {
-      this.#meter.add(bytes - this.#scratchBytes);
-      this.#scratchBytes = bytes;
-      this.#generation++;
-    }
     program.lowered = { context, graph, generation: this.#generation };
     return graph;
+  }
+
+  /**
+   * Mesa's software driver (22.3, of Debian 12) reads every slot of a descriptor set, also those that a shader does not use. ggml reuses its
+   * sets, so that such slots may point to memory that was freed meanwhile. A new backend has new sets.
+   */
+  #forgetFreedMemory(): void {
+    const { checkedBy: device } = this.#target;
+    if (!device || this.#meter.frees === this.#freesAtStart || !SOFTWARE_DRIVER.test(this.name)) return;
+    const backend = this.#base.deviceInit(device, null);
+    if (!backend) throw new NativeError(`${this.name}: did not start again`);
+    this.#base.backendFree(this.#backend);
+    this.#backend = backend;
+    this.#freesAtStart = this.#meter.frees;
   }
 
   /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */

@@ -1,6 +1,6 @@
 /** Turns a graph of our ops into a ggml graph. ggml's dimensions are innermost first: our [rows, columns] is its (columns, rows). */
-import { type Context, GGML_TYPE, type GgmlBase, type Graph, type TensorPointer } from '../native/ggml.ts';
-import { internalError } from '../util/errors.ts';
+import { type BackendDevice, type Context, GGML_TYPE, type GgmlBase, type Graph, type TensorPointer } from '../native/ggml.ts';
+import { NativeError, internalError } from '../util/errors.ts';
 import { PAGE_POSITIONS, type Tensor, type Weight } from './device.ts';
 import type { GgmlBatch, GroupInputs } from './ggml-batch.ts';
 import { pointerOf } from './ggml-memory.ts';
@@ -19,27 +19,57 @@ export interface LoweredGraph {
   readonly graph: Graph;
 }
 
-/** The caller frees the context, and allocates the graph's intermediate results. */
-export function lowerGraph(ggml: GgmlBase, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
+export interface LoweringTarget {
+  readonly ggml: GgmlBase;
+  /** Bytes. Some backends abort when an op reads a view that starts elsewhere. */
+  readonly alignment: number;
+  /** Is asked whether it computes each node. Without it every node passes: the CPU computes all that we emit. */
+  readonly checkedBy?: BackendDevice | undefined;
+}
+
+/** The caller frees the context, and allocates the graph's intermediate results. @throws {NativeError} naming an op that the device lacks */
+export function lowerGraph(target: LoweringTarget, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
+  const { ggml } = target;
   const attentions = graph.nodes.filter((node) => node.op === 'attention').length;
   const size = graph.nodes.length * NODES_PER_OP + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
   const memory = size * ggml.tensorOverhead() + ggml.graphOverhead(size, false);
   const context = ggml.init({ mem_size: memory, mem_buffer: null, no_alloc: true });
   const native = ggml.newGraph(context, size, false);
-  const lowering = new Lowering(ggml, context, native, batch);
-  for (const node of graph.nodes) lowering.lower(node);
+  try {
+    const lowering = new Lowering(target, context, native, batch);
+    for (const node of graph.nodes) lowering.lower(node);
+    if (target.checkedBy) checkSupport(ggml, target.checkedBy, graph.name, native);
+  } catch (cause) {
+    ggml.free(context);
+    throw cause;
+  }
   return { context, graph: native };
+}
+
+/** Backends abort the process on an op that they lack. */
+function checkSupport(ggml: GgmlBase, device: BackendDevice, name: string, graph: Graph): void {
+  for (let i = 0; i < ggml.graphNodeCount(graph); i++) {
+    const node = ggml.graphNode(graph, i);
+    if (ggml.deviceSupportsOp(device, node)) continue;
+    const [op, description] = [ggml.opName(node), ggml.deviceDescription(device)];
+    throw new NativeError(`${description} does not compute op ${op} of graph ${name} with these types and shapes`, {
+      op,
+      device: description,
+    });
+  }
 }
 
 class Lowering {
   readonly #ggml: GgmlBase;
+  readonly #alignment: number;
   readonly #context: Context;
   readonly #graph: Graph;
   readonly #batch: GgmlBatch | undefined;
   readonly #values: TensorPointer[] = [];
 
-  constructor(ggml: GgmlBase, context: Context, graph: Graph, batch: GgmlBatch | undefined) {
+  constructor({ ggml, alignment }: LoweringTarget, context: Context, graph: Graph, batch: GgmlBatch | undefined) {
     this.#ggml = ggml;
+    this.#alignment = alignment;
     this.#context = context;
     this.#graph = graph;
     this.#batch = batch;
@@ -157,7 +187,9 @@ class Lowering {
     const { tensor } = table.segments[0]!;
     const [rows, columns] = table.shape as [number, number];
     const rowBytes = tensor.byteLength / rows;
-    return this.#ggml.view2d(this.#context, pointerOf(tensor), columns, rows - offset, rowBytes, offset * rowBytes);
+    const view = this.#ggml.view2d(this.#context, pointerOf(tensor), columns, rows - offset, rowBytes, offset * rowBytes);
+    // Rows of real models are a multiple of any alignment; the copy is for others.
+    return (offset * rowBytes) % this.#alignment === 0 ? view : this.#ggml.cont(this.#context, view);
   }
 
   #whole(vector: Weight): TensorPointer {

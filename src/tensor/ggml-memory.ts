@@ -8,8 +8,11 @@ import type { Tensor } from './device.ts';
 export class MemoryMeter {
   usedBytes = 0;
   peakBytes = 0;
+  /** Times that memory was given back. */
+  frees = 0;
 
   add(bytes: number): void {
+    if (bytes < 0) this.frees++;
     this.usedBytes += bytes;
     this.peakBytes = Math.max(this.peakBytes, this.usedBytes);
   }
