@@ -4,12 +4,11 @@ import { parse } from 'csv-parse/sync';
 import { type GenerationRequest, LLM, type RunStats } from '../src/index.ts';
 import { publishedConfig } from '../src/models/opt-sizes.ts';
 import { buildModel } from '../src/models/registry.ts';
-import { BUNDLED_MODEL, BUNDLED_TABLE } from '../src/util/bundled.ts';
+import { BUNDLED_NAME, BUNDLED_TABLE } from '../src/util/bundled.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { type MachineLimits, measureLimits } from './limits.ts';
 
 const BLOCKS = [1, 16, 64, 256];
-const BUNDLED = 'tidy-opt-5m';
 const DUMMY = 'opt-125m';
 const PROMPT_TOKENS = 8;
 const GENERATED_TOKENS = 64;
@@ -22,16 +21,20 @@ interface Run {
   readonly stats: RunStats;
 }
 
-export async function* throughput({ rounds, models = [BUNDLED, DUMMY], blocks = BLOCKS }: BenchOptions): AsyncGenerator<Figure, void, void> {
+export async function* throughput({
+  rounds,
+  models = [BUNDLED_NAME, DUMMY],
+  blocks = BLOCKS,
+}: BenchOptions): AsyncGenerator<Figure, void, void> {
   const limits = await measureLimits();
   for (const model of models) {
     const runs = new Map<number, Run[]>(blocks.map((block) => [block, []]));
     // Rounds alternate between the block sizes, so that a slow minute of the machine does not hit one of them alone.
     for (let round = 0; round < rounds; round++) {
-      for (const block of blocks) runs.get(block)!.push(model === BUNDLED ? await runTable(block) : await runDummy(model, block));
+      for (const block of blocks) runs.get(block)!.push(model === BUNDLED_NAME ? await runTable(block) : await runDummy(model, block));
     }
-    for (const [block, list] of runs) yield* model === BUNDLED ? tableFigures(block, list) : dummyFigures(model, block, list, limits);
-    if (model !== BUNDLED) yield* ratioFigure(model, runs);
+    for (const [block, list] of runs) yield* model === BUNDLED_NAME ? tableFigures(block, list) : dummyFigures(model, block, list, limits);
+    if (model !== BUNDLED_NAME) yield* ratioFigure(model, runs);
   }
 }
 
@@ -40,7 +43,7 @@ async function runTable(block: number): Promise<Run> {
   const step = block === 1 ? Math.ceil(table.length / TABLE_ROWS[1]) : 1;
   const rows = table.filter((_, i) => i % step === 0);
   const requests = rows.map(({ instruction, input }) => ({ prompt: `Task: ${instruction}\nInput: ${input}\nOutput:` }));
-  return generateAll(BUNDLED_MODEL, false, block, requests);
+  return generateAll(BUNDLED_NAME, false, block, requests);
 }
 
 async function runDummy(model: string, block: number): Promise<Run> {
@@ -62,7 +65,7 @@ async function generateAll(model: string, dummy: boolean, block: number, request
 
 function* tableFigures(block: number, runs: readonly Run[]): Generator<Figure, void, void> {
   const make = (what: string, unit: string, value: (run: Run) => number): Figure =>
-    figure({ bench: 'throughput', case: `${BUNDLED} block ${block} ${what}`, unit, values: runs.map(value) });
+    figure({ bench: 'throughput', case: `${BUNDLED_NAME} block ${block} ${what}`, unit, values: runs.map(value) });
   yield make('rows', 'rows/s', ({ rows, seconds }) => rows / seconds);
   yield make('generated', 'tokens/s', ({ stats, seconds }) => stats.tokens.generated / seconds);
   yield make('total', 'tokens/s', ({ stats, seconds }) => (stats.tokens.promptComputed + stats.tokens.generated) / seconds);

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { buildModel } from '../models/registry.ts';
-import { BUNDLED_MODEL } from '../util/bundled.ts';
+import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
 import { describeError } from './exit-code.ts';
 
 /** A model folder on this machine. */
@@ -35,7 +35,7 @@ export function modelPlaces(env: NodeJS.ProcessEnv = process.env, cwd: string = 
 
 /** All model folders that are found; what cannot be read is passed over. */
 export function findModels(places: ModelPlaces = modelPlaces()): FoundModel[] {
-  const bundled = inspect('tidy-opt-5m', BUNDLED_MODEL, 'bundled');
+  const bundled = inspect(BUNDLED_NAME, BUNDLED_MODEL, 'bundled');
   const local = list(places.modelsFolder)
     .map((name) => inspect(name, join(places.modelsFolder, name), 'models folder'))
     .filter((model) => model?.path !== BUNDLED_MODEL);

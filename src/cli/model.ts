@@ -1,7 +1,7 @@
 import type { LLM } from '../llm.ts';
 import type { GenerationParams } from '../requests.ts';
 import { UsageError } from '../util/errors.ts';
-import { BUNDLED_MODEL } from '../util/bundled.ts';
+import { BUNDLED_NAME } from '../util/bundled.ts';
 import type { ModelOptions } from './options.ts';
 
 /** Opens the model that the flags name; the tensor library is loaded here and not before. */
@@ -29,5 +29,5 @@ export function modelIdentity(options: ModelOptions): Record<string, string> {
 function modelName(options: ModelOptions): string {
   if (options.model !== undefined) return options.model;
   if (options.dummy) throw new UsageError('--dummy needs -m with the name of a known shape, such as -m opt-125m');
-  return BUNDLED_MODEL;
+  return BUNDLED_NAME;
 }

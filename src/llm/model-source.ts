@@ -1,6 +1,4 @@
 /** Finds what a user names: a model folder, the bundled model, or, for random weights, a published shape. */
-import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
 import { openCheckpoint } from '../formats/checkpoint.ts';
 import type { Model } from '../models/model.ts';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
@@ -8,7 +6,7 @@ import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
 import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
 import type { WeightType } from '../tensor/dtype.ts';
-import { BUNDLED_MODEL } from '../util/bundled.ts';
+import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
 import { UsageError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
 import { checkpointWeights } from '../weights/checkpoint-weights.ts';
@@ -33,7 +31,7 @@ const DUMMY_TYPE: WeightType = 'f16';
 
 /** Opens a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
 export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
-  const folder = !existsSync(name) && name === basename(BUNDLED_MODEL) ? BUNDLED_MODEL : name;
+  const folder = name === BUNDLED_NAME ? BUNDLED_MODEL : name;
   const checkpoint = lifetime.use(await openCheckpoint(folder));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);
   const tokenizer = await loadTokenizer(folder);

@@ -1,7 +1,10 @@
 import { fileURLToPath } from 'node:url';
 
-/** Folder of the model that comes with the package and is every command's default. */
-export const BUNDLED_MODEL: string = packagePath('models/tidy-opt-5m');
+/** Name of the model that comes with the package and is every command's default. A folder of the same name is `./tidy-opt-5m`. */
+export const BUNDLED_NAME = 'tidy-opt-5m';
+
+/** Its folder. */
+export const BUNDLED_MODEL: string = packagePath(`models/${BUNDLED_NAME}`);
 
 /** Held-out rows for it, labelled. */
 export const BUNDLED_TABLE: string = packagePath('examples/data/messy.csv');
