@@ -28,11 +28,23 @@ export function figure(facts: { bench: string; case: string; values: readonly nu
   const value = median(facts.values);
   const limit = facts.limit ?? null;
   const { bench, case: name, unit, values } = facts;
-  return { bench, case: name, value, unit, limit, share: limit === null ? null : value / limit, rounds: values.length, machine: machineName() };
+  return {
+    bench,
+    case: name,
+    value,
+    unit,
+    limit,
+    share: limit === null ? null : value / limit,
+    rounds: values.length,
+    machine: machineName(),
+  };
 }
 
 export function printFigure(one: Figure, json: boolean): void {
-  if (json) return console.log(JSON.stringify({ ...one, value: round(one.value), limit: one.limit && round(one.limit), share: one.share && round(one.share) }));
+  if (json)
+    return console.log(
+      JSON.stringify({ ...one, value: round(one.value), limit: one.limit && round(one.limit), share: one.share && round(one.share) }),
+    );
   const share = one.share === null ? '' : `  ${Math.round(100 * one.share)} % of ${round(one.limit!)}`;
   console.log(`${one.bench.padEnd(12)} ${one.case.padEnd(44)} ${String(round(one.value)).padStart(9)} ${one.unit}${share}`);
 }

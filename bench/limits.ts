@@ -36,7 +36,8 @@ export async function measureLimits(): Promise<MachineLimits> {
 async function fill(device: Device, tensor: Tensor): Promise<void> {
   const chunk = Float32Array.from({ length: 1 << 16 }, (_, i) => Math.sin(i) * 0.02);
   const bytes = new Uint8Array(chunk.buffer);
-  for (let at = 0; at < tensor.byteLength; at += bytes.byteLength) await device.write(tensor, at, bytes.subarray(0, tensor.byteLength - at));
+  for (let at = 0; at < tensor.byteLength; at += bytes.byteLength)
+    await device.write(tensor, at, bytes.subarray(0, tensor.byteLength - at));
 }
 
 async function time(device: Device, weight: Weight, tokens: number): Promise<number> {

@@ -90,7 +90,12 @@ export interface RunStats {
 
 /** What a stream yields. */
 export type GenerationEvent =
-  | { readonly type: 'token'; readonly index: number; readonly id: number; /** May be empty while a character is incomplete. */ readonly text: string }
+  | {
+      readonly type: 'token';
+      readonly index: number;
+      readonly id: number;
+      /** May be empty while a character is incomplete. */ readonly text: string;
+    }
   | { readonly type: 'finished'; readonly index: number; readonly result: GenerationResult }
   /** This request cannot be served; the others go on. */
   | { readonly type: 'failed'; readonly index: number; readonly error: FlexError }

@@ -111,7 +111,10 @@ export class GraphBuilder {
   linear(x: Value, weight: Weight, options: { bias?: Weight | undefined; activation?: Activation; residual?: Value } = {}): Value {
     const [outputs, inputs] = weight.shape;
     const { bias, activation, residual } = options;
-    this.#check(weight.shape.length === 2 && inputs === x.columns, `linear: ${shapeText(x)} times ${weight.name} [${weight.shape.join(', ')}]`);
+    this.#check(
+      weight.shape.length === 2 && inputs === x.columns,
+      `linear: ${shapeText(x)} times ${weight.name} [${weight.shape.join(', ')}]`,
+    );
     if (bias) this.#vector('linear: bias', bias, outputs!);
     const out = this.#value(x.rows, outputs!);
     if (residual) this.#same('linear: residual', residual, out);
@@ -143,7 +146,10 @@ export class GraphBuilder {
     const { heads, kvHeads, headDim } = options;
     const kvColumns = kvHeads * headDim;
     this.#check(q.columns === heads * headDim && heads % kvHeads === 0, `attention: q ${shapeText(q)} with ${heads} heads of ${headDim}`);
-    this.#check(k.columns === kvColumns && v.columns === kvColumns, `attention: k ${shapeText(k)}, v ${shapeText(v)}, ${kvColumns} columns expected`);
+    this.#check(
+      k.columns === kvColumns && v.columns === kvColumns,
+      `attention: k ${shapeText(k)}, v ${shapeText(v)}, ${kvColumns} columns expected`,
+    );
     this.#check(cache.keys.shape[1] === kvColumns, `attention: cache has ${cache.keys.shape[1]} columns, ${kvColumns} expected`);
     this.#check(q.rows === this.tokenCount, `attention: ${q.rows} rows, the micro-batch has ${this.tokenCount}`);
     return this.#push({ op: 'attention', q, k, v, cache, ...options, out: this.#value(q.rows, q.columns) });

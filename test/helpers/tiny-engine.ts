@@ -29,10 +29,10 @@ export const tinyModel = (): Model => buildModel(TINY_CONFIG, 'tiny');
 
 /** Large enough for logits that differ. */
 export function livelyWeights(): WeightSource {
-  const { find } = dummyWeights({ dtype: 'f32' });
+  const source = dummyWeights({ dtype: 'f32' });
   return {
     find: (spec, layer) => {
-      const weight = find(spec, layer);
+      const weight = source.find(spec, layer);
       if (spec.role === 'vector') return weight;
       return {
         dtype: 'f32',

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineInput } from '../../../src/engine/engine.ts';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
+import type { WeightSpec } from '../../../src/models/model.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { NumericError, RequestError, UsageError } from '../../../src/util/errors.ts';
 import { collect, livelyWeights, makeRequest, openTiny, resultsOf, runAll } from '../../helpers/tiny-engine.ts';
@@ -204,10 +205,10 @@ describe('Engine', () => {
 describe('numbers that are none', () => {
   /** Weights with NaN in one element. */
   function damaged(name: string, element: number) {
-    const { find } = livelyWeights();
+    const source = livelyWeights();
     return {
-      find: (spec: Parameters<typeof find>[0], layer: string) => {
-        const weight = find(spec, layer);
+      find: (spec: WeightSpec, layer: string) => {
+        const weight = source.find(spec, layer);
         if (spec.name !== name) return weight;
         const read = async (first: number, target: Uint8Array): Promise<void> => {
           await weight.read(first, target);

@@ -190,7 +190,7 @@ describe('requests that cannot be served', () => {
     expect(
       ofType(events, 'finished')
         .map(({ index }) => index)
-        .sort(),
+        .toSorted((a, b) => a - b),
     ).toEqual([0, 2]);
     await expect(llm.generate([good, request])).rejects.toThrow(message);
     await expect(llm.generate([good, request])).rejects.toThrow(/^prompt 1: /);
