@@ -34,7 +34,7 @@ export interface LoadOptions {
   readonly gpuBatchSize?: number;
   /** Such batches in flight; weights are read once for all of them. Default 1. */
   readonly numGpuBatches?: number;
-  /** CPU threads. Default: physical cores, or the container's quota. */
+  /** CPU threads. Default, and at most: physical cores, or the container's quota. More would only wait for each other. */
   readonly threads?: number;
   /** Random weights: the name is that of a published shape, such as `opt-125m`. `true` stores them as f16. Default false. */
   readonly dummy?: boolean | WeightType;
@@ -152,7 +152,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const { compute = 'auto', dummy = false, signal } = options;
   const source = dummy === false ? await openModelSource(name, lifetime) : dummyModelSource(name, dummy === true ? undefined : dummy);
   const { model } = source;
-  const threads = options.threads ?? processorFacts().threads;
+  const cores = processorFacts().threads;
+  const threads = Math.min(options.threads ?? cores, cores);
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
   const kvType = resolveKvType(device, options.kvType ?? 'auto', compute);
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal }));

@@ -64,7 +64,7 @@ export function addComputeOptions(command: Command): Command {
     .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'))
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
-    .option('--threads <n>', 'compute threads (default: one per core that may be used)', integer(1, MAX_THREADS));
+    .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
 }
 
 export function addSamplingOptions(command: Command): Command {

@@ -29,7 +29,7 @@ export interface CpuVariant {
 
 /** Backends beside the CPU, and the platform packages that carry them. */
 const GPU_PACKAGES: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
-  vulkan: { 'linux-x64': ['linux-x64-vulkan'], 'linux-arm64': ['linux-arm64-vulkan'], 'win32-x64': ['win-x64-vulkan'] },
+  vulkan: { 'linux-x64': ['linux-x64-vulkan'], 'win32-x64': ['win-x64-vulkan'] },
   cuda: { 'linux-x64': ['linux-x64-cuda'], 'win32-x64': ['win-x64-cuda'] },
   metal: { 'darwin-arm64': ['mac-arm64-metal'] },
 };

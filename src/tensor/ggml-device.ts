@@ -19,6 +19,7 @@ import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import type { OpGraph } from './graph.ts';
+import { checkBatch } from './row-batch.ts';
 import { ThreadGovernor } from './thread-governor.ts';
 
 export interface GgmlDeviceOptions {
@@ -54,7 +55,10 @@ export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device
 
 function startThreads(ggml: Ggml, backend: Backend, { threads, poll = DEFAULT_POLL }: GgmlDeviceOptions): ThreadPool {
   const pool = ggml.cpu!.threadpoolNew(threadpoolParams(ggml.base, threads, poll));
-  if (!pool) throw new NativeError(`ggml ${ggml.name}: a pool of ${threads} threads could not be started`);
+  if (!pool) {
+    ggml.base.backendFree(backend);
+    throw new NativeError(`ggml ${ggml.name}: a pool of ${threads} threads could not be started`);
+  }
   ggml.cpu!.setThreads(backend, threads);
   ggml.cpu!.setThreadpool(backend, pool);
   return pool;
@@ -176,6 +180,7 @@ class GgmlDevice implements Device {
   compile(graph: OpGraph, batch?: Batch): Program {
     this.#checkOpen();
     if (batch && !(batch instanceof GgmlBatch)) throw internalError(`graph ${graph.name}: its batch belongs to another device`);
+    checkBatch(graph, batch);
     return new GgmlProgram(graph, batch, this.#base.free);
   }
 
