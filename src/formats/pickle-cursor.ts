@@ -2,6 +2,8 @@ import { FormatError } from '../util/errors.ts';
 import { MAX_PICKLE_STRING_BYTES } from './limits.ts';
 import { quote } from './quote.ts';
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /** The bytes at hand end inside a pickle. More of the file may help. */
 export class TruncatedPickleError extends FormatError {}
 
@@ -106,7 +108,7 @@ export class PickleCursor {
   #decode(start: number, end: number): string {
     const bytes = this.#bytes.subarray(start, end);
     try {
-      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+      return UTF8.decode(bytes);
     } catch {
       return this.fail(`text that is not UTF-8: ${quote(Buffer.from(bytes).toString('latin1'))}`);
     }
