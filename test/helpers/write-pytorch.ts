@@ -72,43 +72,31 @@ export interface ZipLies {
 const FULL = 0xffffffff;
 
 export function zip(parts: readonly ZipPart[], lies: ZipLies = {}): Uint8Array {
-  const out: number[] = [];
+  const { zip64 = false } = lies;
+  const locals: Uint8Array[] = [];
   const directory: number[] = [];
+  let start = 0;
   for (const { name, data, method = 0, flags = 0x800, claimed = {} } of parts) {
-    const { byteLength = data.length, packed = byteLength, headerStart = out.length } = claimed;
-    directory.push(
-      ...directoryEntry({ name: claimed.name ?? name, flags, method, byteLength, packed, headerStart, zip64: lies.zip64 ?? false }),
-    );
+    const { byteLength = data.length, packed = byteLength, headerStart = start } = claimed;
+    directory.push(...directoryEntry({ name: claimed.name ?? name, flags, method, byteLength, packed, headerStart, zip64 }));
     const padding = le(0, 5);
-    out.push(
-      ...le(0x04034b50, 4),
-      ...le(0, 2),
-      ...le(flags, 2),
-      ...le(method, 2),
-      ...le(0, 8),
-      ...le(data.length, 4),
-      ...le(data.length, 4),
-    );
-    out.push(...le(text(name).length, 2), ...le(padding.length, 2), ...text(name), ...padding, ...data);
+    const fields = [le(0x04034b50, 4), le(0, 2), le(flags, 2), le(method, 2), le(0, 8), le(data.length, 4), le(data.length, 4)];
+    const header = [...fields.flat(), ...le(text(name).length, 2), ...le(padding.length, 2), ...text(name), ...padding];
+    locals.push(Uint8Array.from(header), Uint8Array.from(data));
+    start += header.length + data.length;
   }
-  const { count = parts.length, directoryStart = out.length, directoryBytes = directory.length, comment = '' } = lies;
-  out.push(...directory);
-  if (lies.zip64) {
-    const end = out.length;
-    out.push(...le(0x06064b50, 4), ...le(44, 8), ...le(0, 4), ...le(0, 8), ...le(count, 8), ...le(count, 8));
-    out.push(...le(directoryBytes, 8), ...le(directoryStart, 8), ...le(0x07064b50, 4), ...le(0, 4), ...le(end, 8), ...le(1, 4));
-  }
-  const field = (value: number, byteLength: number): Bytes => le(lies.zip64 ? FULL : value, byteLength);
-  out.push(
-    ...le(0x06054b50, 4),
-    ...le(0, 4),
-    ...field(count, 2),
-    ...field(count, 2),
-    ...field(directoryBytes, 4),
-    ...field(directoryStart, 4),
-  );
-  out.push(...le(text(comment).length, 2), ...text(comment));
-  return Uint8Array.from(out);
+  return Buffer.concat([...locals, Uint8Array.from(directory), zipEnd(start, directory.length, parts.length, lies)]);
+}
+
+function zipEnd(end: number, length: number, entries: number, { zip64 = false, comment = '', ...lies }: ZipLies): Uint8Array {
+  const { count = entries, directoryStart = end, directoryBytes = length } = lies;
+  const wide = [
+    [le(0x06064b50, 4), le(44, 8), le(0, 4), le(0, 8), le(count, 8), le(count, 8), le(directoryBytes, 8), le(directoryStart, 8)],
+    [le(0x07064b50, 4), le(0, 4), le(end + length, 8), le(1, 4)],
+  ];
+  const field = (value: number, byteLength: number): Bytes => le(zip64 ? FULL : value, byteLength);
+  const narrow = [le(0x06054b50, 4), le(0, 4), field(count, 2), field(count, 2), field(directoryBytes, 4), field(directoryStart, 4)];
+  return Uint8Array.from([...(zip64 ? wide.flat(2) : []), ...narrow.flat(), ...le(text(comment).length, 2), ...text(comment)]);
 }
 
 interface DirectoryEntry {
@@ -125,10 +113,9 @@ function directoryEntry({ name, flags, method, byteLength, packed, headerStart, 
   const numbers = [byteLength, packed, headerStart];
   const extra = zip64 ? [...le(1, 2), ...le(24, 2), ...numbers.flatMap((n) => le(n, 8))] : [];
   const field = (value: number): Bytes => le(zip64 ? FULL : value, 4);
-  return [
-    ...[...le(0x02014b50, 4), ...le(0, 4), ...le(flags, 2), ...le(method, 2), ...le(0, 8), ...field(packed), ...field(byteLength)],
-    ...[...le(text(name).length, 2), ...le(extra.length, 2), ...le(0, 10), ...field(headerStart), ...text(name), ...extra],
-  ];
+  const fields = [le(0x02014b50, 4), le(0, 4), le(flags, 2), le(method, 2), le(0, 8), field(packed), field(byteLength)];
+  const lengths = [le(text(name).length, 2), le(extra.length, 2), le(0, 10), field(headerStart)];
+  return [...fields.flat(), ...lengths.flat(), ...text(name), ...extra];
 }
 
 export interface TorchZip {

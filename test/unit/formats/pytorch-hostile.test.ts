@@ -28,7 +28,6 @@ import {
   type ZipPart,
 } from '../../helpers/write-pytorch.ts';
 
-const read = (bytes: Uint8Array) => readPytorch(fromBytes('model.bin', bytes));
 const storages = { '0': f32Bytes([0, 1, 2, 3, 4, 5]) };
 const STORAGE = storage('0', 6);
 const GOOD = { object: dict({ a: tensor(STORAGE, [6]) }), storages };
@@ -41,12 +40,16 @@ const repeat = (bytes: Bytes, times: number): Bytes => Array.from({ length: time
 const changed = (name: string, change: Partial<ZipPart>) =>
   zip(PARTS.map((part) => (part.name === `archive/${name}` ? { ...part, ...change } : part)));
 
-async function expectRefused(bytes: Uint8Array, message: RegExp): Promise<void> {
-  const result = read(bytes);
-  await expect(result).rejects.toThrow(message);
-  await expect(result).rejects.toThrow(/^model\.bin: /);
-  await expect(result).rejects.toMatchObject({ code: 'format', facts: { file: 'model.bin' } });
+/** The error that reading ends with. */
+async function refusalOf(bytes: Uint8Array): Promise<unknown> {
+  return readPytorch(fromBytes('model.bin', bytes)).catch((cause: unknown) => cause);
 }
+
+const refusal = (message: RegExp) => ({
+  code: 'format',
+  facts: { file: 'model.bin' },
+  message: expect.stringMatching(message) as unknown,
+});
 
 describe('pickles', () => {
   it.each<[string, Bytes, RegExp]>([
@@ -100,10 +103,13 @@ describe('pickles', () => {
     ['a key that is a number', [0x7d, ...int(1), ...tensor(STORAGE, [6]), 0x73], /has a number as a tensor's name/],
     ['a very long name', dict({ ['x'.repeat(2000)]: tensor(STORAGE, [6]) }), /name of 2000 characters, at most 1024/],
     ['a name that stands twice', dict({ a: tensor(STORAGE, [6]) }, dict({ a: tensor(STORAGE, [6]) })), /tensor "a": stands twice/],
-  ])('with %s are refused', (_what, object, message) => expectRefused(holding(object), message));
+  ])('with %s are refused', async (_what, object, message) => {
+    expect(await refusalOf(holding(object))).toMatchObject(refusal(message));
+  });
 
   it('of 100,000 nested tuples take no stack', async () => {
-    await expectRefused(holding([...NONE, ...repeat([...int(1), 0x86], 100_000)]), /holds a tuple/);
+    const bytes = holding([...NONE, ...repeat([...int(1), 0x86], 100_000)]);
+    expect(await refusalOf(bytes)).toMatchObject(refusal(/holds a tuple/));
   });
 });
 
@@ -153,7 +159,9 @@ describe('tensors', () => {
       tuple(STORAGE, storage('0', 12, { type: 'HalfStorage' })),
       /storage "0" has 12 elements of F16 here and 6 of F32 before/,
     ],
-  ])('with %s are refused', (_what, value, message) => expectRefused(holding(dict({ a: value })), message));
+  ])('with %s are refused', async (_what, value, message) => {
+    expect(await refusalOf(holding(dict({ a: value })))).toMatchObject(refusal(message));
+  });
 });
 
 describe('zip files', () => {
@@ -198,7 +206,9 @@ describe('zip files', () => {
     ['with more than a pickle', changed('data.pkl', { data: [...PARTS[0]!.data, 0] }), /pickle ends at byte \d+, its zip entry at \d+/],
     ['with text for a pickle', changed('data.pkl', { data: [0x68, 0x69] }), /does not begin with a protocol version; is it a pickle\?/],
     ['with protocol 9', changed('data.pkl', { data: [0x80, 9, 0x4e, 0x2e] }), /protocol 9; 2 to 5 are read/],
-  ])('%s are refused', (_what, bytes, message) => expectRefused(bytes, message));
+  ])('%s are refused', async (_what, bytes, message) => {
+    expect(await refusalOf(bytes)).toMatchObject(refusal(message));
+  });
 });
 
 describe('older files', () => {
@@ -225,5 +235,7 @@ describe('older files', () => {
     ['with bytes at the end', torchLegacy({ ...old, storages: [['0', 6, [...data, 0]]] }), /storages end at byte \d+, the file at \d+/],
     ['with a system call', torchLegacy({ ...old, object: reduce(global('os', 'system'), tuple(str('id'))) }), /global "os\.system" is not/],
     ['with a pickle that does not end', Uint8Array.from([...PROTO, ...repeat([0x4e, 0x85], 5)]), /pickle at byte \d+: cut off/],
-  ])('%s are refused', (_what, bytes, message) => expectRefused(bytes, message));
+  ])('%s are refused', async (_what, bytes, message) => {
+    expect(await refusalOf(bytes)).toMatchObject(refusal(message));
+  });
 });
