@@ -18,11 +18,13 @@ export const MAX_SHARDS = 800;
 export const MAX_PICKLE_BYTES = 64 << 20;
 /** Values and marks. Writers empty the stack every 1000 items, that is 2000 values. */
 export const MAX_PICKLE_STACK = 10_000;
+/** Shapes have up to `MAX_RANK` values, arguments up to 8. */
+export const MAX_PICKLE_TUPLE = 32;
 /** Of a name; UTF-8 takes up to 4 bytes for a character. */
 export const MAX_PICKLE_STRING_BYTES: number = 4 * MAX_NAME_LENGTH;
 /** The magic number of old files has 10 bytes, counts have up to 8. */
 export const MAX_PICKLE_INTEGER_BYTES = 16;
-/** A tensor takes about 9 objects and as many memo entries. */
+/** A tensor takes about 11, and as many memo entries. */
 export const MAX_PICKLE_OBJECTS: number = 16 * MAX_TENSORS;
 /** Real files have 10 to 20 bytes an object. Without it, one byte could cost a hundred bytes of memory. */
 export const MIN_PICKLE_BYTES_PER_OBJECT = 4;

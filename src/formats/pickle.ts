@@ -9,6 +9,7 @@ import {
   MAX_PICKLE_INTEGER_BYTES,
   MAX_PICKLE_OBJECTS,
   MAX_PICKLE_STACK,
+  MAX_PICKLE_TUPLE,
   MIN_PICKLE_BYTES_PER_OBJECT,
 } from './limits.ts';
 import type { PickleCursor } from './pickle-cursor.ts';
@@ -33,8 +34,9 @@ interface Machine {
   readonly stack: PickleValue[];
   /** Stack heights. */
   readonly marks: number[];
-  readonly memo: Map<number, PickleValue>;
+  readonly memo: PickleValue[];
   readonly storages: Map<string, PickledStorage>;
+  /** Values with memory of their own, and items of lists and dictionaries. */
   objects: number;
 }
 
@@ -45,7 +47,7 @@ interface Machine {
  */
 export function unpickle(cursor: PickleCursor): Unpickled {
   const begin = cursor.position;
-  const machine: Machine = { cursor, begin, stack: [], marks: [], memo: new Map(), storages: new Map(), objects: 0 };
+  const machine: Machine = { cursor, begin, stack: [], marks: [], memo: [], storages: new Map(), objects: 0 };
   if (cursor.opcode() !== PROTO) cursor.fail('does not begin with a protocol version; is it a pickle?');
   const protocol = cursor.uint8();
   if (protocol < PROTOCOLS.oldest || protocol > PROTOCOLS.newest)
@@ -94,7 +96,7 @@ const STEPS: ReadonlyMap<number, Step> = new Map<number, Step>([
   [0x75, (m) => extend(m, 'dict', popToMark(m))], // SETITEMS
   [0x71, (m) => memoize(m, m.cursor.uint8())], // BINPUT
   [0x72, (m) => memoize(m, m.cursor.uint32())], // LONG_BINPUT
-  [0x94, (m) => memoize(m, m.memo.size)], // MEMOIZE
+  [0x94, (m) => memoize(m, m.memo.length)], // MEMOIZE
   [0x68, (m) => recall(m, m.cursor.uint8())], // BINGET
   [0x6a, (m) => recall(m, m.cursor.uint32())], // LONG_BINGET
   [0x63, (m) => pushGlobal(m, m.cursor.line(), m.cursor.line())], // GLOBAL
@@ -153,6 +155,7 @@ function pushInteger(machine: Machine): void {
 }
 
 function pushTuple(machine: Machine, items: PickleValue[]): void {
+  if (items.length > MAX_PICKLE_TUPLE) machine.cursor.fail(`tuple of ${items.length} values, at most ${MAX_PICKLE_TUPLE} are read`);
   pushObject(machine, { kind: 'tuple', items });
 }
 
@@ -161,6 +164,7 @@ function extend(machine: Machine, kind: 'list' | 'dict', items: PickleValue[]): 
   if (typeof target !== 'object' || target === null || target.kind !== kind)
     return machine.cursor.fail(`adds to a ${kind}, but finds ${describeKind(target)}`);
   if (kind === 'dict' && items.length % 2 !== 0) machine.cursor.fail('sets a key without a value');
+  machine.objects = counted(machine, machine.objects + items.length, 'objects');
   // Not push(...items): a call takes only so many arguments.
   for (const item of items) target.items.push(item);
   machine.stack.push(target);
@@ -168,13 +172,15 @@ function extend(machine: Machine, kind: 'list' | 'dict', items: PickleValue[]): 
 
 function memoize(machine: Machine, index: number): void {
   const value = pop(machine);
-  machine.memo.set(index, value);
-  counted(machine, machine.memo.size, 'memo entries');
+  const { cursor, memo } = machine;
+  if (index > memo.length) cursor.fail(`stores memo entry ${index} after ${memo.length}; writers number them one by one`);
+  memo[index] = value;
+  counted(machine, memo.length, 'memo entries');
   machine.stack.push(value);
 }
 
 function recall(machine: Machine, index: number): void {
-  const value = machine.memo.get(index);
+  const value = machine.memo[index];
   if (value === undefined) return machine.cursor.fail(`recalls memo entry ${index}, which was not stored`);
   push(machine, value);
 }
