@@ -26,7 +26,7 @@ export const MAX_PICKLE_STRING_BYTES: number = 4 * MAX_NAME_LENGTH;
 export const MAX_PICKLE_INTEGER_BYTES = 16;
 /** A tensor takes about 11, and as many memo entries. */
 export const MAX_PICKLE_OBJECTS: number = 16 * MAX_TENSORS;
-/** Real files have 10 to 20 bytes an object. Without it, one byte could cost a hundred bytes of memory. */
+/** Real files have about 10 bytes an object. Without it, one byte could cost a hundred bytes of memory. */
 export const MIN_PICKLE_BYTES_PER_OBJECT = 4;
 /** Not held against a short pickle. */
 export const FREE_PICKLE_OBJECTS = 1000;

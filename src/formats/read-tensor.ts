@@ -23,7 +23,8 @@ interface Rectangle {
 /**
  * Fills `target` with the elements from number `first` on, in row-major order whatever the order in the file; so `target` has whole elements.
  * Of a strided tensor no more than 1 MiB is held besides.
- * @throws {FormatError} when the range leaves the file @throws {FlexError} `io`, when the disk fails
+ * @throws {FormatError} when the range leaves the file
+ * @throws {FlexError} `io`, when the disk fails
  */
 export async function readTensor(tensor: StoredTensor, first: number, target: Uint8Array): Promise<void> {
   const { dtype, shape, strides, start, source } = tensor;
