@@ -25,6 +25,7 @@ import {
   torchZip,
   tuple,
   zip,
+  type ZipLies,
   type ZipPart,
 } from '../../helpers/write-pytorch.ts';
 
@@ -168,6 +169,12 @@ describe('tensors', () => {
 });
 
 describe('zip files', () => {
+  /** A good file with other bytes from `at` on, counted from the end if negative. */
+  const patched = (lies: ZipLies, at: number, values: Bytes): Uint8Array => {
+    const bytes = torchZip(GOOD, lies);
+    bytes.set(values, at < 0 ? bytes.length + at : at);
+    return bytes;
+  };
   const at = (name: string, claimed: ZipPart['claimed']) => changed(name, { claimed: claimed! });
 
   it.each<[string, Uint8Array, RegExp]>([
@@ -200,6 +207,18 @@ describe('zip files', () => {
     ['with an entry without name', zip([...PARTS, { name: '', data: [] }]), /name of 0 bytes/],
     ['without entries', zip([]), /has 0 zip entries named data\.pkl/],
     ['without pickle', zip([{ name: 'x', data: [] }]), /has 0 zip entries named data\.pkl, one is expected/],
+    [
+      'with a compressed entry that its directory calls stored',
+      patched({}, 8, [8]),
+      /"archive\/data\.pkl": its local header at byte 0 says/,
+    ],
+    ['without local header', patched({}, 0, [0x50, 0x4b, 9, 9]), /"archive\/data\.pkl": no local header at byte 0/],
+    ['without zip64 end', patched({ zip64: true }, -98, [0]), /no zip64 directory end at byte \d+/],
+    ['with a longer zip64 end', patched({ zip64: true }, -94, [45]), /zip64 directory end of 57 bytes at byte \d+ misses its locator/],
+    ['with a shorter zip64 end', patched({ zip64: true }, -94, [43]), /zip64 directory end of 55 bytes at byte \d+ misses its locator/],
+    ['with a zip64 end far away', patched({ zip64: true }, -30, [255]), /zip64 directory end at byte 109\d+ overlaps its locator/],
+    ['on several disks', patched({}, -18, [1]), /zip directory is spread over several files/],
+    ['on several disks, zip64', patched({ zip64: true }, -82, [1]), /zip directory is spread over several files/],
     ['with two pickles', zip([...PARTS, { name: 'other/data.pkl', data: [] }]), /has 2 zip entries named data\.pkl/],
     ['of TorchScript', torchZip({ ...GOOD, extra: [{ name: 'archive/constants.pkl', data: [] }] }), /is a TorchScript program/],
     ['of big-endian machines', torchZip({ ...GOOD, byteOrder: 'big' }), /byte order is "big"; only "little" is read/],

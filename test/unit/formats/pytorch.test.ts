@@ -84,6 +84,10 @@ describe('readPytorch', () => {
     ['zip', torchZip({ object, storages: { ...SIX, '1': f32Bytes([7]) } })],
     ['zip64', torchZip({ object, storages: { ...SIX, '1': f32Bytes([7]) } }, { zip64: true })],
     ['zip with a comment', torchZip({ object, storages: { ...SIX, '1': f32Bytes([7]) } }, { comment: 'a comment' })],
+    [
+      'zip with a comment like an end',
+      torchZip({ object, storages: { ...SIX, '1': f32Bytes([7]) } }, { comment: `PK\u0005\u0006${'\0'.repeat(30)}` }),
+    ],
     ['older', torchLegacy({ object, storages: [['0', 6, SIX['0']], ['1', 1, f32Bytes([7])]] })], // prettier-ignore
   ])('lists tensors in file order: %s', async (_what, bytes) => {
     const entries = await read(bytes);
@@ -106,6 +110,15 @@ describe('readPytorch', () => {
   ])('reads %s', async (_what, args, expected) => {
     const [entry] = await read(torchZip({ object: dict({ a: tensor(...args) }), storages: SIX }));
     expect(await valuesOf(entry!)).toEqual(expected);
+  });
+
+  it('says no strides where they mean nothing', async () => {
+    const shapes = { one: tensor(STORAGE, [1, 6], [99, 1]), none: tensor(STORAGE, [0, 4], [1, 7]) };
+    const entries = await read(torchZip({ object: dict(shapes), storages: SIX }));
+    expect(entries.map(({ name, strides }) => [name, strides])).toEqual([
+      ['none', undefined],
+      ['one', undefined],
+    ]);
   });
 
   it('takes dictionaries with state, parameters, GPU storages and old rebuild functions', async () => {
