@@ -25,7 +25,8 @@ export interface ModelPlaces {
   readonly hubCache: string;
 }
 
-const WEIGHT_FILE = /\.safetensors$/;
+/** Preferred first, as they are read: a folder can have the same weights twice. */
+const WEIGHT_FILES = [/\.safetensors$/, /^pytorch_model.*\.bin$/];
 
 /** Where models are looked for: `./models`, and the cache that Hugging Face's own tools fill. */
 export function modelPlaces(env: NodeJS.ProcessEnv = process.env, cwd: string = process.cwd()): ModelPlaces {
@@ -53,8 +54,9 @@ function inspect(name: string, path: string, origin: FoundModel['origin']): Foun
   const config = readConfig(file);
   if (config === undefined) return undefined;
   const type = config['model_type'];
-  const weights = list(path).filter((entry) => WEIGHT_FILE.test(entry));
-  const problem = weights.length === 0 ? 'has no safetensors weights' : configProblem(config, file);
+  const entries = list(path);
+  const weights = WEIGHT_FILES.map((kind) => entries.filter((entry) => kind.test(entry))).find(({ length }) => length > 0) ?? [];
+  const problem = weights.length === 0 ? 'has no weights in safetensors or PyTorch files' : configProblem(config, file);
   return {
     name,
     path,

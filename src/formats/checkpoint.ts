@@ -11,7 +11,7 @@ export interface Checkpoint extends ModelFolder, AsyncDisposable {
 }
 
 /**
- * Opens a Hugging Face folder with `config.json` and safetensors weights, single or sharded. Reads only the tables of the weights.
+ * Opens a Hugging Face folder with `config.json` and weights as safetensors or PyTorch `.bin`, single or sharded. Reads only the tables of the weights.
  * @throws {UsageError} when `folder` is missing or is no folder
  * @throws {FormatError} when something is missing or damaged; nothing stays open then
  */

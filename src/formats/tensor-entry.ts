@@ -1,20 +1,46 @@
 import type { ByteSource } from './byte-source.ts';
 
+/** Bytes per element. Types of less than a byte are not in use for weights. */
+const ITEM_BYTES = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+} as const;
+
 /** Element types that files store, by their safetensors names. Readers of other formats map onto these and add their own. */
-export type StoredDtype = 'F64' | 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I16' | 'I8' | 'U8' | 'BOOL' | 'F8_E4M3' | 'F8_E5M2';
+export type StoredDtype = keyof typeof ITEM_BYTES;
 
 /** A named tensor in a file: where its bytes lie, not the bytes. What every format's reader yields. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: StoredDtype;
-  /** Outermost dimension first, as in PyTorch; elements in row-major order. */
+  /** Outermost dimension first, as in PyTorch. */
   readonly shape: readonly number[];
-  /** Bytes from the start of the file; any alignment. */
+  /** Of the first element, in bytes from the start of the file; any alignment. */
   readonly start: number;
+  /** Of all elements; with strides they lie spread over more, or over fewer. */
   readonly byteLength: number;
+  /**
+   * Elements from one neighbour to the next, for each dimension, when they do not lie in row-major order without gaps: a transposed or
+   * sliced view. Read such a tensor with `readTensor`.
+   */
+  readonly strides?: readonly number[];
 }
 
 /** An entry with the open file that it lies in. */
 export interface StoredTensor extends TensorEntry {
   readonly source: ByteSource;
+}
+
+export function itemBytesOf(dtype: StoredDtype): number {
+  return ITEM_BYTES[dtype];
 }

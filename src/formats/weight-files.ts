@@ -3,16 +3,17 @@ import { FormatError } from '../util/errors.ts';
 import { type ByteSource, openFile } from './byte-source.ts';
 import { isJsonObject, readJsonObject } from './json-file.ts';
 import { MAX_INDEX_BYTES, MAX_SHARDS } from './limits.ts';
+import { readPytorch } from './pytorch.ts';
 import { quote } from './quote.ts';
 import { readSafetensors } from './safetensors.ts';
-import type { StoredTensor } from './tensor-entry.ts';
+import type { StoredTensor, TensorEntry } from './tensor-entry.ts';
 
 /** One open file of weights. */
 export interface WeightFile {
   /** Within its folder. */
   readonly name: string;
   readonly source: ByteSource;
-  /** Bytes before the first tensor's. */
+  /** Bytes that say which tensors there are, from the start of the file. */
   readonly headerBytes: number;
   readonly entries: ReadonlyMap<string, StoredTensor>;
 }
@@ -23,43 +24,68 @@ export interface WeightFiles {
   readonly entries: ReadonlyMap<string, StoredTensor>;
 }
 
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
-const NOT_READ_YET = /^(pytorch_model.*\.bin|.*\.(gguf|pt|pth|h5|msgpack))$/;
+/** A way of storing weights that Hugging Face folders use. */
+interface Kind {
+  readonly single: string;
+  readonly index: string;
+  readonly read: (source: ByteSource) => Promise<WeightTable>;
+}
+
+interface WeightTable {
+  readonly entries: readonly TensorEntry[];
+  readonly headerBytes: number;
+}
+
+/** Preferred ones first: a folder that has both holds the same weights twice. */
+const KINDS: readonly Kind[] = [
+  {
+    single: 'model.safetensors',
+    index: 'model.safetensors.index.json',
+    read: async (source) => {
+      const entries = await readSafetensors(source);
+      return { entries, headerBytes: entries[0]?.start ?? source.byteLength };
+    },
+  },
+  { single: 'pytorch_model.bin', index: 'pytorch_model.bin.index.json', read: readPytorch },
+];
+const NOT_READ_YET = /\.(gguf|pt|pth|h5|msgpack)$/;
 
 /**
  * Finds and opens the weights of a folder that holds `names`.
  * @throws {FormatError} when there are none, a shard is missing, or a file is damaged; nothing stays open then
  */
 export async function openWeightFiles(folder: string, names: ReadonlySet<string>): Promise<WeightFiles> {
-  if (names.has(SINGLE)) {
-    const file = await openSafetensors(folder, SINGLE);
-    return { files: [file], entries: file.entries };
+  for (const kind of KINDS) {
+    if (names.has(kind.single)) {
+      const file = await openWeightFile(folder, kind.single, kind);
+      return { files: [file], entries: file.entries };
+    }
+    if (names.has(kind.index)) return openShards(folder, names, kind);
   }
-  if (names.has(INDEX)) return openShards(folder, names);
   const other = [...names].filter((name) => NOT_READ_YET.test(name)).sort();
   const hint = other.length > 0 ? `; it has ${quote(other[0])}, a format that is not read yet: convert it to safetensors` : '';
-  throw new FormatError(folder, `no weights found, looked for ${SINGLE} and ${INDEX}${hint}`);
+  const wanted = KINDS.flatMap(({ single, index }) => [single, index]).join(', ');
+  throw new FormatError(folder, `no weights found, looked for ${wanted}${hint}`);
 }
 
 export async function closeAll(files: readonly WeightFile[]): Promise<void> {
   await Promise.all(files.map(({ source }) => source[Symbol.asyncDispose]()));
 }
 
-async function openSafetensors(folder: string, name: string): Promise<WeightFile> {
+async function openWeightFile(folder: string, name: string, { read }: Kind): Promise<WeightFile> {
   const source = await openFile(join(folder, name));
   try {
-    const list = await readSafetensors(source);
-    const entries = new Map(list.map((entry) => [entry.name, { ...entry, source }]));
-    return { name, source, headerBytes: list[0]?.start ?? source.byteLength, entries };
+    const table = await read(source);
+    const entries = new Map(table.entries.map((entry) => [entry.name, { ...entry, source }]));
+    return { name, source, headerBytes: table.headerBytes, entries };
   } catch (cause) {
     await source[Symbol.asyncDispose]();
     throw cause;
   }
 }
 
-async function openShards(folder: string, names: ReadonlySet<string>): Promise<WeightFiles> {
-  const indexFile = join(folder, INDEX);
+async function openShards(folder: string, names: ReadonlySet<string>, kind: Kind): Promise<WeightFiles> {
+  const indexFile = join(folder, kind.index);
   const shardOf = await readIndex(indexFile);
   const shards = [...new Set(shardOf.values())].sort();
   if (shards.length > MAX_SHARDS) throw new FormatError(indexFile, `lists ${shards.length} shards, at most ${MAX_SHARDS} are read`);
@@ -68,7 +94,7 @@ async function openShards(folder: string, names: ReadonlySet<string>): Promise<W
     throw new FormatError(indexFile, `${missing.length} of ${shards.length} shards are missing, the first is ${quote(missing[0])}`);
   const files: WeightFile[] = [];
   try {
-    for (const shard of shards) files.push(await openSafetensors(folder, shard));
+    for (const shard of shards) files.push(await openWeightFile(folder, shard, kind));
     return { files, entries: mergeEntries(indexFile, shardOf, files) };
   } catch (cause) {
     await closeAll(files);

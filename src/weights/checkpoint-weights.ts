@@ -1,8 +1,9 @@
 import type { Checkpoint } from '../formats/checkpoint.ts';
 import { quote } from '../formats/quote.ts';
+import { readTensor } from '../formats/read-tensor.ts';
 import type { StoredTensor } from '../formats/tensor-entry.ts';
 import type { WeightSpec } from '../models/model.ts';
-import { byteLengthOf, type WeightType } from '../tensor/dtype.ts';
+import type { WeightType } from '../tensor/dtype.ts';
 import { FlexError, FormatError } from '../util/errors.ts';
 import type { WeightSource } from './weight-source.ts';
 
@@ -42,9 +43,10 @@ function checkEntry({ name, dtype, shape, source }: StoredTensor, spec: WeightSp
   return type;
 }
 
-async function readElements({ name, dtype, start, source }: StoredTensor, first: number, target: Uint8Array): Promise<void> {
+async function readElements(tensor: StoredTensor, first: number, target: Uint8Array): Promise<void> {
+  const { name, source } = tensor;
   try {
-    await source.read(start + byteLengthOf(WEIGHT_TYPES[dtype]!, first), target);
+    await readTensor(tensor, first, target);
   } catch (cause) {
     if (!(cause instanceof FlexError)) throw cause;
     throw new FormatError(source.name, `tensor ${quote(name)} cannot be read: ${cause.message}`, { tensor: name }, { cause });

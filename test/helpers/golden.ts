@@ -15,8 +15,8 @@ export interface Golden {
   readonly texts?: readonly { readonly prompt: number; readonly text: string; readonly completion: string }[];
 }
 
-export type FixtureModel = 'opt' | 'opt-350m-style' | 'galactica';
-export const FIXTURE_MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica'];
+export type FixtureModel = 'opt' | 'opt-350m-style' | 'galactica' | 'opt-bin' | 'opt-bin-old';
+export const FIXTURE_MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica', 'opt-bin', 'opt-bin-old'];
 
 /** Float32 against float64 and the rounding of the file are 8e-5. Absolute: values reach -40. */
 export const LOGPROB_TOLERANCE = 3e-4;

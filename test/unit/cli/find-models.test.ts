@@ -31,17 +31,25 @@ describe('models on this machine', () => {
     put('models/strange/a-00002-of-00002.safetensors', '123');
     put('models/pickled/config.json', '{"model_type": "opt"}');
     put('models/pickled/pytorch_model.bin', '12345');
+    put('models/pickled/training_args.bin', '1');
+    put('models/both/config.json', '{"model_type": "opt"}');
+    put('models/both/pytorch_model.bin', '12345');
+    put('models/both/model.safetensors', '123');
+    put('models/other/config.json', '{"model_type": "opt"}');
+    put('models/other/flax_model.msgpack', '12345');
     put('models/broken/config.json', '{');
     put('models/empty/readme', '');
     expect(found()).toEqual([
+      { name: 'both', path: 'models/both', origin: 'models folder', type: 'opt', weightBytes: 3 },
       {
-        name: 'pickled',
-        path: 'models/pickled',
+        name: 'other',
+        path: 'models/other',
         origin: 'models folder',
         type: 'opt',
         weightBytes: 0,
         problem: expect.stringContaining('safetensors'),
       },
+      { name: 'pickled', path: 'models/pickled', origin: 'models folder', type: 'opt', weightBytes: 5 },
       {
         name: 'strange',
         path: 'models/strange',

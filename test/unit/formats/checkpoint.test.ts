@@ -9,6 +9,7 @@ import {
   writeCheckpoint,
   type CheckpointFiles,
 } from '../../helpers/write-safetensors.ts';
+import { dict, f32Bytes, storage, tensor as torchTensor, torchZip } from '../../helpers/write-pytorch.ts';
 
 let folder: string;
 let temporary: Awaited<ReturnType<typeof makeTemporaryFolder>>;
@@ -22,6 +23,9 @@ const INDEX = 'model.safetensors.index.json';
 const SINGLE = { config: { model_type: 'opt' }, tensors: { a: f32Tensor([1, 2]), b: f32Tensor([3]) } };
 const SHARDED = { shards: { 'x-1.safetensors': { a: f32Tensor([1, 2]) }, 'x-2.safetensors': { b: f32Tensor([3]), c: f32Tensor([4]) } } };
 const index = (map: unknown) => ({ [INDEX]: JSON.stringify({ weight_map: map }) });
+
+const BIN_INDEX = 'pytorch_model.bin.index.json';
+const BIN = torchZip({ object: dict({ p: torchTensor(storage('0', 2), [2]) }), storages: { '0': f32Bytes([8, 9]) } });
 
 async function valuesOf(tensor: { start: number; byteLength: number; source: { read(start: number, target: Uint8Array): Promise<void> } }) {
   const bytes = new Uint8Array(tensor.byteLength);
@@ -64,6 +68,19 @@ describe('openCheckpoint', () => {
     expect(checkpoint.entries.size).toBe(2);
   });
 
+  it.each<[string, CheckpointFiles, string[], number[]]>([
+    ['one PyTorch file', { files: { 'pytorch_model.bin': BIN } }, ['p'], [8, 9]],
+    ['PyTorch shards', { files: { 'm-1.bin': BIN, [BIN_INDEX]: JSON.stringify({ weight_map: { p: 'm-1.bin' } }) } }, ['p'], [8, 9]],
+    ['safetensors rather than PyTorch', { ...SINGLE, files: { 'pytorch_model.bin': BIN } }, ['a', 'b'], [1, 2]],
+    ['safetensors shards rather than PyTorch', { ...SHARDED, files: { 'pytorch_model.bin': BIN } }, ['a', 'b', 'c'], [1, 2]],
+  ])('takes %s', async (_what, files, names, values) => {
+    await writeCheckpoint(folder, files);
+    await using checkpoint = await openCheckpoint(folder);
+    expect([...checkpoint.entries.keys()]).toEqual(names);
+    expect(await checkpoint.fingerprint()).toMatch(/^[0-9a-f]{64}$/);
+    expect(await valuesOf(checkpoint.entries.get(names[0]!)!)).toEqual(values);
+  });
+
   it('closes its files once, however often it is disposed', async () => {
     await writeCheckpoint(folder, SHARDED);
     const checkpoint = await openCheckpoint(folder);
@@ -81,8 +98,13 @@ describe('openCheckpoint', () => {
       { ...SINGLE, generationConfig: null },
       /generation_config\.json: .* not a JSON object but null/,
     ],
-    ['a folder without weights', {}, /a model: no weights found, looked for model\.safetensors and model\.safetensors\.index\.json$/],
-    ['PyTorch weights', { files: { 'pytorch_model.bin': 'x' } }, /it has "pytorch_model\.bin", a format that is not read yet/],
+    [
+      'a folder without weights',
+      {},
+      /a model: no weights found, looked for model\.safetensors, model\.safetensors\.index\.json, pytorch_model\.bin, pytorch_model\.bin\.index\.json$/,
+    ],
+    ['damaged PyTorch weights', { files: { 'pytorch_model.bin': 'x' } }, /pytorch_model\.bin: begins neither like a zip file nor/],
+    ['other PyTorch files', { files: { 'model.pth': 'x' } }, /it has "model\.pth", a format that is not read yet/],
     ['GGUF weights', { files: { 'opt-q4.gguf': 'x' } }, /it has "opt-q4\.gguf", a format that is not read yet/],
     [
       'a truncated file',
@@ -101,6 +123,21 @@ describe('openCheckpoint', () => {
     ['a shard at an absolute path', { files: index({ a: '/etc/passwd' }) }, /mapped to "\/etc\/passwd"; the name/],
     ['a shard at a Windows path', { files: index({ a: '..\\x' }) }, /the name of a file in the same folder/],
     ['a shard that is the folder above', { files: index({ a: '..' }) }, /the name of a file in the same folder/],
+    [
+      'a PyTorch shard above the folder',
+      { files: { [BIN_INDEX]: JSON.stringify({ weight_map: { a: '../x.bin' } }) } },
+      /tensor "a" is mapped to "\.\.\/x\.bin"; the name of a file in the same folder/,
+    ],
+    [
+      'a missing PyTorch shard',
+      { files: { [BIN_INDEX]: JSON.stringify({ weight_map: { a: 'm-1.bin' } }) } },
+      /1 of 1 shards are missing, the first is "m-1\.bin"/,
+    ],
+    [
+      'a tensor that its PyTorch shard lacks',
+      { files: { 'm-1.bin': BIN, [BIN_INDEX]: JSON.stringify({ weight_map: { z: 'm-1.bin' } }) } },
+      /tensor "z" is mapped to "m-1\.bin", which does not have it/,
+    ],
     [
       'a tensor that its shard lacks',
       { ...SHARDED, files: index({ a: 'x-2.safetensors' }) },
@@ -172,6 +209,12 @@ describe('fingerprint', () => {
       { tensors: BIG },
       { tensors: { w: { ...BIG.w, data: changed } } },
       { tensors: { w: { ...BIG.w, data: tail } } },
+      { files: { 'pytorch_model.bin': BIN } },
+      {
+        files: {
+          'pytorch_model.bin': torchZip({ object: dict({ q: torchTensor(storage('0', 2), [2]) }), storages: { '0': f32Bytes([8, 9]) } }),
+        },
+      },
     ];
     const prints = new Set<string>();
     for (const files of all) prints.add(await fingerprint(files));
