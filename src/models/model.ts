@@ -30,6 +30,8 @@ export interface LayerSpec {
   readonly weights: readonly WeightSpec[];
   /** Has keys and values in the cache. */
   readonly attends: boolean;
+  /** Positions that its attention sees at most, the token's own included. Default: all. */
+  readonly window?: number;
   /** Emits ops and returns the new hidden state, or the logits [rows, vocabulary] in the last layer. */
   build(graph: GraphBuilder, inputs: LayerInputs): Value;
 }

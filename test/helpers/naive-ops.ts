@@ -27,6 +27,48 @@ export function naiveNorm(x: ArrayLike<number>, columns: number, epsilon: number
   return y;
 }
 
+export function naiveRmsNorm(x: ArrayLike<number>, columns: number, epsilon: number): number[] {
+  return Array.from(x, (value, i) => {
+    const from = i - (i % columns);
+    let squares = 0;
+    for (let c = 0; c < columns; c++) squares += x[from + c]! ** 2;
+    return value / Math.sqrt(squares / columns + epsilon);
+  });
+}
+
+export interface NaiveRope {
+  readonly headDim: number;
+  readonly rotaryDims: number;
+  readonly style: 'half' | 'interleaved';
+  readonly divisors: ArrayLike<number>;
+  readonly factor: number;
+}
+
+/** One token's row. Each pair is a complex number that is multiplied by factor * exp(i angle). */
+export function naiveRope(x: ArrayLike<number>, position: number, { headDim, rotaryDims, style, divisors, factor }: NaiveRope): number[] {
+  return Array.from(x, (value, column) => {
+    const inHead = column % headDim;
+    if (inHead >= rotaryDims) return value;
+    const half = rotaryDims / 2;
+    const [pair, isFirst] = style === 'half' ? [inHead % half, inHead < half] : [Math.trunc(inHead / 2), inHead % 2 === 0];
+    const distance = style === 'half' ? half : 1;
+    const angle = position / divisors[pair]!;
+    const turned = isFirst
+      ? value * Math.cos(angle) - x[column + distance]! * Math.sin(angle)
+      : value * Math.cos(angle) + x[column - distance]! * Math.sin(angle);
+    return factor * turned;
+  });
+}
+
+export function naiveSilu(x: number): number {
+  return x * (0.5 + 0.5 * Math.tanh(x / 2));
+}
+
+/** x times the logistic function of twice the tanh's argument. */
+export function naiveGeluTanh(x: number): number {
+  return x / (1 + Math.exp(-2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x)));
+}
+
 export function naiveRelu(x: number): number {
   return Math.max(0, x);
 }
@@ -46,22 +88,26 @@ export interface NaiveHeads {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly scale: number;
+  readonly window?: number;
+  readonly softcap?: number;
 }
 
-/** One query over `keys` and `values`, one array of kvHeads * headDim numbers for each position that it sees. */
+/** The last of the positions is the query's own. One query over `keys` and `values`, one array of kvHeads * headDim numbers for each position that it sees. */
 export function naiveAttention(
   q: ArrayLike<number>,
   keys: readonly ArrayLike<number>[],
   values: readonly ArrayLike<number>[],
-  { heads, kvHeads, headDim, scale }: NaiveHeads,
+  { heads, kvHeads, headDim, scale, window, softcap }: NaiveHeads,
 ): number[] {
   const y: number[] = [];
   for (let head = 0; head < heads; head++) {
     const first = Math.trunc(head / (heads / kvHeads)) * headDim;
-    const weights = keys.map((key) => {
+    const weights = keys.map((key, position) => {
+      if (window !== undefined && keys.length - position > window) return 0;
       let dot = 0;
       for (let d = 0; d < headDim; d++) dot += q[head * headDim + d]! * key[first + d]!;
-      return Math.exp(dot * scale);
+      const score = dot * scale;
+      return Math.exp(softcap === undefined ? score : softcap * Math.tanh(score / softcap));
     });
     const total = weights.reduce((a, b) => a + b, 0);
     for (let d = 0; d < headDim; d++) {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../../src/tensor/graph.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
-import { lonelyRow } from '../../helpers/device-conformance.ts';
+import { lonelyRow } from '../../helpers/bench.ts';
 import { Scope, uploadWeight } from '../../helpers/tensors.ts';
 
 const rates = { flopsPerSecond: 1e9, bytesPerSecond: 1e6 };
@@ -38,6 +38,26 @@ describe('createNullDevice', () => {
     // Inputs of 96 and 48 bytes; 12, then 13 positions of 8 bytes in keys and values.
     expect(device.steps.map(({ bytes }) => bytes)).toEqual([144 + 12 * 16, 144 + 13 * 16]);
     expect(device.steps.map(({ seconds }) => seconds)).toEqual([416, 448]);
+  });
+
+  it.each([
+    // Each token's positions within the window; the positions that any of the row's tokens sees.
+    { window: 1, pairs: 3, positions: 3 },
+    { window: 2, pairs: 1 + 2 + 2, positions: 2 + 2 },
+    { window: 10, pairs: 1 + 2 + 10, positions: 2 + 10 },
+    { window: 100, pairs: 1 + 2 + 10, positions: 2 + 10 },
+  ])('counts attention with a window of $window', async ({ window, pairs, positions }) => {
+    const device = createNullDevice({ flopsPerSecond: 1, bytesPerSecond: 1e9 });
+    const cache = { keys: device.allocate('k', 'f16', [256, 4]), values: device.allocate('v', 'f16', [256, 4]) };
+    const [q, kv] = [device.allocate('q', 'f32', [3, 8]), device.allocate('kv', 'f32', [3, 4])];
+    const rows = [lonelyRow([1, 2], 0, [1]), lonelyRow([1], 9, [2])];
+    const graph = new GraphBuilder('attention', 3);
+    const k = graph.load(kv);
+    graph.attention(graph.load(q), k, k, cache, { heads: 4, kvHeads: 2, headDim: 2, scale: 1, window });
+    const batch = device.createBatch(rows, [window]);
+    await batch.write(rows);
+    await device.run(device.compile(graph.finish(), batch));
+    expect(device.steps[0]).toMatchObject({ flops: pairs * 32, bytes: 144 + positions * 16 });
   });
 
   it('reads zeros and holds no data, however large a tensor is', async () => {
