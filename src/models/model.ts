@@ -11,6 +11,12 @@ export interface WeightSpec {
   readonly role: 'matrix' | 'table' | 'vector';
   /** Names that checkpoints use for it, most common first. */
   readonly sources: readonly string[];
+  /** It is these rows of a tensor of `of` rows: a part of a fused projection. */
+  readonly rows?: { readonly from: number; readonly of: number };
+  /** Added to the elements of a vector that is stored without it, such as 1 where a model multiplies by 1 + weight. */
+  readonly offset?: number;
+  /** The elements of a vector that no checkpoint has, because the configuration decides them. It has no `sources`. */
+  readonly values?: readonly number[];
 }
 
 /** What a layer's graph reads. */

@@ -1,9 +1,17 @@
 import { FormatError } from '../util/errors.ts';
+import { gemma } from './gemma.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
+import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
 import type { Model, ModelFamily } from './model.ts';
 import { opt } from './opt.ts';
+import { phi3 } from './phi3.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3 } from './qwen3.ts';
 
 /** By `model_type` of the configuration. A new architecture is one file and one line here. */
-const FAMILIES: Readonly<Record<string, ModelFamily>> = { opt };
+const FAMILIES: Readonly<Record<string, ModelFamily>> = { opt, llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3_text: gemma3, phi3 };
 
 /**
  * Makes the model that a parsed `config.json` describes.

@@ -2,9 +2,9 @@ import type { Checkpoint } from '../formats/checkpoint.ts';
 import { quote } from '../formats/quote.ts';
 import type { StoredTensor } from '../formats/tensor-entry.ts';
 import type { WeightSpec } from '../models/model.ts';
-import { byteLengthOf, type WeightType } from '../tensor/dtype.ts';
+import { byteLengthOf, elementCount, type WeightType, widenBf16, widenF16 } from '../tensor/dtype.ts';
 import { FlexError, FormatError } from '../util/errors.ts';
-import type { WeightSource } from './weight-source.ts';
+import type { SourceWeight, WeightSource } from './weight-source.ts';
 
 const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
@@ -13,7 +13,10 @@ export function checkpointWeights(checkpoint: Pick<Checkpoint, 'folder' | 'entri
   return {
     find: (spec, layer) => {
       const entry = findEntry(checkpoint, spec, layer);
-      return { dtype: checkEntry(entry, spec, layer), read: (first, target) => readElements(entry, first, target) };
+      const dtype = checkEntry(entry, spec, layer);
+      const start = (spec.rows?.from ?? 0) * elementCount(spec.shape.slice(1));
+      const stored: SourceWeight = { dtype, read: (first, target) => readElements(entry, start + first, target) };
+      return spec.offset === undefined ? stored : plusOffset(stored, spec.offset);
     },
   };
 }
@@ -33,9 +36,10 @@ function findEntry({ folder, entries }: Pick<Checkpoint, 'folder' | 'entries'>, 
 
 function checkEntry({ name, dtype, shape, source }: StoredTensor, spec: WeightSpec, layer: string): WeightType {
   const where = `tensor ${quote(name)} of ${layer}`;
-  const sameShape = shape.length === spec.shape.length && shape.every((n, i) => n === spec.shape[i]);
+  const wanted = spec.rows ? [spec.rows.of, ...spec.shape.slice(1)] : spec.shape;
+  const sameShape = shape.length === wanted.length && shape.every((n, i) => n === wanted[i]);
   if (!sameShape)
-    throw new FormatError(source.name, `${where} has shape [${shape.join(', ')}], the configuration asks for [${spec.shape.join(', ')}]`);
+    throw new FormatError(source.name, `${where} has shape [${shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`);
   const type = WEIGHT_TYPES[dtype];
   if (!type)
     throw new FormatError(source.name, `${where} is stored as ${dtype}; weights of ${Object.keys(WEIGHT_TYPES).join(', ')} are read`);
@@ -49,4 +53,26 @@ async function readElements({ name, dtype, start, source }: StoredTensor, first:
     if (!(cause instanceof FlexError)) throw cause;
     throw new FormatError(source.name, `tensor ${quote(name)} cannot be read: ${cause.message}`, { tensor: name }, { cause });
   }
+}
+
+/** In f32, because a sum with an offset may not fit into the stored type. */
+function plusOffset(stored: SourceWeight, offset: number): SourceWeight {
+  return {
+    dtype: 'f32',
+    read: async (first, target) => {
+      const raw = new Uint8Array(byteLengthOf(stored.dtype, target.byteLength / 4));
+      await stored.read(first, raw);
+      const sums = widen(raw, stored.dtype).map((value) => value + offset);
+      target.set(new Uint8Array(sums.buffer));
+    },
+  };
+}
+
+function widen({ buffer }: Uint8Array<ArrayBuffer>, dtype: WeightType): Float32Array<ArrayBuffer> {
+  if (dtype === 'f32') return new Float32Array(buffer);
+  const halves = new Uint16Array(buffer);
+  const result = new Float32Array(halves.length);
+  if (dtype === 'f16') widenF16(halves, result);
+  else widenBf16(halves, result);
+  return result;
 }

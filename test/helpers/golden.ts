@@ -15,8 +15,25 @@ export interface Golden {
   readonly texts?: readonly { readonly prompt: number; readonly text: string; readonly completion: string }[];
 }
 
-export type FixtureModel = 'opt' | 'opt-350m-style' | 'galactica';
-export const FIXTURE_MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica'];
+export const FIXTURE_MODELS = [
+  'opt',
+  'opt-350m-style',
+  'galactica',
+  'llama',
+  'llama3',
+  'llama-linear',
+  'llama-yarn',
+  'llama-bf16-sharded',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'gemma',
+  'gemma2',
+  'gemma3',
+  'phi3',
+] as const;
+/** Of `phi3-longrope`, only the prompts that stay within the original context. */
+export type FixtureModel = (typeof FIXTURE_MODELS)[number] | 'phi3-longrope';
 
 /** Float32 against float64 and the rounding of the file are 8e-5. Absolute: values reach -40. */
 export const LOGPROB_TOLERANCE = 3e-4;

@@ -48,9 +48,19 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
   });
 });
 
-it('text in, text out', async () => {
-  const { texts = [], prompts } = readGolden('opt');
-  await using llm = await LLM.load(fixtureFolder('opt'), F32);
+it('phi3-longrope gives the golden ids up to its original context, and refuses longer sequences', async () => {
+  const golden = readGolden('phi3-longrope');
+  await using llm = await LLM.load(fixtureFolder('phi3-longrope'), { ...F32, gpuBatchSize: 2 });
+  const fitting = [...golden.prompts.keys()].filter((i) => golden.prompts[i]!.length + 24 <= llm.info.contextLength);
+  const results = await llm.generate(goldenRequests({ prompts: fitting.map((i) => golden.prompts[i]!) }));
+  expect(fitting).toHaveLength(4);
+  for (const [i, result] of results.entries()) expectGolden(result, golden, fitting[i]!);
+  await expect(llm.generate(goldenRequests({ prompts: [golden.prompts.at(-1)!] }))).rejects.toThrow(/40/);
+});
+
+it.each(['opt', 'llama'] as const)('text in, text out: %s', async (name) => {
+  const { texts = [], prompts } = readGolden(name);
+  await using llm = await LLM.load(fixtureFolder(name), F32);
   const results = await llm.generate(
     texts.map(({ text }) => text),
     { maxTokens: 24, ignoreEos: true },
