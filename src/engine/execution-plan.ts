@@ -85,7 +85,12 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
 function widest(model: Model): number {
   const widths = model.layers
     .slice(0, -1)
-    .map(({ weights }) => weights.reduce((sum, { role, shape }) => (role === 'matrix' ? sum + shape[0]! : sum), 3 * model.hiddenSize));
+    .map(({ weights }) =>
+      weights.reduce(
+        (sum, { role, shape, rowsPerToken }) => (role === 'matrix' ? sum + (rowsPerToken ?? shape[0]!) : sum),
+        3 * model.hiddenSize,
+      ),
+    );
   return Math.max(...widths);
 }
 

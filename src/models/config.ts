@@ -11,6 +11,8 @@ export const LIMITS = {
   heads: 2 ** 12,
   /** Usually 64 to 256. */
   headDim: 2 ** 12,
+  /** Published models have up to 512. */
+  experts: 2 ** 12,
   /** The largest published vocabularies have 262,208. */
   vocabularySize: 2 ** 22,
   /** Ten million positions are claimed by published models. */
@@ -39,6 +41,8 @@ export interface ConfigReader {
   oneOf<const T extends string>(key: string, known: readonly T[], fallback: T): T;
   /** As many names; undefined if there is no such key. */
   names<const T extends string>(key: string, known: readonly T[], length: number): readonly T[] | undefined;
+  /** A list of whole numbers from 0; none if there is no such key. */
+  layerIndices(key: string): readonly number[];
   /** The keys of an object; undefined if there is none. */
   object(key: string): ConfigReader | undefined;
   /** A token id; null means that there is none. */
@@ -72,6 +76,7 @@ export function readConfig(config: Readonly<Record<string, unknown>>, file: stri
     oneOf: (key, known, fallback) => check(key, value(key) ?? fallback, isAmong(known), `one of ${known.join(', ')}`),
     names: (key, known, length) =>
       check(key, value(key) ?? undefined, orNothing(isListOf(isAmong(known), length)), `a list of ${length} of ${known.join(', ')}`),
+    layerIndices: (key) => check(key, value(key) ?? [], isListOf(isInteger(0, LIMITS.layers)), 'a list of layer numbers'),
     object(key) {
       const keys = check(key, value(key) ?? undefined, orNothing(isObject), 'an object');
       return keys && readConfig(keys, file, `${path}${key}.`);

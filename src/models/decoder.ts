@@ -6,6 +6,7 @@ import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
 import { internalError } from '../util/errors.ts';
 import { linear, type LinearSpec, linearWeights, requireHidden, requireWeight, rmsNorm, rmsNormWeights } from './blocks.ts';
 import type { LayerInputs, LayerSpec, Model, WeightSpec } from './model.ts';
+import { moe, type MoeShape, moeWeights } from './moe.ts';
 import type { Rope } from './rope.ts';
 
 export interface DecoderShape {
@@ -46,6 +47,8 @@ export interface DecoderLayer {
   readonly rope: Rope;
   /** Positions that a token sees, its own included. Default: all. */
   readonly window?: number;
+  /** Experts instead of the MLP. */
+  readonly moe?: MoeShape;
 }
 
 export function decoder(shape: DecoderShape): Model {
@@ -110,13 +113,15 @@ function block(shape: DecoderShape, layer: DecoderLayer, index: number): LayerSp
     name: `layer ${index}`,
     attends: true,
     ...(layer.window !== undefined && { window: layer.window }),
-    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, index), ...mlpWeights(shape, index)],
+    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, index), ...mlpWeights(shape, layer, index)],
     build(graph, inputs) {
       const site: Site = { graph, inputs, shape, layer, own };
       const x = requireHidden(inputs);
       const attended = attention(site, normalise(site, x, 'attn_norm'));
       const y = addProjected(site, x, attended, { projection: 'attn_output', normBehind: 'post_attention_norm' });
-      const inner = gatedMlp(site, normalise(site, y, 'ffn_norm'));
+      const z = normalise(site, y, 'ffn_norm');
+      if (layer.moe) return graph.add(y, moe(graph, inputs, z, { own, shape: layer.moe, activation: shape.activation }));
+      const inner = gatedMlp(site, z);
       return addProjected(site, y, inner, { projection: 'ffn_down', normBehind: 'post_ffw_norm' });
     },
   };
@@ -177,17 +182,19 @@ function attentionWeights(shape: DecoderShape, index: number): WeightSpec[] {
   ];
 }
 
-function mlpWeights(shape: DecoderShape, index: number): WeightSpec[] {
+function mlpWeights(shape: DecoderShape, layer: DecoderLayer, index: number): WeightSpec[] {
   const { hiddenSize, feedForwardSize, biases = {}, normsBehind, normOffset } = shape;
   const own = `blk.${index}`;
   const bias = biases.mlp ?? false;
   const from = (name: string): string[] => sources(`layers.${index}.${name}`);
   const norm = (name: string, source: string) => rmsNormWeights(`${own}.${name}`, hiddenSize, from(source), normOffset);
+  const normBefore = norm('ffn_norm', normsBehind ? 'pre_feedforward_layernorm' : 'post_attention_layernorm');
+  if (layer.moe) return [...normBefore, ...moeWeights(own, hiddenSize, layer.moe, from)];
   const inner = shape.fused
     ? fusedLinears([feedForwardSize, feedForwardSize], from('mlp.gate_up_proj'))
     : ['gate', 'up'].map((part) => ({ outputs: feedForwardSize, sources: from(`mlp.${part}_proj`) }));
   return [
-    ...norm('ffn_norm', normsBehind ? 'pre_feedforward_layernorm' : 'post_attention_layernorm'),
+    ...normBefore,
     ...inner.flatMap((part, i) => linearWeights(`${own}.ffn_${['gate', 'up'][i]}`, { inputs: hiddenSize, bias, ...part })),
     ...linearWeights(`${own}.ffn_down`, { inputs: feedForwardSize, outputs: hiddenSize, bias, sources: from('mlp.down_proj') }),
     ...(normsBehind ? norm('post_ffw_norm', 'post_feedforward_layernorm') : []),

@@ -7,12 +7,19 @@ export interface WeightSpec {
   readonly name: string;
   /** [out, in] for matrices, [n] for vectors. */
   readonly shape: readonly number[];
-  /** `matrix` is multiplied with, `table` is looked up in (also multiplied with, if tied), `vector` is a bias or a norm parameter. */
-  readonly role: 'matrix' | 'table' | 'vector';
+  /**
+   * `matrix` is multiplied with, `table` is looked up in (also multiplied with, if tied), `vector` is a bias or a norm parameter. A `router` is a matrix that is
+   * multiplied with in f32, whatever it is stored in: rounding would choose other experts.
+   */
+  readonly role: 'matrix' | 'table' | 'vector' | 'router';
   /** Names that checkpoints use for it, most common first. */
   readonly sources: readonly string[];
   /** It is these rows of a tensor of `of` rows: a part of a fused projection. */
   readonly rows?: { readonly from: number; readonly of: number };
+  /** It is several tensors of equal shape, one below the other: the names of each, instead of `sources`. */
+  readonly stack?: readonly (readonly string[])[];
+  /** Rows that one token is multiplied with. Default: all. */
+  readonly rowsPerToken?: number;
   /** Added to the elements of a vector that is stored without it, such as 1 where a model multiplies by 1 + weight. */
   readonly offset?: number;
   /** The elements of a vector that no checkpoint has, because the configuration decides them. It has no `sources`. */

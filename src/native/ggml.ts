@@ -106,6 +106,16 @@ export function bindBase(lib: Library) {
     >('ggml_rope_ext', P, [P, P, P, P, 'int', 'int', 'int', 'float', 'float', 'float', 'float', 'float', 'float']),
     // struct ggml_tensor * ggml_mul_mat(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     mulMat: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul_mat', P, [P, P, P]),
+    // struct ggml_tensor * ggml_mul_mat_id(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids);
+    mulMatId: bind<(ctx: Context, as: T, b: T, ids: T) => T>('ggml_mul_mat_id', P, [P, P, P, P]),
+    // struct ggml_tensor * ggml_soft_max(struct ggml_context * ctx, struct ggml_tensor * a);
+    softMax: bind<(ctx: Context, a: T) => T>('ggml_soft_max', P, [P, P]),
+    // struct ggml_tensor * ggml_argsort_top_k(struct ggml_context * ctx, struct ggml_tensor * a, int k);
+    argsortTopK: bind<(ctx: Context, a: T, k: number) => T>('ggml_argsort_top_k', P, [P, P, 'int']),
+    // struct ggml_tensor * ggml_sum_rows(struct ggml_context * ctx, struct ggml_tensor * a);
+    sumRows: bind<(ctx: Context, a: T) => T>('ggml_sum_rows', P, [P, P]),
+    // struct ggml_tensor * ggml_div(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    div: bind<(ctx: Context, a: T, b: T) => T>('ggml_div', P, [P, P, P]),
     // struct ggml_tensor * ggml_cpy(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     cpy: bind<(ctx: Context, a: T, b: T) => T>('ggml_cpy', P, [P, P, P]),
     // struct ggml_tensor * ggml_reshape_2d(struct ggml_context * ctx, struct ggml_tensor * a, int64_t ne0, int64_t ne1);

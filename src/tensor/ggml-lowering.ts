@@ -8,7 +8,7 @@ import type { Activation, Node, OpGraph, Value } from './graph.ts';
 
 /** enum ggml_prec: accumulate in f32. */
 const PRECISION_F32 = 10;
-/** Most ggml nodes that one of our ops becomes, attention's groups and weights of many segments aside. */
+/** Most ggml nodes that one of our ops becomes, attention's groups, many segments and experts aside. */
 const NODES_PER_OP = 10;
 const NODES_PER_GROUP = 24;
 
@@ -28,14 +28,20 @@ export interface LoweredGraph {
 /** The caller frees the context, and allocates the graph's intermediate results. */
 export function lowerGraph(ggml: GgmlBase, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
   const attentions = graph.nodes.filter((node) => node.op === 'attention').length;
-  const segments = graph.nodes.reduce((sum, node) => sum + (node.op === 'linear' ? node.weight.segments.length : 0), 0);
-  const size = graph.nodes.length * NODES_PER_OP + 2 * segments + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
+  const parts = graph.nodes.reduce((sum, node) => sum + partsOf(node), 0);
+  const size = graph.nodes.length * NODES_PER_OP + 2 * parts + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
   const memory = size * ggml.tensorOverhead() + ggml.graphOverhead(size, false);
   const context = ggml.init({ mem_size: memory, mem_buffer: null, no_alloc: true });
   const native = ggml.newGraph(context, size, false);
   const lowering = new Lowering(ggml, context, native, batch);
   for (const node of graph.nodes) lowering.lower(node);
   return { context, graph: native };
+}
+
+/** What makes an op become more nodes: segments of a weight, experts of a token. */
+function partsOf(node: Node): number {
+  if (node.op === 'moe') return node.used + NODES_PER_OP;
+  return node.op === 'linear' ? node.weight.segments.length : 0;
 }
 
 class Lowering {
@@ -84,6 +90,8 @@ class Lowering {
         return scaleBias(ctx, tanh(ctx, scaleBias(ctx, this.#value(node.x), 1 / node.cap, 0)), node.cap, 0);
       case 'rope':
         return this.#rope(node);
+      case 'moe':
+        return this.#moe(node);
       case 'norm':
         return this.#norm(node);
       case 'linear':
@@ -127,6 +135,27 @@ class Lowering {
     return reshape2d(ctx, rotated, x.columns, x.rows);
   }
 
+  /** Expert by expert over the whole micro-batch, as ggml_mul_mat_id does it. */
+  #moe({ x, logits, gate, up, down, used, normalise, activation }: Extract<Node, { op: 'moe' }>): TensorPointer {
+    const { add, argsortTopK, div, getRows, mul, mulMatId, reshape2d, reshape4d, softMax, sumRows, view2d } = this.#ggml;
+    const ctx = this.#context;
+    const [experts, columns, rows] = [logits.columns, x.columns, x.rows];
+    const inner = gate.shape[0]! / experts;
+    const stack = (weight: Weight, inputs: number, outputs: number): TensorPointer =>
+      reshape4d(ctx, this.#whole(weight), inputs, outputs, experts, 1);
+    const probabilities = softMax(ctx, this.#value(logits));
+    const ids = argsortTopK(ctx, probabilities, used);
+    let shares = reshape2d(ctx, getRows(ctx, reshape4d(ctx, probabilities, 1, experts, rows, 1), ids), used, rows);
+    if (normalise) shares = div(ctx, shares, sumRows(ctx, shares));
+    const tokens = reshape4d(ctx, this.#value(x), columns, 1, rows, 1);
+    const opened = this.#activate(mulMatId(ctx, stack(gate, columns, inner), tokens, ids), activation);
+    const hidden = mul(ctx, opened, mulMatId(ctx, stack(up, columns, inner), tokens, ids));
+    const results = mul(ctx, mulMatId(ctx, stack(down, inner, columns), hidden, ids), reshape4d(ctx, shares, 1, used, rows, 1));
+    const bytes = columns * 4;
+    const parts = Array.from({ length: used }, (_, i) => view2d(ctx, results, columns, rows, used * bytes, i * bytes));
+    return parts.reduce((left, right) => add(ctx, left, right));
+  }
+
   #activate(x: TensorPointer, activation: Activation): TensorPointer {
     switch (activation) {
       case 'relu':
@@ -135,6 +164,8 @@ class Lowering {
         return this.#ggml.geluErf(this.#context, x); // ggml_gelu looks up a table in f16
       case 'gelu_tanh':
         return this.#geluTanh(x);
+      case 'sigmoid':
+        return this.#ggml.sigmoid(this.#context, x);
       case 'silu':
         return this.#ggml.silu(this.#context, x);
       default:

@@ -33,6 +33,12 @@ function nodeCost(node: Node, rows: readonly BatchRow[]): GraphCost {
       return { flops: 2 * sizeOf(node.out) * node.x.columns, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
     case 'norm':
       return { flops: 0, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
+    case 'moe': {
+      const { x, logits, used, gate, up, down } = node;
+      const read = Math.min(1, (x.rows * used) / logits.columns); // if no two tokens share an expert
+      const perRow = (used / logits.columns) * 3 * gate.shape[0]! * x.columns;
+      return { flops: 2 * x.rows * perRow, bytes: read * (bytesOf(gate) + bytesOf(up) + bytesOf(down)) };
+    }
     case 'rope':
       return { flops: 0, bytes: bytesOf(node.divisors) };
     case 'add':

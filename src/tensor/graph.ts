@@ -6,7 +6,7 @@ import { FlexError } from '../util/errors.ts';
 import type { KvLayer, Tensor, Weight } from './device.ts';
 
 /** `gelu` is the exact one (erf), `gelu_tanh` its usual approximation. */
-export type Activation = 'relu' | 'gelu' | 'gelu_tanh' | 'silu';
+export type Activation = 'relu' | 'gelu' | 'gelu_tanh' | 'silu' | 'sigmoid';
 /** `rms` subtracts no mean and has no bias. */
 export type NormKind = 'layer' | 'rms';
 
@@ -44,6 +44,20 @@ export interface RopeOptions {
   readonly factor: number;
 }
 
+/** A mixture of gated experts, stacked in order. All weights have one segment. */
+export interface MoeOptions {
+  /** [experts * inner, columns of x] */
+  readonly gate: Weight;
+  readonly up: Weight;
+  /** [experts * columns of x, inner] */
+  readonly down: Weight;
+  /** Experts of one token, those with the highest logits. */
+  readonly used: number;
+  /** Shares are softmax over the chosen experts, otherwise over all. */
+  readonly normalise: boolean;
+  readonly activation: Activation;
+}
+
 export type Node =
   /** The first `rows` rows of a device tensor [n, columns] in f32. */
   | { readonly op: 'load'; readonly tensor: Tensor; readonly out: Value }
@@ -77,10 +91,13 @@ export type Node =
       readonly epsilon: number;
       readonly out: Value;
     }
+  /** `multiply` takes a b of one column too. */
   | { readonly op: 'add' | 'multiply'; readonly a: Value; readonly b: Value; readonly out: Value }
   | { readonly op: 'scale'; readonly x: Value; readonly factor: number; readonly out: Value }
   /** cap * tanh(x / cap) */
   | { readonly op: 'softcap'; readonly x: Value; readonly cap: number; readonly out: Value }
+  /** Sum over the experts with the highest logits of share * down(activation(gate(x)) * up(x)) */
+  | ({ readonly op: 'moe'; readonly x: Value; readonly logits: Value; readonly out: Value } & MoeOptions)
   /** At the positions of the batch's tokens. */
   | ({ readonly op: 'rope'; readonly x: Value; readonly out: Value } & RopeOptions)
   /** Appends k and v to the cache at the rows' positions, then attends causally to all positions of the own row. */
@@ -178,11 +195,13 @@ export class GraphBuilder {
   }
 
   add(a: Value, b: Value): Value {
-    return this.#elementwise('add', a, b);
+    this.#same('add', a, b);
+    return this.#push({ op: 'add', a, b, out: this.#value(a.rows, a.columns) });
   }
 
   multiply(a: Value, b: Value): Value {
-    return this.#elementwise('multiply', a, b);
+    if (b.columns !== 1 || b.rows !== a.rows) this.#same('multiply', a, b);
+    return this.#push({ op: 'multiply', a, b, out: this.#value(a.rows, a.columns) });
   }
 
   scale(x: Value, factor: number): Value {
@@ -207,6 +226,19 @@ export class GraphBuilder {
     return this.#push({ op: 'rope', x, ...options, out: this.#value(x.rows, x.columns) });
   }
 
+  /** `logits` are the router's, one column an expert. */
+  moe(x: Value, logits: Value, options: MoeOptions): Value {
+    const { gate, up, down, used } = options;
+    const experts = logits.columns;
+    const inner = gate.shape[0]! / experts;
+    this.#check(isCount(inner) && logits.rows === x.rows, `moe: ${shapeText(x)} with logits ${shapeText(logits)}`);
+    this.#check(isCount(used) && used <= experts, `moe: ${used} of ${experts} experts`);
+    this.#matrixOf('moe: gate', gate, [experts * inner, x.columns]);
+    this.#matrixOf('moe: up', up, [experts * inner, x.columns]);
+    this.#matrixOf('moe: down', down, [experts * x.columns, inner]);
+    return this.#push({ op: 'moe', x, logits, ...options, out: this.#value(x.rows, x.columns) });
+  }
+
   attention(q: Value, k: Value, v: Value, cache: KvLayer, options: AttentionOptions): Value {
     const { heads, kvHeads, headDim, window = Infinity, softcap = Infinity } = options;
     const kvColumns = kvHeads * headDim;
@@ -220,11 +252,6 @@ export class GraphBuilder {
     this.#check(window === Infinity || isCount(window), `attention: window of ${window} positions`);
     this.#check(softcap > 0, `attention: softcap ${softcap}`);
     return this.#push({ op: 'attention', q, k, v, cache, ...options, out: this.#value(q.rows, q.columns) });
-  }
-
-  #elementwise(op: 'add' | 'multiply', a: Value, b: Value): Value {
-    this.#same(op, a, b);
-    return this.#push({ op, a, b, out: this.#value(a.rows, a.columns) });
   }
 
   #value(rows: number, columns: number): Value {
@@ -245,6 +272,11 @@ export class GraphBuilder {
   #vector(what: string, weight: Weight, length: number): void {
     const ok = weight.shape.length === 1 && weight.shape[0] === length;
     this.#check(ok, `${what} ${weight.name}: [${length}] expected, got [${weight.shape.join(', ')}]`);
+  }
+
+  #matrixOf(what: string, { name, shape, segments }: Weight, wanted: readonly [number, number]): void {
+    const ok = shape.length === 2 && shape[0] === wanted[0] && shape[1] === wanted[1] && segments.length === 1;
+    this.#check(ok, `${what} ${name}: [${wanted.join(', ')}] in one segment expected, got [${shape.join(', ')}] in ${segments.length}`);
   }
 
   #same(what: string, a: Value, b: Value): void {

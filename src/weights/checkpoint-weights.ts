@@ -12,6 +12,7 @@ const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32'
 export function checkpointWeights(checkpoint: Pick<Checkpoint, 'folder' | 'entries'>): WeightSource {
   return {
     find: (spec, layer) => {
+      if (spec.stack) return stackOf(checkpoint, spec, layer);
       const entry = findEntry(checkpoint, spec, layer);
       const dtype = checkEntry(entry, spec, layer);
       const start = (spec.rows?.from ?? 0) * elementCount(spec.shape.slice(1));
@@ -53,6 +54,37 @@ async function readElements({ name, dtype, start, source }: StoredTensor, first:
     if (!(cause instanceof FlexError)) throw cause;
     throw new FormatError(source.name, `tensor ${quote(name)} cannot be read: ${cause.message}`, { tensor: name }, { cause });
   }
+}
+
+function stackOf({ folder, entries }: Pick<Checkpoint, 'folder' | 'entries'>, spec: WeightSpec, layer: string): SourceWeight {
+  const [rows, ...columns] = spec.shape as [number, ...number[]];
+  const shape = [rows / spec.stack!.length, ...columns];
+  const parts = spec.stack!.map((sources) => {
+    const part = { ...spec, sources, shape };
+    const entry = findEntry({ folder, entries }, part, layer);
+    return { entry, dtype: checkEntry(entry, part, layer) };
+  });
+  const { dtype } = parts[0]!;
+  const other = parts.find((part) => part.dtype !== dtype);
+  if (other)
+    throw new FormatError(
+      other.entry.source.name,
+      `tensor ${quote(other.entry.name)} of ${layer} is stored as ${other.dtype}, the first of its kind as ${dtype}`,
+    );
+  const size = elementCount(shape);
+  return {
+    dtype,
+    read: async (first, target) => {
+      const itemBytes = byteLengthOf(dtype, 1);
+      const end = first + target.byteLength / itemBytes;
+      for (let at = first; at < end;) {
+        const index = Math.floor(at / size);
+        const stop = Math.min(end, (index + 1) * size);
+        await readElements(parts[index]!.entry, at - index * size, target.subarray((at - first) * itemBytes, (stop - first) * itemBytes));
+        at = stop;
+      }
+    },
+  };
 }
 
 /** In f32, because a sum with an offset may not fit into the stored type. */

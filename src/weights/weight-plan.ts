@@ -67,7 +67,7 @@ export function deviceTypeOf(
   capabilities: Pick<DeviceCapabilities, 'exactWeights' | 'weights'>,
   compute: Compute,
 ): WeightType {
-  if (role === 'vector') return 'f32';
+  if (role === 'vector' || role === 'router') return 'f32';
   const usable = stored === 'bf16' && compute === 'auto' ? capabilities.weights : capabilities.exactWeights;
   return usable.includes(stored) ? stored : 'f32';
 }

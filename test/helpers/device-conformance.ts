@@ -6,7 +6,8 @@ import { type Activation, GraphBuilder } from '../../src/tensor/graph.ts';
 import { type Bench, type ConformanceTolerance, evaluate, lonelyRow } from './bench.ts';
 import { describeAttention } from './attention-conformance.ts';
 import { describeElements, describeNorms, describeRope } from './element-conformance.ts';
-import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSilu } from './naive-ops.ts';
+import { describeMoe } from './moe-conformance.ts';
+import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSigmoid, naiveSilu } from './naive-ops.ts';
 import { decode, differences, download, encode, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
 
 export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
@@ -37,6 +38,9 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     });
     describe('element by element', () => {
       describeElements(bench);
+    });
+    describe('mixture of experts', () => {
+      describeMoe(bench);
     });
     describe('rope', () => {
       describeRope(bench);
@@ -194,6 +198,7 @@ function describeLinear(bench: Bench): void {
     { rows: 3, inputs: 33, outputs: 31, activation: 'gelu_tanh' },
     { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'gelu_tanh', residual: true, cuts: [1, 32] },
     { rows: 3, inputs: 33, outputs: 31, activation: 'silu' },
+    { rows: 3, inputs: 33, outputs: 31, bias: true, activation: 'sigmoid' },
     { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'silu', residual: true, cuts: [33] },
     { rows: 3, inputs: 33, outputs: 31, residual: true },
     { rows: 33, inputs: 31, outputs: 65, bias: true, activation: 'relu', residual: true },
@@ -209,6 +214,7 @@ function describeLinear(bench: Bench): void {
     ['gelu', [0, 0, 0, 100, 3e4]],
     ['gelu_tanh', [0, 0, 0, 100, 3e4]],
     ['silu', [0, 0, 0, 100, 3e4]],
+    ['sigmoid', [0, 0, 0.5, 1, 1]],
   ])('%s of large numbers, and of what is none', async (activation, wanted) => {
     const x = await upload(device(), scope, { shape: [6, 1], values: [-3e4, -100, 0, 100, 3e4, NaN] });
     const weight = await uploadWeight(device(), scope, { shape: [1, 1], values: [1] });
@@ -239,9 +245,14 @@ async function linearDifferences(bench: Bench, type: WeightType, c: LinearCase):
       ...(residual && { residual: graph.load(residual) }),
     }),
   );
-  const activate = { none: (y: number) => y, relu: naiveRelu, gelu: naiveGelu, gelu_tanh: naiveGeluTanh, silu: naiveSilu }[
-    c.activation ?? 'none'
-  ];
+  const activate = {
+    none: (y: number) => y,
+    relu: naiveRelu,
+    gelu: naiveGelu,
+    gelu_tanh: naiveGeluTanh,
+    silu: naiveSilu,
+    sigmoid: naiveSigmoid,
+  }[c.activation ?? 'none'];
   const wanted = naiveLinear(xs, roundedTo(type, ws), c).map(
     (y, i) => activate(y + (c.bias ? bs[i % c.outputs]! : 0)) + (c.residual ? rs[i]! : 0),
   );

@@ -70,6 +70,15 @@ export function describeElements(bench: Bench): void {
       ),
     ).toEqual([]);
   });
+
+  it.each([1, 31, 65])('multiplies %i columns with one', async (columns) => {
+    const [as, bs] = [randomNumbers(12, 3 * columns), randomNumbers(13, 3)];
+    const a = await upload(device(), scope, { shape: [3, columns], values: as });
+    const b = await upload(device(), scope, { shape: [3, 1], values: bs });
+    const got = await evaluate(bench, 3, (graph) => graph.multiply(graph.load(a), graph.load(b)));
+    const wanted = as.map((v, i) => v * bs[Math.trunc(i / columns)]!);
+    expect(differences(got, wanted, tolerance.exact)).toEqual([]);
+  });
 }
 
 type RopeCase = Omit<RopeOptions, 'divisors'> & { readonly heads: number };

@@ -60,8 +60,12 @@ export function naiveRope(x: ArrayLike<number>, position: number, { headDim, rot
   });
 }
 
+export function naiveSigmoid(x: number): number {
+  return 0.5 + 0.5 * Math.tanh(x / 2);
+}
+
 export function naiveSilu(x: number): number {
-  return x * (0.5 + 0.5 * Math.tanh(x / 2));
+  return x * naiveSigmoid(x);
 }
 
 /** x times the logistic function of twice the tanh's argument. */
@@ -117,4 +121,42 @@ export function naiveAttention(
     }
   }
   return y;
+}
+
+export interface NaiveExperts {
+  readonly rows: number;
+  readonly columns: number;
+  readonly inner: number;
+  readonly experts: number;
+  readonly used: number;
+  readonly normalise: boolean;
+  readonly activate: (x: number) => number;
+}
+
+/** Every expert computes every token; the shares of those not chosen are 0. */
+export function naiveMoe(
+  x: Float32Array,
+  logits: ArrayLike<number>,
+  { gate, up, down }: Readonly<Record<'gate' | 'up' | 'down', Float32Array>>,
+  { rows, columns, inner, experts, used, normalise, activate }: NaiveExperts,
+): number[] {
+  const y = new Float64Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const own = Array.from({ length: experts }, (_, e) => logits[row * experts + e]!);
+    const least = [...own].sort((a, b) => b - a)[used - 1]!;
+    const exponentials = own.map((logit) => Math.exp(logit));
+    const total = exponentials.reduce((sum, value, e) => (normalise && own[e]! < least ? sum : sum + value), 0);
+    const token = x.subarray(row * columns, (row + 1) * columns);
+    for (let e = 0; e < experts; e++) {
+      if (own[e]! < least) continue;
+      const part = (weight: Float32Array): Float32Array => weight.subarray(e * inner * columns, (e + 1) * inner * columns);
+      const opened = naiveLinear(token, part(gate), { rows: 1, inputs: columns, outputs: inner }).map(activate);
+      const upper = naiveLinear(token, part(up), { rows: 1, inputs: columns, outputs: inner });
+      const hidden = opened.map((value, i) => value * upper[i]!);
+      naiveLinear(hidden, part(down), { rows: 1, inputs: inner, outputs: columns }).forEach(
+        (value, c) => (y[row * columns + c]! += (exponentials[e]! / total) * value),
+      );
+    }
+  }
+  return [...y];
 }

@@ -33,7 +33,9 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
     for (const [i, result] of results.entries()) expectGolden(result, golden, prompts[i]!);
   });
 
-  it('a cache in f16 changes log-probabilities by less than 0.05 while ids agree', async () => {
+  // The rounding can choose another expert where two are close.
+  const f16Tolerance = name === 'mixtral' || name.endsWith('_moe') ? 0.25 : 0.05;
+  it(`a cache in f16 changes log-probabilities by less than ${f16Tolerance} while ids agree`, async () => {
     await using llm = await LLM.load(fixtureFolder(name), { ...F32, kvType: 'f16' });
     const results = await llm.generate(goldenRequests(golden));
     for (const [i, { tokenIds, logprobs }] of results.entries()) {
@@ -42,7 +44,7 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
       const errors = golden.greedy_logprobs[i]!.slice(0, agreed < 0 ? undefined : agreed).map((value, at) =>
         Math.abs(logprobs![at]!.logprob - value),
       );
-      expect(Math.max(0, ...errors), `prompt ${i}`).toBeLessThan(0.05);
+      expect(Math.max(0, ...errors), `prompt ${i}`).toBeLessThan(f16Tolerance);
       expect(agreed < 0 || agreed > 3, `prompt ${i} differs from token ${agreed} on`).toBe(true);
     }
   });

@@ -151,7 +151,7 @@ function slotOf({ pages }: BatchRow, position: number): number {
   return pages[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
 }
 
-function activate(x: number, activation: Activation | undefined): number {
+export function activate(x: number, activation: Activation | undefined): number {
   switch (activation) {
     case undefined:
       return x;
@@ -163,6 +163,8 @@ function activate(x: number, activation: Activation | undefined): number {
       return geluTanh(x);
     case 'silu':
       return x / (1 + Math.exp(-x));
+    case 'sigmoid':
+      return 1 / (1 + Math.exp(-x));
     default:
       return activation satisfies never;
   }

@@ -61,6 +61,9 @@ describe('families', () => {
       },
       596_049_920,
     ],
+    ['Mixtral-8x7B', { model_type: 'mixtral' }, 46_702_792_704],
+    ['Qwen1.5-MoE-A2.7B', { model_type: 'qwen2_moe' }, 14_315_784_192],
+    ['Qwen3-30B-A3B', { model_type: 'qwen3_moe', num_hidden_layers: 48, head_dim: 128 }, 30_532_122_624],
     ['gemma-7b', { model_type: 'gemma' }, 8_537_680_896],
     ['gemma-2-2b', { model_type: 'gemma2' }, 2_614_341_888],
     [
@@ -80,7 +83,20 @@ describe('families', () => {
     expect(parameterCount(build(config))).toBe(count);
   });
 
-  const FIXTURES: readonly FixtureModel[] = ['llama3', 'llama-yarn', 'mistral', 'qwen2', 'qwen3', 'gemma', 'gemma2', 'gemma3', 'phi3'];
+  const FIXTURES: readonly FixtureModel[] = [
+    'llama3',
+    'llama-yarn',
+    'mistral',
+    'qwen2',
+    'qwen3',
+    'mixtral',
+    'qwen2_moe',
+    'qwen3_moe',
+    'gemma',
+    'gemma2',
+    'gemma3',
+    'phi3',
+  ];
   it.each(FIXTURES)('%s is the same from both forms of its configuration', async (name) => {
     const [old, recent] = await Promise.all(
       ['config.json', 'config.v5.json'].map(async (form) =>
@@ -140,6 +156,16 @@ describe('families', () => {
     ]);
   });
 
+  it.each([
+    ['all', {}, [0, 1, 2, 3]],
+    ['every second', { decoder_sparse_step: 2 }, [1, 3]],
+    ['all but those listed', { mlp_only_layers: [0, 3] }, [1, 2]],
+  ])('has experts in %s', (_what, keys, wanted) => {
+    const model = build({ model_type: 'qwen3_moe', num_hidden_layers: 4, num_experts: 4, num_experts_per_tok: 2, ...keys });
+    const layers = [0, 1, 2, 3].filter((layer) => stored(model).some(({ name }) => name === `blk.${layer}.ffn_up_exps.weight`));
+    expect(layers).toEqual(wanted);
+  });
+
   it.each(['gemma', 'gemma2', 'gemma3_text'])('adds 1 to all norm weights of %s', (type) => {
     const vectors = stored(build({ model_type: type })).filter(({ role }) => role === 'vector');
     expect(vectors.length).toBeGreaterThan(10);
@@ -163,6 +189,8 @@ describe('families', () => {
     ],
     [{ model_type: 'gemma2', layer_types: ['full_attention'] }, /"layer_types": a list of 26 of full_attention, sliding_attention/],
     [{ model_type: 'gemma3_text', use_bidirectional_attention: true }, /"use_bidirectional_attention": false or null expected, got true/],
+    [{ model_type: 'mixtral', num_experts_per_tok: 9 }, /"num_experts_per_tok": a whole number from 1 to 8 expected, got 9/],
+    [{ model_type: 'qwen2_moe', mlp_only_layers: [-1] }, /"mlp_only_layers": a list of layer numbers expected, got \[-1\]/],
     [{ model_type: 'mistral', sliding_window: 0 }, /"sliding_window": a whole number from 1/],
   ])('refuses %j', (config, message) => {
     expect(() => build(config)).toThrow(message);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Tensor, Weight } from '../../../src/tensor/device.ts';
 import type { DType } from '../../../src/tensor/dtype.ts';
-import { GraphBuilder, type RopeOptions, type Value } from '../../../src/tensor/graph.ts';
+import { GraphBuilder, type MoeOptions, type RopeOptions, type Value } from '../../../src/tensor/graph.ts';
 
 const tensor = (shape: number[], dtype: DType = 'f32'): Tensor => ({ name: 't', dtype, shape, byteLength: 0, [Symbol.dispose]() {} });
 
@@ -19,6 +19,17 @@ const rope = (change: Partial<RopeOptions>): RopeOptions => ({
   style: 'half',
   divisors: weight([2]),
   factor: 1,
+  ...change,
+});
+
+/** 8 experts of 3 columns. */
+const experts = (change: Partial<MoeOptions>): MoeOptions => ({
+  gate: weight([24, 8]),
+  up: weight([24, 8]),
+  down: weight([64, 3]),
+  used: 2,
+  normalise: true,
+  activation: 'silu',
   ...change,
 });
 
@@ -70,6 +81,14 @@ describe('GraphBuilder', () => {
     ['an rms norm with bias', (g, x) => g.norm(x, { kind: 'rms', bias: weight([8]), epsilon: 1 }), /rms has no bias/],
     ['a sum of different shapes', (g, x) => g.add(x, g.load(tensor([3, 7]))), /add: \[3, 8\] and \[3, 7\] differ/],
     ['a product of different shapes', (g, x) => g.multiply(x, g.load(tensor([3, 7]))), /multiply: \[3, 8\] and \[3, 7\] differ/],
+    [
+      'experts of other width',
+      (g, x) => g.moe(x, x, experts({ down: weight([64, 4]) })),
+      /moe: down w: \[64, 3\] in one segment expected, got \[64, 4\]/,
+    ],
+    ['experts in pieces', (g, x) => g.moe(x, x, experts({ up: weight([24, 8], [9]) })), /moe: up w: .* got \[24, 8\] in 2/],
+    ['more experts than there are', (g, x) => g.moe(x, x, experts({ used: 9 })), /moe: 9 of 8 experts/],
+    ['logits of other rows', (g, x) => g.moe(x, g.select(tensor([4, 8]), tensor([2], 'i32')), experts({})), /logits \[2, 8\]/],
     ['a factor that is no number', (g, x) => g.scale(x, NaN), /scale: factor NaN/],
     ['a cap of 0', (g, x) => g.softcap(x, 0), /softcap: cap 0/],
     ['rope of heads that do not fill the columns', (g, x) => g.rope(x, rope({ headDim: 3 })), /rope: \[3, 8\] in heads of 3/],

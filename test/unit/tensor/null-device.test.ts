@@ -60,6 +60,21 @@ describe('createNullDevice', () => {
     expect(device.steps[0]).toMatchObject({ flops: pairs * 32, bytes: 144 + positions * 16 });
   });
 
+  it('counts the experts that tokens use, and the weights of at most all', async () => {
+    const [device, scope] = [createNullDevice(rates), new Scope()];
+    const stack = (shape: number[]) => uploadWeight(device, scope, { shape, values: new Float32Array(shape[0]! * shape[1]!) });
+    // 8 experts of 10 columns around 5.
+    const weights = { gate: await stack([40, 10]), up: await stack([40, 10]), down: await stack([80, 5]) };
+    for (const rows of [1, 3, 16]) {
+      const [x, logits] = [device.allocate('x', 'f32', [rows, 10]), device.allocate('logits', 'f32', [rows, 8])];
+      const graph = new GraphBuilder('experts', rows);
+      graph.moe(graph.load(x), graph.load(logits), { ...weights, used: 2, normalise: true, activation: 'silu' });
+      await device.run(device.compile(graph.finish()));
+    }
+    expect(device.steps.map(({ flops }) => flops)).toEqual([1, 3, 16].map((rows) => rows * 2 * 2 * 3 * 50));
+    expect(device.steps.map(({ bytes }) => bytes)).toEqual([2, 6, 8].map((used, i) => used * 3 * 50 * 4 + [1, 3, 16][i]! * 18 * 4));
+  });
+
   it('reads zeros and holds no data, however large a tensor is', async () => {
     const device = createNullDevice(rates);
     const tensor = device.allocate('weights of a large model', 'f16', [1e6, 1e6]);

@@ -46,6 +46,7 @@ describe('deviceTypeOf', () => {
     ['bf16', 'matrix', 'f32', [f32, all], 'f32'],
     ['bf16', 'matrix', 'f32', [all, all], 'bf16'],
     ['bf16', 'vector', 'auto', [all, all], 'f32'],
+    ['bf16', 'router', 'auto', [all, all], 'f32'],
   ])('%s as %s with compute %s on %j: %s', (stored, role, compute, [exactWeights, weights], expected) => {
     expect(deviceTypeOf(stored, role, { exactWeights, weights }, compute)).toBe(expected);
   });
@@ -92,6 +93,37 @@ describe('planWeights', () => {
       expect([...values]).toEqual(wanted);
       expect(second).toEqual(whole.slice(second.length, 2 * second.length));
     }
+  });
+
+  it('reads a stack of tensors as one, from any element on', async () => {
+    const source = await sourceOf({
+      e1: f32Tensor([4, 5, 6], [1, 3]),
+      e0: f32Tensor([1, 2, 3], [1, 3]),
+      'old.e2': f32Tensor([7, 8, 9], [1, 3]),
+    });
+    const stack = [['e0'], ['e1'], ['e2', 'old.e2']];
+    const found = source.find({ ...spec('experts', [3, 3], 'matrix', []), stack }, 'layer 0');
+    for (let first = 0; first < 9; first++) {
+      for (let end = first + 1; end <= 9; end++) {
+        const bytes = new Uint8Array(4 * (end - first));
+        await found.read(first, bytes);
+        expect([...new Float32Array(bytes.buffer)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].slice(first, end));
+      }
+    }
+  });
+
+  it.each<[string, Tensors, RegExp]>([
+    ['a missing tensor', { e0: f32Tensor([1, 2], [1, 2]) }, /no tensor for experts of layer 0; tried e1/],
+    ['another shape', { e0: f32Tensor([1, 2], [1, 2]), e1: f32Tensor([1], [1, 1]) }, /"e1" .* has shape \[1, 1\], .* asks for \[1, 2\]/],
+    [
+      'two types',
+      { e0: f32Tensor([1, 2], [1, 2]), e1: halfTensor('BF16', [0, 0], [1, 2]) },
+      /tensor "e1" of layer 0 is stored as bf16, the first of its kind as f32/,
+    ],
+  ])('refuses a stack with %s', async (_what, tensors, message) => {
+    const source = await sourceOf(tensors);
+    const stacked = { ...spec('experts', [2, 2], 'matrix', []), stack: [['e0'], ['e1']] };
+    expect(() => source.find(stacked, 'layer 0')).toThrow(message);
   });
 
   it('adds an offset in f32: a bfloat16 of 1 + 1/512 is 1', async () => {
