@@ -220,7 +220,7 @@ function tokenTable({ vocabularySize, hiddenSize }: DecoderShape): WeightSpec {
   return { name: 'token_embd.weight', shape: [vocabularySize, hiddenSize], role: 'table', sources: sources('embed_tokens.weight') };
 }
 
-/** Files of the bare model have no prefix. */
+/** Files of the bare model have no prefix, those of models with images have the language model as one part. */
 function sources(name: string): string[] {
-  return [`model.${name}`, name];
+  return [`model.${name}`, name, `language_model.model.${name}`, `model.language_model.${name}`];
 }

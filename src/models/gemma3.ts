@@ -44,6 +44,13 @@ export const gemma3: ModelFamily = (config, file) => {
   });
 };
 
+/** The text part of the models that also see images, which are not read. */
+export const gemma3WithImages: ModelFamily = (config, file) => {
+  const { text_config: text, bos_token_id: bos, eos_token_id: eos } = config;
+  if (typeof text !== 'object' || text === null) return readConfig(config, file).fail('text_config', 'an object');
+  return gemma3({ bos_token_id: bos, eos_token_id: eos, ...text }, file);
+};
+
 /** Newer files have parameters by layer type; in older ones, what scales the global rope leaves the local one alone. */
 function readRopes(reader: ConfigReader, shape: Omit<RopeDefaults, 'theta'>): { global: Rope; local: Rope } {
   const byType = reader.object('rope_parameters');

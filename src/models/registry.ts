@@ -1,7 +1,7 @@
 import { FormatError } from '../util/errors.ts';
 import { gemma } from './gemma.ts';
 import { gemma2 } from './gemma2.ts';
-import { gemma3 } from './gemma3.ts';
+import { gemma3, gemma3WithImages } from './gemma3.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
@@ -26,6 +26,7 @@ const FAMILIES: Readonly<Record<string, ModelFamily>> = {
   gemma,
   gemma2,
   gemma3_text: gemma3,
+  gemma3: gemma3WithImages,
   phi3,
 };
 

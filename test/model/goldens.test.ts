@@ -1,7 +1,15 @@
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { LLM, type LoadOptions } from '../../src/llm.ts';
-import { copyWithNewConfig, expectGolden, fixtureFolder, FIXTURE_MODELS, goldenRequests, readGolden } from '../helpers/golden.ts';
+import {
+  copyAsTextPart,
+  copyWithNewConfig,
+  expectGolden,
+  fixtureFolder,
+  FIXTURE_MODELS,
+  goldenRequests,
+  readGolden,
+} from '../helpers/golden.ts';
 import { makeTemporaryFolder } from '../helpers/write-safetensors.ts';
 
 const F32: LoadOptions = { compute: 'f32', threads: 1 };
@@ -58,6 +66,15 @@ it('phi3-longrope gives the golden ids up to its original context, and refuses l
   expect(fitting).toHaveLength(4);
   for (const [i, result] of results.entries()) expectGolden(result, golden, fitting[i]!);
   await expect(llm.generate(goldenRequests({ prompts: [golden.prompts.at(-1)!] }))).rejects.toThrow(/40/);
+});
+
+it('gemma3 gives the golden ids as the text part of a model with images', async () => {
+  await using temporary = await makeTemporaryFolder();
+  const golden = readGolden('gemma3');
+  await using llm = await LLM.load(await copyAsTextPart('gemma3', path.join(temporary.path, 'model'), 'gemma3'), F32);
+  const results = await llm.generate(goldenRequests(golden));
+  expect(results).toHaveLength(golden.prompts.length);
+  for (const [i, result] of results.entries()) expectGolden(result, golden, i);
 });
 
 it.each(['opt', 'llama'] as const)('text in, text out: %s', async (name) => {

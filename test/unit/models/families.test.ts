@@ -189,6 +189,7 @@ describe('families', () => {
     ],
     [{ model_type: 'gemma2', layer_types: ['full_attention'] }, /"layer_types": a list of 26 of full_attention, sliding_attention/],
     [{ model_type: 'gemma3_text', use_bidirectional_attention: true }, /"use_bidirectional_attention": false or null expected, got true/],
+    [{ model_type: 'gemma3' }, /"text_config": an object expected, got nothing/],
     [{ model_type: 'mixtral', num_experts_per_tok: 9 }, /"num_experts_per_tok": a whole number from 1 to 8 expected, got 9/],
     [{ model_type: 'qwen2_moe', mlp_only_layers: [-1] }, /"mlp_only_layers": a list of layer numbers expected, got \[-1\]/],
     [{ model_type: 'mistral', sliding_window: 0 }, /"sliding_window": a whole number from 1/],
