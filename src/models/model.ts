@@ -16,8 +16,8 @@ export interface WeightSpec {
   readonly sources: readonly string[];
   /** It is these rows of a tensor of `of` rows: a part of a fused projection. */
   readonly rows?: { readonly from: number; readonly of: number };
-  /** It is several tensors of equal shape, one below the other: the names of each, instead of `sources`. */
-  readonly stack?: readonly (readonly string[])[];
+  /** It is several tensors of equal shape, one below the other, each with names of its own instead of `sources`. */
+  readonly stack?: { readonly count: number; readonly sources: (index: number) => readonly string[] };
   /** Rows that one token is multiplied with. Default: all. */
   readonly rowsPerToken?: number;
   /** Added to the elements of a vector that is stored without it, such as 1 where a model multiplies by 1 + weight. */

@@ -33,7 +33,7 @@ export function moeWeights(own: string, hiddenSize: number, shape: MoeShape, fro
     shape: [experts * outputs, inputs],
     role: 'matrix',
     sources: [],
-    stack: Array.from({ length: experts }, (_, index) => from(`${sources.expert(index, part)}.weight`)),
+    stack: { count: experts, sources: (index) => from(`${sources.expert(index, part)}.weight`) },
     rowsPerToken: used * outputs,
   });
   const shared = (part: string, outputs: number, inputs: number): WeightSpec[] =>

@@ -12,7 +12,7 @@ const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32'
 export function checkpointWeights(checkpoint: Pick<Checkpoint, 'folder' | 'entries'>): WeightSource {
   return {
     find: (spec, layer) => {
-      if (spec.stack) return stackOf(checkpoint, spec, layer);
+      if (spec.stack) return stackOf(checkpoint, spec, spec.stack, layer);
       const entry = findEntry(checkpoint, spec, layer);
       const dtype = checkEntry(entry, spec, layer);
       const start = (spec.rows?.from ?? 0) * elementCount(spec.shape.slice(1));
@@ -56,12 +56,17 @@ async function readElements({ name, dtype, start, source }: StoredTensor, first:
   }
 }
 
-function stackOf({ folder, entries }: Pick<Checkpoint, 'folder' | 'entries'>, spec: WeightSpec, layer: string): SourceWeight {
+function stackOf(
+  checkpoint: Pick<Checkpoint, 'folder' | 'entries'>,
+  spec: WeightSpec,
+  { count, sources }: NonNullable<WeightSpec['stack']>,
+  layer: string,
+): SourceWeight {
   const [rows, ...columns] = spec.shape as [number, ...number[]];
-  const shape = [rows / spec.stack!.length, ...columns];
-  const parts = spec.stack!.map((sources) => {
-    const part = { ...spec, sources, shape };
-    const entry = findEntry({ folder, entries }, part, layer);
+  const shape = [rows / count, ...columns];
+  const parts = Array.from({ length: count }, (_, index) => {
+    const part = { ...spec, sources: sources(index), shape };
+    const entry = findEntry(checkpoint, part, layer);
     return { entry, dtype: checkEntry(entry, part, layer) };
   });
   const { dtype } = parts[0]!;

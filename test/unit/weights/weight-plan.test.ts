@@ -101,7 +101,7 @@ describe('planWeights', () => {
       e0: f32Tensor([1, 2, 3], [1, 3]),
       'old.e2': f32Tensor([7, 8, 9], [1, 3]),
     });
-    const stack = [['e0'], ['e1'], ['e2', 'old.e2']];
+    const stack = { count: 3, sources: (index: number) => [`e${index}`, `old.e${index}`] };
     const found = source.find({ ...spec('experts', [3, 3], 'matrix', []), stack }, 'layer 0');
     for (let first = 0; first < 9; first++) {
       for (let end = first + 1; end <= 9; end++) {
@@ -122,7 +122,7 @@ describe('planWeights', () => {
     ],
   ])('refuses a stack with %s', async (_what, tensors, message) => {
     const source = await sourceOf(tensors);
-    const stacked = { ...spec('experts', [2, 2], 'matrix', []), stack: [['e0'], ['e1']] };
+    const stacked = { ...spec('experts', [2, 2], 'matrix', []), stack: { count: 2, sources: (index: number) => [`e${index}`] } };
     expect(() => source.find(stacked, 'layer 0')).toThrow(message);
   });
 
