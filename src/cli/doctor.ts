@@ -1,6 +1,6 @@
 import { statfsSync } from 'node:fs';
 import os from 'node:os';
-import { openGgml } from '../native/ggml.ts';
+import { openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory, installedPackage, PACKAGE_VERSION, packagesFor } from '../native/libraries.ts';
 import { cpuFacts, type CpuFacts } from '../util/cpu-features.ts';
 import { memoryFacts, processorFacts, type MemoryFacts, type ProcessorFacts } from '../util/machine.ts';

@@ -50,6 +50,8 @@ const DEFAULT_BATCH_TOKENS = 512;
 const HEAD_ROWS = 128;
 /** Share of the memory left beside the weights that the cache may take unasked, if it holds one sequence. */
 const KV_SHARE = 0.5;
+/** Positions that the cache must hold at least; models claim contexts of 100,000 and more, which rows of a table rarely use. */
+const LEAST_POSITIONS = 4096;
 /** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
@@ -71,9 +73,10 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   };
   const fixedBytes = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch;
   const leftBytes = options.budgetBytes - fixedBytes;
-  const leastPages = pagesFor(model.contextLength);
+  const sequencePages = pagesFor(model.contextLength);
+  const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
   const fittingPages = Math.floor(leftBytes / onePage) - 1; // beside the null page
-  const wantedPages = gpuBatchSize * numGpuBatches * leastPages;
+  const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
   const kvPages = Math.min(wantedPages, fittingPages, Math.max(leastPages, Math.floor((leftBytes * KV_SHARE) / onePage)));
   if (kvPages < leastPages) throw tooLarge(options, fixed, (leastPages + 1) * onePage);
   const kv = (kvPages + 1) * onePage;
@@ -85,7 +88,12 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
 function widest(model: Model): number {
   const widths = model.layers
     .slice(0, -1)
-    .map(({ weights }) => weights.reduce((sum, { role, shape }) => (role === 'matrix' ? sum + shape[0]! : sum), 3 * model.hiddenSize));
+    .map(({ weights }) =>
+      weights.reduce(
+        (sum, { role, shape, rowsPerToken }) => (role === 'matrix' ? sum + (rowsPerToken ?? shape[0]!) : sum),
+        3 * model.hiddenSize,
+      ),
+    );
   return Math.max(...widths);
 }
 

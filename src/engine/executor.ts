@@ -49,7 +49,7 @@ export class Executor implements Disposable {
       throw cause;
     }
     this.#hostLogits = new Float32Array(plan.headRows * model.vocabularySize);
-    this.#programs = new ProgramCache(device, plan.numGpuBatches);
+    this.#programs = new ProgramCache(device, plan.numGpuBatches, attentionWindows(model));
     let attending = 0;
     this.#cacheIndex = model.layers.map((layer) => (layer.attends ? attending++ : -1));
   }
@@ -159,3 +159,7 @@ export class Executor implements Disposable {
 }
 
 const bytesOf = (array: Float32Array | Int32Array): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+
+function attentionWindows({ layers }: Model): number[] {
+  return [...new Set(layers.filter(({ attends }) => attends).map(({ window = Infinity }) => window))];
+}

@@ -59,17 +59,20 @@ export class HeadPrograms extends ProgramSet {
 export class ProgramCache implements Disposable {
   readonly #device: Device;
   readonly #limit: number;
+  readonly #windows: readonly number[] | undefined;
   readonly #shapes = new Map<string, ShapePrograms>();
   readonly #heads = new Map<string, HeadPrograms>();
 
-  constructor(device: Device, microBatches: number) {
+  /** `windows` are those of the model's attention. */
+  constructor(device: Device, microBatches: number, windows?: readonly number[]) {
     this.#device = device;
+    this.#windows = windows;
     this.#limit = MAX_SHAPES_PER_BATCH * microBatches;
   }
 
   forBatch(microBatch: number, rows: readonly BatchRow[]): ShapePrograms {
     const key = `${microBatch} | ${this.#device.batchKey(rows)}`;
-    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows)));
+    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, this.#windows)));
   }
 
   forHead(microBatch: number, outputs: number): HeadPrograms {

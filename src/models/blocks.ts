@@ -5,12 +5,30 @@ import { internalError } from '../util/errors.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 
 /** `name.weight` [outputs, inputs] and, if wanted, `name.bias` [outputs]. */
-export function linearWeights(
-  name: string,
-  { inputs, outputs, bias, sources }: { inputs: number; outputs: number; bias: boolean; sources: readonly string[] },
-): WeightSpec[] {
-  const weight: WeightSpec = { name: `${name}.weight`, shape: [outputs, inputs], role: 'matrix', sources: suffixed(sources, 'weight') };
-  return bias ? [weight, vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias'))] : [weight];
+export function linearWeights(name: string, { inputs, outputs, bias, sources, rows }: LinearSpec): WeightSpec[] {
+  const part = rows && { rows };
+  const weight: WeightSpec = {
+    name: `${name}.weight`,
+    shape: [outputs, inputs],
+    role: 'matrix',
+    sources: suffixed(sources, 'weight'),
+    ...part,
+  };
+  return bias ? [weight, { ...vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias')), ...part }] : [weight];
+}
+
+export interface LinearSpec {
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly bias: boolean;
+  readonly sources: readonly string[];
+  /** Its part of a fused projection. */
+  readonly rows?: NonNullable<WeightSpec['rows']>;
+}
+
+/** `name.weight` [size]. `offset` is what a model adds to the stored weight. */
+export function rmsNormWeights(name: string, size: number, sources: readonly string[], offset = 0): WeightSpec[] {
+  return [{ ...vectorWeight(`${name}.weight`, size, suffixed(sources, 'weight')), ...(offset !== 0 && { offset }) }];
 }
 
 /** `name.weight` and `name.bias`, both [size]. */
@@ -34,6 +52,17 @@ export function layerNorm(graph: GraphBuilder, inputs: LayerInputs, x: Value, na
   const weight = inputs.weights.get(`${name}.weight`);
   const bias = inputs.weights.get(`${name}.bias`);
   return graph.norm(x, { kind: 'layer', weight, bias, epsilon });
+}
+
+/** RMS norm of each of `groups` equal parts of the columns. */
+export function rmsNorm(
+  graph: GraphBuilder,
+  inputs: LayerInputs,
+  x: Value,
+  name: string,
+  { epsilon, groups = 1 }: { epsilon: number; groups?: number },
+): Value {
+  return graph.norm(x, { kind: 'rms', groups, weight: requireWeight(inputs, `${name}.weight`), epsilon });
 }
 
 export function requireWeight(inputs: LayerInputs, name: string): Weight {

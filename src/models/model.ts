@@ -7,10 +7,23 @@ export interface WeightSpec {
   readonly name: string;
   /** [out, in] for matrices, [n] for vectors. */
   readonly shape: readonly number[];
-  /** `matrix` is multiplied with, `table` is looked up in (also multiplied with, if tied), `vector` is a bias or a norm parameter. */
-  readonly role: 'matrix' | 'table' | 'vector';
+  /**
+   * `matrix` is multiplied with, `table` is looked up in (also multiplied with, if tied), `vector` is a bias or a norm parameter. A `router` is a matrix that is
+   * multiplied with in f32, whatever it is stored in: rounding would choose other experts.
+   */
+  readonly role: 'matrix' | 'table' | 'vector' | 'router';
   /** Names that checkpoints use for it, most common first. */
   readonly sources: readonly string[];
+  /** It is these rows of a tensor of `of` rows: a part of a fused projection. */
+  readonly rows?: { readonly from: number; readonly of: number };
+  /** It is several tensors of equal shape, one below the other, each with names of its own instead of `sources`. */
+  readonly stack?: { readonly count: number; readonly sources: (index: number) => readonly string[] };
+  /** Rows that one token is multiplied with. Default: all. */
+  readonly rowsPerToken?: number;
+  /** Added to the elements of a vector that is stored without it, such as 1 where a model multiplies by 1 + weight. */
+  readonly offset?: number;
+  /** The elements of a vector that no checkpoint has, because the configuration decides them. It has no `sources`. */
+  readonly values?: readonly number[];
 }
 
 /** What a layer's graph reads. */
@@ -30,6 +43,8 @@ export interface LayerSpec {
   readonly weights: readonly WeightSpec[];
   /** Has keys and values in the cache. */
   readonly attends: boolean;
+  /** Positions that its attention sees at most, the token's own included. Default: all. */
+  readonly window?: number;
   /** Emits ops and returns the new hidden state, or the logits [rows, vocabulary] in the last layer. */
   build(graph: GraphBuilder, inputs: LayerInputs): Value;
 }

@@ -1,9 +1,34 @@
 import { FormatError } from '../util/errors.ts';
+import { gemma } from './gemma.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3, gemma3WithImages } from './gemma3.ts';
+import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import { mixtral } from './mixtral.ts';
 import type { Model, ModelFamily } from './model.ts';
 import { opt } from './opt.ts';
+import { phi3 } from './phi3.ts';
+import { qwen2Moe } from './qwen2-moe.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
+import { qwen3 } from './qwen3.ts';
 
 /** By `model_type` of the configuration. A new architecture is one file and one line here. */
-const FAMILIES: Readonly<Record<string, ModelFamily>> = { opt };
+const FAMILIES: Readonly<Record<string, ModelFamily>> = {
+  opt,
+  llama,
+  mistral,
+  mixtral,
+  qwen2,
+  qwen2_moe: qwen2Moe,
+  qwen3,
+  qwen3_moe: qwen3Moe,
+  gemma,
+  gemma2,
+  gemma3_text: gemma3,
+  gemma3: gemma3WithImages,
+  phi3,
+};
 
 /**
  * Makes the model that a parsed `config.json` describes.

@@ -3,8 +3,7 @@
  * the native side. ggml asserts abort the process, so callers check shapes, types and alignment first.
  */
 import koffi from 'koffi';
-import { NativeError } from '../util/errors.ts';
-import { GGML_VERSION, type Library, type LibraryDirectory, loadCpuLibrary, loadLibrary } from './libraries.ts';
+import type { Library } from './libraries.ts';
 
 declare const kind: unique symbol;
 /** Address of a native object. Kinds are kept apart by the compiler only. */
@@ -25,18 +24,12 @@ export const GGML_TYPE = { f32: 0, f16: 1, i32: 26, bf16: 30 } as const;
 /** GGML_STATUS_SUCCESS */
 export const STATUS_SUCCESS = 0;
 
-/** sizeof(struct ggml_tensor) + sizeof(struct ggml_object) in the ggml that this binding was written for. */
-const TENSOR_OVERHEAD = 368;
-const TYPE_BYTES = { f32: 4, f16: 2, i32: 4, bf16: 2 } as const;
-/** struct ggml_threadpool_params { bool cpumask[512]; enum prio; uint32_t poll; bool strict_cpu; bool paused; } with n_threads behind cpumask. */
-const THREADPOOL_PARAMS = { bytes: 528, threadsOffset: 512, pollOffset: 520 } as const;
-
 const P = 'void*';
 
 const initParams = koffi.struct({ mem_size: 'size_t', mem_buffer: P, no_alloc: 'bool' });
 
 // oxlint-disable-next-line max-lines-per-function -- one entry a function, in the order of the headers
-function bindBase(lib: Library) {
+export function bindBase(lib: Library) {
   const bind = <F>(name: string, result: string, parameters: unknown[]): F => lib.func(name, result, parameters as never) as unknown as F;
   type T = TensorPointer;
   return {
@@ -71,8 +64,47 @@ function bindBase(lib: Library) {
     geluErf: bind<(ctx: Context, a: T) => T>('ggml_gelu_erf', P, [P, P]),
     // struct ggml_tensor * ggml_norm(struct ggml_context * ctx, struct ggml_tensor * a, float eps);
     norm: bind<(ctx: Context, a: T, eps: number) => T>('ggml_norm', P, [P, P, 'float']),
+    // struct ggml_tensor * ggml_rms_norm(struct ggml_context * ctx, struct ggml_tensor * a, float eps);
+    rmsNorm: bind<(ctx: Context, a: T, eps: number) => T>('ggml_rms_norm', P, [P, P, 'float']),
+    // struct ggml_tensor * ggml_scale_bias(struct ggml_context * ctx, struct ggml_tensor * a, float s, float b);
+    scaleBias: bind<(ctx: Context, a: T, scale: number, bias: number) => T>('ggml_scale_bias', P, [P, P, 'float', 'float']),
+    // struct ggml_tensor * ggml_silu(struct ggml_context * ctx, struct ggml_tensor * a);
+    silu: bind<(ctx: Context, a: T) => T>('ggml_silu', P, [P, P]),
+    // struct ggml_tensor * ggml_sigmoid(struct ggml_context * ctx, struct ggml_tensor * a);
+    sigmoid: bind<(ctx: Context, a: T) => T>('ggml_sigmoid', P, [P, P]),
+    // struct ggml_tensor * ggml_tanh(struct ggml_context * ctx, struct ggml_tensor * a);
+    tanh: bind<(ctx: Context, a: T) => T>('ggml_tanh', P, [P, P]),
+    // struct ggml_tensor * ggml_rope_ext(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c,
+    //     int n_dims, int mode, int n_ctx_orig, float freq_base, float freq_scale, float ext_factor, float attn_factor, float beta_fast, float beta_slow);
+    ropeExt: bind<
+      (
+        ctx: Context,
+        a: T,
+        positions: T,
+        divisors: T,
+        dims: number,
+        mode: number,
+        originalContext: number,
+        base: number,
+        scale: number,
+        extrapolation: number,
+        factor: number,
+        betaFast: number,
+        betaSlow: number,
+      ) => T
+    >('ggml_rope_ext', P, [P, P, P, P, 'int', 'int', 'int', 'float', 'float', 'float', 'float', 'float', 'float']),
     // struct ggml_tensor * ggml_mul_mat(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     mulMat: bind<(ctx: Context, a: T, b: T) => T>('ggml_mul_mat', P, [P, P, P]),
+    // struct ggml_tensor * ggml_mul_mat_id(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids);
+    mulMatId: bind<(ctx: Context, as: T, b: T, ids: T) => T>('ggml_mul_mat_id', P, [P, P, P, P]),
+    // struct ggml_tensor * ggml_soft_max(struct ggml_context * ctx, struct ggml_tensor * a);
+    softMax: bind<(ctx: Context, a: T) => T>('ggml_soft_max', P, [P, P]),
+    // struct ggml_tensor * ggml_argsort_top_k(struct ggml_context * ctx, struct ggml_tensor * a, int k);
+    argsortTopK: bind<(ctx: Context, a: T, k: number) => T>('ggml_argsort_top_k', P, [P, P, 'int']),
+    // struct ggml_tensor * ggml_sum_rows(struct ggml_context * ctx, struct ggml_tensor * a);
+    sumRows: bind<(ctx: Context, a: T) => T>('ggml_sum_rows', P, [P, P]),
+    // struct ggml_tensor * ggml_div(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
+    div: bind<(ctx: Context, a: T, b: T) => T>('ggml_div', P, [P, P, P]),
     // struct ggml_tensor * ggml_cpy(struct ggml_context * ctx, struct ggml_tensor * a, struct ggml_tensor * b);
     cpy: bind<(ctx: Context, a: T, b: T) => T>('ggml_cpy', P, [P, P, P]),
     // struct ggml_tensor * ggml_cont(struct ggml_context * ctx, struct ggml_tensor * a);
@@ -202,7 +234,7 @@ export interface AsyncCall<A extends unknown[], R> {
   async(...parameters: [...A, (error: Error | null, result: R) => void]): void;
 }
 
-function bindCpu(lib: Library) {
+export function bindCpu(lib: Library) {
   return {
     // struct ggml_threadpool * ggml_threadpool_new(struct ggml_threadpool_params * params);
     threadpoolNew: lib.func('ggml_threadpool_new', P, [P]) as (params: Uint8Array) => ThreadPool | null,
@@ -217,78 +249,3 @@ function bindCpu(lib: Library) {
 
 export type GgmlBase = ReturnType<typeof bindBase>;
 export type GgmlCpu = ReturnType<typeof bindCpu>;
-
-/** The libraries of one backend, checked and ready. Lives as long as the process: libraries cannot be unloaded while threads may run. */
-export interface Ggml {
-  readonly base: GgmlBase;
-  /** Only of the CPU backend. */
-  readonly cpu?: GgmlCpu;
-  readonly registry: BackendRegistry;
-  readonly directory: LibraryDirectory;
-  /** Products and attention of f32 are never rounded below f32. */
-  readonly exact: boolean;
-  /** Such as `cpu zen4` or `vulkan`. */
-  readonly name: string;
-}
-
-/** By backend and directory: starting a backend again would bind every function and score every variant again. */
-const opened = new Map<string, Ggml>();
-
-/** Makes ggml's Vulkan backend multiply f32 as f32 instead of f16. It is read once, before the first device starts. */
-const VULKAN_EXACT = 'GGML_VK_DISABLE_F16';
-
-/**
- * `exact` asks a backend that rounds f32 to f16 where that is faster not to. It holds for the whole process from the first start on.
- * @throws {NativeError} when the libraries are another version than this binding was written for, or when the backend started inexact before
- */
-export function openGgml(backend: string, directory: LibraryDirectory, exact = false): Ggml {
-  const key = `${backend} ${directory.path}`;
-  const ggml = opened.get(key) ?? startGgml(backend, directory, exact);
-  opened.set(key, ggml);
-  if (exact && backend === 'vulkan' && !ggml.exact) {
-    throw new NativeError(
-      `backend vulkan: rounds f32 to f16 since a model was loaded without compute f32; load this one in another process`,
-    );
-  }
-  return ggml;
-}
-
-function startGgml(backend: string, directory: LibraryDirectory, exact: boolean): Ggml {
-  if (exact && backend === 'vulkan') process.env[VULKAN_EXACT] = '1';
-  const base = bindBase(loadLibrary(directory, 'ggml-base'));
-  checkVersion(base, directory);
-  const { library, variant } =
-    backend === 'cpu' ? loadCpuLibrary(directory) : { library: loadLibrary(directory, `ggml-${backend}`), variant: '' };
-  // ggml_backend_reg_t ggml_backend_init(void);
-  const registry = (library.func('ggml_backend_init', P, []) as () => BackendRegistry | null)();
-  if (!registry) throw new NativeError(`backend ${backend} (${directory.origin}): did not start; is its driver installed?`);
-  if (base.regDeviceCount(registry) === 0) throw new NativeError(`backend ${backend} (${directory.origin}): found no device`);
-  const name = variant ? `${backend} ${variant}` : backend;
-  const isExact = backend === 'cpu' || (backend === 'vulkan' && process.env[VULKAN_EXACT] !== undefined);
-  return { base, registry, directory, exact: isExact, name, ...(backend === 'cpu' && { cpu: bindCpu(library) }) };
-}
-
-/** Threadpool parameters in native layout. `poll` 0 to 100: how long idle threads spin before they sleep. */
-export function threadpoolParams(base: GgmlBase, threads: number, poll: number): Uint8Array {
-  const bytes = new Uint8Array(THREADPOOL_PARAMS.bytes);
-  base.threadpoolParamsInit(bytes, threads);
-  new DataView(bytes.buffer).setUint32(THREADPOOL_PARAMS.pollOffset, poll, true);
-  return bytes;
-}
-
-function checkVersion(base: GgmlBase, directory: LibraryDirectory): void {
-  const fail = (what: string, expected: unknown, got: unknown): never => {
-    throw new NativeError(`ggml in ${directory.path} (${directory.origin}): ${what} ${String(expected)} expected, got ${String(got)}`);
-  };
-  if (base.version() !== GGML_VERSION) fail('version', GGML_VERSION, base.version());
-  if (base.tensorOverhead() !== TENSOR_OVERHEAD) fail('tensor overhead in bytes', TENSOR_OVERHEAD, base.tensorOverhead());
-  for (const [name, id] of Object.entries(GGML_TYPE)) {
-    if (base.typeName(id) !== name) fail(`name of type ${id}`, name, base.typeName(id));
-    const bytes = TYPE_BYTES[name as keyof typeof TYPE_BYTES];
-    if (base.typeSize(id) !== bytes) fail(`bytes of type ${name}`, bytes, base.typeSize(id));
-  }
-  const params = new Uint8Array(THREADPOOL_PARAMS.bytes);
-  base.threadpoolParamsInit(params, 7);
-  const threads = new DataView(params.buffer).getInt32(THREADPOOL_PARAMS.threadsOffset, true);
-  if (threads !== 7) fail('threads in ggml_threadpool_params', 7, threads);
-}

@@ -107,7 +107,8 @@ export interface Device extends AsyncDisposable {
 
   /** Two lists of rows with equal keys can be written to the same batch. */
   batchKey(rows: readonly BatchRow[]): string;
-  createBatch(rows: readonly BatchRow[]): Batch;
+  /** `windows` are those of the attention ops that will read it; Infinity (the default) is attention to all positions. */
+  createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch;
   /** Checks and lowers a graph. Graphs with an attention op, token ids or positions need the batch that they read. */
   compile(graph: OpGraph, batch?: Batch): Program;
   /** Computes asynchronously; the event loop stays free. @throws {NativeError} */

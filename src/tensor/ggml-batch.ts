@@ -3,7 +3,7 @@
  * gathered into one dense [rows, positions] block, where a single flash attention serves all of its rows. All indices are inputs, so that
  * a graph depends on the shape of its groups only. docs/decisions/0002-paged-attention-on-ggml.md has the measurements.
  */
-import { FlexError } from '../util/errors.ts';
+import { FlexError, internalError } from '../util/errors.ts';
 import { type Batch, type BatchRow, NULL_PAGE, PAGE_POSITIONS } from './device.ts';
 import type { GgmlTensor, TensorGroup, TensorRequest } from './ggml-memory.ts';
 
@@ -32,8 +32,8 @@ export interface GroupInputs extends GroupShape {
   readonly outputIds: GgmlTensor;
   /** i32 [rows * pages]; padding points to the null page. */
   readonly pageIds: GgmlTensor;
-  /** f16 [rows * queries, pages * PAGE_POSITIONS]: 0 or minus infinity. */
-  readonly mask: GgmlTensor;
+  /** f16 [rows * queries, pages * PAGE_POSITIONS]: 0 or minus infinity. One for each window of the batch. */
+  mask(window: number): GgmlTensor;
 }
 
 interface Group extends GroupShape {
@@ -58,10 +58,12 @@ export class GgmlBatch implements Batch {
   /** i32 [tokenCount]: row of the cache that each token's keys and values go to. */
   readonly append: GgmlTensor;
   readonly groups: readonly GroupInputs[];
+  readonly #windows: readonly number[];
   readonly #memory: TensorGroup;
   readonly #write: WriteInput;
 
-  constructor(allocate: AllocateInputs, write: WriteInput, rows: readonly BatchRow[]) {
+  constructor(allocate: AllocateInputs, write: WriteInput, rows: readonly BatchRow[], windows: readonly number[] = [Infinity]) {
+    this.#windows = windows;
     this.key = batchKey(rows);
     this.tokenCount = rows.reduce((sum, row) => sum + row.tokens.length, 0);
     const groups = groupRows(rows);
@@ -70,7 +72,7 @@ export class GgmlBatch implements Batch {
     for (const g of groups) {
       const queries = g.rows * g.queries;
       requests.push(index('queries', queries), index('outputs', queries), index('pages', g.rows * g.pages));
-      requests.push({ name: 'mask', dtype: 'f16', shape: [queries, g.pages * PAGE_POSITIONS] });
+      for (const _ of windows) requests.push({ name: 'mask', dtype: 'f16', shape: [queries, g.pages * PAGE_POSITIONS] });
     }
     this.#memory = allocate(requests);
     this.#write = write;
@@ -79,7 +81,9 @@ export class GgmlBatch implements Batch {
     this.positions = positions!;
     this.append = append!;
     this.groups = groups.map(({ rows: count, queries, pages }, i) => {
-      const [queryIds, outputIds, pageIds, mask] = rest.slice(4 * i, 4 * i + 4) as [GgmlTensor, GgmlTensor, GgmlTensor, GgmlTensor];
+      const size = 3 + windows.length;
+      const [queryIds, outputIds, pageIds, ...masks] = rest.slice(size * i, size * (i + 1)) as [GgmlTensor, GgmlTensor, GgmlTensor];
+      const mask = (window: number): GgmlTensor => masks[windows.indexOf(window)] ?? unknownWindow(window, windows);
       return { rows: count, queries, pages, queryIds, outputIds, pageIds, mask };
     });
   }
@@ -102,11 +106,9 @@ export class GgmlBatch implements Batch {
 
   async #writeGroup(inputs: GroupInputs, group: Group, rows: readonly BatchRow[], tokenRow: readonly number[]): Promise<void> {
     const { queries, pages } = group;
-    const positions = pages * PAGE_POSITIONS;
     const queryIds = new Int32Array(group.rows * queries);
     const outputIds = new Int32Array(group.rows * queries).fill(this.tokenCount);
     const pageIds = new Int32Array(group.rows * pages).fill(NULL_PAGE);
-    const mask = new Uint16Array(group.rows * queries * positions).fill(F16_NEGATIVE_INFINITY);
     for (let slot = 0; slot < group.rows; slot++) {
       const member = group.members[slot];
       const row = member === undefined ? undefined : rows[member]!;
@@ -118,16 +120,32 @@ export class GgmlBatch implements Batch {
           queryIds[at] = tokenRow[member!]! + query;
           outputIds[at] = tokenRow[member!]! + query;
         }
-        // Padding sees one position, because a softmax over nothing would not be a number.
-        const visible = real ? row.start + query + 1 : 1;
-        mask.fill(F16_ZERO, at * positions, at * positions + visible);
       }
     }
     await this.#write(inputs.queryIds, bytesOf(queryIds));
     await this.#write(inputs.outputIds, bytesOf(outputIds));
     await this.#write(inputs.pageIds, bytesOf(pageIds));
-    await this.#write(inputs.mask, bytesOf(mask));
+    for (const window of this.#windows) await this.#write(inputs.mask(window), bytesOf(maskOf(group, rows, window)));
   }
+}
+
+function maskOf({ members, rows: slots, queries, pages }: Group, rows: readonly BatchRow[], window: number): Uint16Array {
+  const positions = pages * PAGE_POSITIONS;
+  const mask = new Uint16Array(slots * queries * positions).fill(F16_NEGATIVE_INFINITY);
+  for (let slot = 0; slot < slots; slot++) {
+    const row = slot < members.length ? rows[members[slot]!] : undefined;
+    for (let query = 0; query < queries; query++) {
+      // Padding sees one position, because a softmax over nothing would not be a number.
+      const end = row && query < row.tokens.length ? row.start + query + 1 : 1;
+      const at = (slot * queries + query) * positions;
+      mask.fill(F16_ZERO, at + Math.max(0, end - window), at + end);
+    }
+  }
+  return mask;
+}
+
+function unknownWindow(window: number, windows: readonly number[]): never {
+  throw internalError(`attention with window ${window} reads a batch made for windows ${windows.join(', ')}`);
 }
 
 /** Rows of equal kind (decode or chunk) and similar length together, longest first. */

@@ -2,15 +2,13 @@
 import {
   type Backend,
   type Context,
-  type Ggml,
   type GgmlBase,
   type Graph,
   type GraphAllocator,
   STATUS_SUCCESS,
   type ThreadPool,
-  openGgml,
-  threadpoolParams,
 } from '../native/ggml.ts';
+import { type Ggml, openGgml, threadpoolParams } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
 import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
@@ -171,10 +169,10 @@ class GgmlDevice implements Device {
     return batchKey(rows);
   }
 
-  createBatch(rows: readonly BatchRow[]): Batch {
+  createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch {
     this.#checkOpen();
     const allocate = (requests: readonly TensorRequest[]): TensorGroup => new TensorGroup(this.#base, this.#backend, this.#meter, requests);
-    return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows);
+    return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows, windows);
   }
 
   compile(graph: OpGraph, batch?: Batch): Program {

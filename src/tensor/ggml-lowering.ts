@@ -8,9 +8,15 @@ import type { Activation, Node, OpGraph, Value } from './graph.ts';
 
 /** enum ggml_prec: accumulate in f32. */
 const PRECISION_F32 = 10;
-/** Most ggml nodes that one of our ops becomes, attention's groups aside. */
-const NODES_PER_OP = 8;
+/** Most ggml nodes that one of our ops becomes, attention's groups, many segments and experts aside. */
+const NODES_PER_OP = 10;
 const NODES_PER_GROUP = 24;
+
+/** GGML_ROPE_TYPE_NORMAL, GGML_ROPE_TYPE_NEOX */
+const ROPE_MODE = { interleaved: 0, half: 2 } as const;
+/** Twice the angle of GELU's tanh is GELU_SLOPE (x + GELU_CUBIC x^3). */
+const GELU_SLOPE = 2 * Math.sqrt(2 / Math.PI);
+const GELU_CUBIC = 0.044715;
 
 type AttentionNode = Extract<Node, { op: 'attention' }>;
 
@@ -31,7 +37,8 @@ export interface LoweringTarget {
 export function lowerGraph(target: LoweringTarget, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
   const { ggml } = target;
   const attentions = graph.nodes.filter((node) => node.op === 'attention').length;
-  const size = graph.nodes.length * NODES_PER_OP + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
+  const parts = graph.nodes.reduce((sum, node) => sum + partsOf(node), 0);
+  const size = graph.nodes.length * NODES_PER_OP + 2 * parts + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
   const memory = size * ggml.tensorOverhead() + ggml.graphOverhead(size, false);
   const context = ggml.init({ mem_size: memory, mem_buffer: null, no_alloc: true });
   const native = ggml.newGraph(context, size, false);
@@ -59,6 +66,12 @@ function checkSupport(ggml: GgmlBase, device: BackendDevice, name: string, graph
   }
 }
 
+/** What makes an op become more nodes: segments of a weight, experts of a token. */
+function partsOf(node: Node): number {
+  if (node.op === 'moe') return node.used + NODES_PER_OP;
+  return node.op === 'linear' ? node.weight.segments.length : 0;
+}
+
 class Lowering {
   readonly #ggml: GgmlBase;
   readonly #alignment: number;
@@ -83,7 +96,7 @@ class Lowering {
   }
 
   #lower(node: Node): TensorPointer {
-    const { add, cpy, getRows } = this.#ggml;
+    const { add, cpy, getRows, mul, scaleBias, tanh } = this.#ggml;
     const ctx = this.#context;
     switch (node.op) {
       case 'load':
@@ -99,6 +112,16 @@ class Lowering {
       }
       case 'add':
         return add(ctx, this.#value(node.a), this.#value(node.b));
+      case 'multiply':
+        return mul(ctx, this.#value(node.a), this.#value(node.b));
+      case 'scale':
+        return scaleBias(ctx, this.#value(node.x), node.factor, 0);
+      case 'softcap':
+        return scaleBias(ctx, tanh(ctx, scaleBias(ctx, this.#value(node.x), 1 / node.cap, 0)), node.cap, 0);
+      case 'rope':
+        return this.#rope(node);
+      case 'moe':
+        return this.#moe(node);
       case 'norm':
         return this.#norm(node);
       case 'linear':
@@ -120,12 +143,47 @@ class Lowering {
     return residual ? add(ctx, y, this.#value(residual)) : y;
   }
 
-  #norm({ x, weight, bias, epsilon }: Extract<Node, { op: 'norm' }>): TensorPointer {
-    const { norm, mul, add } = this.#ggml;
+  #norm({ kind, groups, x, weight, bias, epsilon }: Extract<Node, { op: 'norm' }>): TensorPointer {
+    const { norm, rmsNorm, mul, add, reshape2d } = this.#ggml;
     const ctx = this.#context;
-    let y = norm(ctx, this.#value(x), epsilon);
+    const whole = this.#value(x);
+    const parts = groups === 1 ? whole : reshape2d(ctx, whole, x.columns / groups, x.rows * groups);
+    let y = kind === 'rms' ? rmsNorm(ctx, parts, epsilon) : norm(ctx, parts, epsilon);
     if (weight) y = mul(ctx, y, this.#whole(weight));
-    return bias ? add(ctx, y, this.#whole(bias)) : y;
+    if (bias) y = add(ctx, y, this.#whole(bias));
+    return groups === 1 ? y : reshape2d(ctx, y, x.columns, x.rows);
+  }
+
+  #rope({ op, x, headDim, rotaryDims, style, divisors, factor }: Extract<Node, { op: 'rope' }>): TensorPointer {
+    const { reshape2d, reshape4d, ropeExt } = this.#ggml;
+    const ctx = this.#context;
+    const heads = reshape4d(ctx, this.#value(x), headDim, x.columns / headDim, x.rows, 1);
+    const { pointer: positions } = this.#batchOf(op).positions;
+    // With base 1 the angle is the position over the divisor; without extrapolation the betas and the context count for nothing.
+    const mode = ROPE_MODE[style];
+    const rotated = ropeExt(ctx, heads, positions, this.#whole(divisors), rotaryDims, mode, 0, 1, 1, 0, factor, 0, 0);
+    return reshape2d(ctx, rotated, x.columns, x.rows);
+  }
+
+  /** Expert by expert over the whole micro-batch, as ggml_mul_mat_id does it. */
+  #moe({ x, logits, gate, up, down, used, normalise, activation }: Extract<Node, { op: 'moe' }>): TensorPointer {
+    const { add, argsortTopK, div, getRows, mul, mulMatId, reshape2d, reshape4d, softMax, sumRows, view2d } = this.#ggml;
+    const ctx = this.#context;
+    const [experts, columns, rows] = [logits.columns, x.columns, x.rows];
+    const inner = gate.shape[0]! / experts;
+    const stack = (weight: Weight, inputs: number, outputs: number): TensorPointer =>
+      reshape4d(ctx, this.#whole(weight), inputs, outputs, experts, 1);
+    const probabilities = softMax(ctx, this.#value(logits));
+    const ids = argsortTopK(ctx, probabilities, used);
+    let shares = reshape2d(ctx, getRows(ctx, reshape4d(ctx, probabilities, 1, experts, rows, 1), ids), used, rows);
+    if (normalise) shares = div(ctx, shares, sumRows(ctx, shares));
+    const tokens = reshape4d(ctx, this.#value(x), columns, 1, rows, 1);
+    const opened = this.#activate(mulMatId(ctx, stack(gate, columns, inner), tokens, ids), activation);
+    const hidden = mul(ctx, opened, mulMatId(ctx, stack(up, columns, inner), tokens, ids));
+    const results = mul(ctx, mulMatId(ctx, stack(down, inner, columns), hidden, ids), reshape4d(ctx, shares, 1, used, rows, 1));
+    const bytes = columns * 4;
+    const parts = Array.from({ length: used }, (_, i) => view2d(ctx, results, columns, rows, used * bytes, i * bytes));
+    return parts.reduce((left, right) => add(ctx, left, right));
   }
 
   #activate(x: TensorPointer, activation: Activation): TensorPointer {
@@ -134,9 +192,23 @@ class Lowering {
         return this.#ggml.clamp(this.#context, x, 0, Infinity); // ggml_relu makes 0 of NaN; this makes infinity of it on the CPU
       case 'gelu':
         return this.#ggml.geluErf(this.#context, x); // ggml_gelu looks up a table in f16
+      case 'gelu_tanh':
+        return this.#geluTanh(x);
+      case 'sigmoid':
+        return this.#ggml.sigmoid(this.#context, x);
+      case 'silu':
+        return this.#ggml.silu(this.#context, x);
       default:
         throw internalError(`ggml lowers no activation ${String(activation satisfies never)}`);
     }
+  }
+
+  /** x sigmoid(2 t), which is x (1 + tanh t) / 2; ggml_gelu looks up a table in f16. */
+  #geluTanh(x: TensorPointer): TensorPointer {
+    const { mul, scaleBias, sigmoid } = this.#ggml;
+    const ctx = this.#context;
+    const slope = scaleBias(ctx, mul(ctx, x, x), GELU_SLOPE * GELU_CUBIC, GELU_SLOPE);
+    return mul(ctx, x, sigmoid(ctx, mul(ctx, slope, x)));
   }
 
   #attention(node: AttentionNode): TensorPointer {
@@ -166,8 +238,8 @@ class Lowering {
       const gathered = getRows(ctx, paged, group.pageIds.pointer);
       return permute(ctx, reshape4d(ctx, gathered, headDim, kvHeads, pages * PAGE_POSITIONS, rows), 0, 2, 1, 3);
     };
-    const mask = reshape4d(ctx, group.mask.pointer, pages * PAGE_POSITIONS, queries, 1, rows);
-    const out = flashAttention(ctx, q4, dense(keys), dense(values), mask, node.scale, 0, 0);
+    const mask = reshape4d(ctx, group.mask(node.window ?? Infinity).pointer, pages * PAGE_POSITIONS, queries, 1, rows);
+    const out = flashAttention(ctx, q4, dense(keys), dense(values), mask, node.scale, 0, node.softcap ?? 0);
     flashAttentionSetPrecision(out, PRECISION_F32);
     return reshape2d(ctx, out, heads * headDim, queries * rows);
   }

@@ -33,17 +33,36 @@ function nodeCost(node: Node, rows: readonly BatchRow[]): GraphCost {
       return { flops: 2 * sizeOf(node.out) * node.x.columns, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
     case 'norm':
       return { flops: 0, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
+    case 'moe': {
+      const { x, logits, used, gate, up, down } = node;
+      const read = Math.min(1, (x.rows * used) / logits.columns); // if no two tokens share an expert
+      const perRow = (used / logits.columns) * 3 * gate.shape[0]! * x.columns;
+      return { flops: 2 * x.rows * perRow, bytes: read * (bytesOf(gate) + bytesOf(up) + bytesOf(down)) };
+    }
+    case 'rope':
+      return { flops: 0, bytes: bytesOf(node.divisors) };
     case 'add':
+    case 'multiply':
+    case 'scale':
+    case 'softcap':
       return { flops: 0, bytes: 0 };
     case 'attention': {
       const { keys, values } = node.cache;
-      const positions = rows.reduce((sum, row) => sum + row.start + row.tokens.length, 0);
-      const pairs = rows.reduce((sum, { start, tokens: { length: n } }) => sum + n * start + (n * (n + 1)) / 2, 0);
+      const { window = Infinity } = node;
+      const positions = rows.reduce((sum, { start, tokens: { length: n } }) => sum + Math.min(start + n, window + n - 1), 0);
+      const pairs = rows.reduce((sum, row) => sum + seenPairs(row, window), 0);
       return { flops: 4 * pairs * node.heads * node.headDim, bytes: bytesOfRows(keys, positions) + bytesOfRows(values, positions) };
     }
     default:
       return node satisfies never;
   }
+}
+
+/** Sum over the row's tokens of the positions that each sees. */
+function seenPairs({ start, tokens: { length: n } }: BatchRow, window: number): number {
+  const growing = Math.min(n, Math.max(0, window - start)); // tokens that see everything before them
+  const all = growing * start + (growing * (growing + 1)) / 2;
+  return growing === n ? all : all + (n - growing) * window;
 }
 
 const sizeOf = ({ rows, columns }: Value): number => rows * columns;

@@ -136,6 +136,8 @@ function tensorsOf(graph: OpGraph): Tensor[] {
   return graph.nodes.flatMap((node) => {
     const weights = [
       ...(node.op === 'embed' ? [node.table] : []),
+      ...(node.op === 'moe' ? [node.gate, node.up, node.down] : []),
+      ...(node.op === 'rope' ? [node.divisors] : []),
       ...(node.op === 'linear' || node.op === 'norm' ? [node.weight, node.bias] : []),
     ];
     return [

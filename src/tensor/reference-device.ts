@@ -3,7 +3,8 @@ import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program
 import type { DType } from './dtype.ts';
 import type { Node, OpGraph, Value } from './graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
-import { appendToCache, attend, layerNorm, linear, lookUp, type Matrix, newMatrix } from './reference/ops.ts';
+import { mixExperts } from './reference/moe.ts';
+import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
 import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
 import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
 
@@ -139,13 +140,24 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       return out;
     }
     case 'norm':
-      layerNorm(result(node.x), { weight: vector(node.weight), bias: vector(node.bias), epsilon: node.epsilon }, out);
+      normalise(result(node.x), { ...node, weight: vector(node.weight), bias: vector(node.bias) }, out);
       return out;
-    case 'add': {
-      const [a, b] = [result(node.a), result(node.b)];
-      for (let i = 0; i < out.data.length; i++) out.data[i] = a.data[i]! + b.data[i]!;
+    case 'add':
+      return fill(out, (i) => result(node.a).data[i]! + result(node.b).data[i]!);
+    case 'multiply':
+      return fill(out, (i) => result(node.a).data[i]! * result(node.b).data[node.b.columns === 1 ? Math.floor(i / out.columns) : i]!);
+    case 'scale':
+      return fill(out, (i) => result(node.x).data[i]! * node.factor);
+    case 'softcap':
+      return fill(out, (i) => softcap(result(node.x).data[i]!, node.cap));
+    case 'moe': {
+      const [gate, up, down] = [readMatrix(node.gate, open), readMatrix(node.up, open), readMatrix(node.down, open)];
+      mixExperts(result(node.x), result(node.logits), { gate, up, down }, node, out);
       return out;
     }
+    case 'rope':
+      rotate(result(node.x), { ...node, divisors: readVector(node.divisors, open) }, rows.flatMap(positionsOf), out);
+      return out;
     case 'attention': {
       const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
       appendToCache(result(node.k), keys, rows);
@@ -158,8 +170,18 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
   }
 }
 
+function fill(out: Matrix, element: (index: number) => number): Matrix {
+  for (let i = 0; i < out.data.length; i++) out.data[i] = element(i);
+  return out;
+}
+
 function positionsOf({ start, tokens }: BatchRow): number[] {
   return Array.from(tokens, (_, i) => start + i);
+}
+
+/** Of one segment. */
+function readMatrix({ shape, segments }: Weight, open: Open): Float32Array {
+  return widen(open(segments[0]!.tensor), 0, shape[0]! * shape[1]!);
 }
 
 function readVector(weight: Weight, open: Open): Float32Array {

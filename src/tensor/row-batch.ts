@@ -46,7 +46,7 @@ export class RowBatch implements Batch {
 /** Throws unless every node of the graph that reads a batch fits this one. */
 export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
   for (const { op, out } of graph.nodes) {
-    if (op !== 'embed' && op !== 'attention') continue;
+    if (op !== 'embed' && op !== 'attention' && op !== 'rope') continue;
     if (!batch) throw internalError(`graph ${graph.name}: ${op} needs a batch`);
     if (out.rows !== batch.tokenCount)
       throw internalError(`graph ${graph.name}: ${op} has ${out.rows} rows, its batch ${batch.tokenCount}`);

@@ -3,9 +3,9 @@ import { quote } from '../formats/quote.ts';
 import { readTensor } from '../formats/read-tensor.ts';
 import type { StoredTensor } from '../formats/tensor-entry.ts';
 import type { WeightSpec } from '../models/model.ts';
-import type { WeightType } from '../tensor/dtype.ts';
+import { byteLengthOf, elementCount, type WeightType, widenBf16, widenF16 } from '../tensor/dtype.ts';
 import { FlexError, FormatError } from '../util/errors.ts';
-import type { WeightSource } from './weight-source.ts';
+import type { SourceWeight, WeightSource } from './weight-source.ts';
 
 const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
@@ -13,8 +13,12 @@ const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32'
 export function checkpointWeights(checkpoint: Pick<Checkpoint, 'folder' | 'entries'>): WeightSource {
   return {
     find: (spec, layer) => {
+      if (spec.stack) return stackOf(checkpoint, spec, spec.stack, layer);
       const entry = findEntry(checkpoint, spec, layer);
-      return { dtype: checkEntry(entry, spec, layer), read: (first, target) => readElements(entry, first, target) };
+      const dtype = checkEntry(entry, spec, layer);
+      const start = (spec.rows?.from ?? 0) * elementCount(spec.shape.slice(1));
+      const stored: SourceWeight = { dtype, read: (first, target) => readElements(entry, start + first, target) };
+      return spec.offset === undefined ? stored : plusOffset(stored, spec.offset);
     },
   };
 }
@@ -34,9 +38,10 @@ function findEntry({ folder, entries }: Pick<Checkpoint, 'folder' | 'entries'>, 
 
 function checkEntry({ name, dtype, shape, source }: StoredTensor, spec: WeightSpec, layer: string): WeightType {
   const where = `tensor ${quote(name)} of ${layer}`;
-  const sameShape = shape.length === spec.shape.length && shape.every((n, i) => n === spec.shape[i]);
+  const wanted = spec.rows ? [spec.rows.of, ...spec.shape.slice(1)] : spec.shape;
+  const sameShape = shape.length === wanted.length && shape.every((n, i) => n === wanted[i]);
   if (!sameShape)
-    throw new FormatError(source.name, `${where} has shape [${shape.join(', ')}], the configuration asks for [${spec.shape.join(', ')}]`);
+    throw new FormatError(source.name, `${where} has shape [${shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`);
   const type = WEIGHT_TYPES[dtype];
   if (!type)
     throw new FormatError(source.name, `${where} is stored as ${dtype}; weights of ${Object.keys(WEIGHT_TYPES).join(', ')} are read`);
@@ -51,4 +56,62 @@ async function readElements(tensor: StoredTensor, first: number, target: Uint8Ar
     if (!(cause instanceof FlexError)) throw cause;
     throw new FormatError(source.name, `tensor ${quote(name)} cannot be read: ${cause.message}`, { tensor: name }, { cause });
   }
+}
+
+function stackOf(
+  checkpoint: Pick<Checkpoint, 'folder' | 'entries'>,
+  spec: WeightSpec,
+  { count, sources }: NonNullable<WeightSpec['stack']>,
+  layer: string,
+): SourceWeight {
+  const [rows, ...columns] = spec.shape as [number, ...number[]];
+  const shape = [rows / count, ...columns];
+  const parts = Array.from({ length: count }, (_, index) => {
+    const part = { ...spec, sources: sources(index), shape };
+    const entry = findEntry(checkpoint, part, layer);
+    return { entry, dtype: checkEntry(entry, part, layer) };
+  });
+  const { dtype } = parts[0]!;
+  const other = parts.find((part) => part.dtype !== dtype);
+  if (other)
+    throw new FormatError(
+      other.entry.source.name,
+      `tensor ${quote(other.entry.name)} of ${layer} is stored as ${other.dtype}, the first of its kind as ${dtype}`,
+    );
+  const size = elementCount(shape);
+  return {
+    dtype,
+    read: async (first, target) => {
+      const itemBytes = byteLengthOf(dtype, 1);
+      const end = first + target.byteLength / itemBytes;
+      for (let at = first; at < end;) {
+        const index = Math.floor(at / size);
+        const stop = Math.min(end, (index + 1) * size);
+        await readElements(parts[index]!.entry, at - index * size, target.subarray((at - first) * itemBytes, (stop - first) * itemBytes));
+        at = stop;
+      }
+    },
+  };
+}
+
+/** In f32, because a sum with an offset may not fit into the stored type. */
+function plusOffset(stored: SourceWeight, offset: number): SourceWeight {
+  return {
+    dtype: 'f32',
+    read: async (first, target) => {
+      const raw = new Uint8Array(byteLengthOf(stored.dtype, target.byteLength / 4));
+      await stored.read(first, raw);
+      const sums = widen(raw, stored.dtype).map((value) => value + offset);
+      target.set(new Uint8Array(sums.buffer));
+    },
+  };
+}
+
+function widen({ buffer }: Uint8Array<ArrayBuffer>, dtype: WeightType): Float32Array<ArrayBuffer> {
+  if (dtype === 'f32') return new Float32Array(buffer);
+  const halves = new Uint16Array(buffer);
+  const result = new Float32Array(halves.length);
+  if (dtype === 'f16') widenF16(halves, result);
+  else widenBf16(halves, result);
+  return result;
 }

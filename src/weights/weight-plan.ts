@@ -38,7 +38,8 @@ export function planWeights(
   const planned = new Map<string, PlannedWeight>();
   const layers = model.layers.map((layer) =>
     layer.weights.map((spec) => {
-      const weight = planned.get(spec.name) ?? planWeight(spec, source.find(spec, layer.name), capabilities, compute);
+      const weight =
+        planned.get(spec.name) ?? planWeight(spec, constantWeight(spec) ?? source.find(spec, layer.name), capabilities, compute);
       const shapes = [weight.spec, spec].map(({ shape }) => `[${shape.join(', ')}]`);
       if (shapes[0] !== shapes[1]) throw internalError(`${spec.name} has two shapes: ${shapes.join(', ')}`);
       planned.set(spec.name, weight);
@@ -66,9 +67,20 @@ export function deviceTypeOf(
   capabilities: Pick<DeviceCapabilities, 'exactWeights' | 'weights'>,
   compute: Compute,
 ): WeightType {
-  if (role === 'vector') return 'f32';
+  if (role === 'vector' || role === 'router') return 'f32';
   const usable = stored === 'bf16' && compute === 'auto' ? capabilities.weights : capabilities.exactWeights;
   return usable.includes(stored) ? stored : 'f32';
+}
+
+/** A weight that is computed is none that a source must have. */
+function constantWeight({ name, shape, values }: WeightSpec): SourceWeight | undefined {
+  if (!values) return undefined;
+  if (elementCount(shape) !== values.length) throw internalError(`${name}: ${values.length} values for shape [${shape.join(', ')}]`);
+  const bytes = new Uint8Array(Float32Array.from(values).buffer);
+  return {
+    dtype: 'f32',
+    read: async (first, target) => target.set(bytes.subarray(4 * first, 4 * first + target.byteLength)),
+  };
 }
 
 function planWeight(

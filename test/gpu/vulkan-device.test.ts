@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../src/tensor/graph.ts';
 import { openGgmlDevice } from '../../src/tensor/ggml-device.ts';
-import { type ConformanceTolerance, describeDeviceConformance, lonelyRow } from '../helpers/device-conformance.ts';
+import { type ConformanceTolerance, lonelyRow } from '../helpers/bench.ts';
+import { describeDeviceConformance } from '../helpers/device-conformance.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
 import { Scope, upload } from '../helpers/tensors.ts';
 

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { type Batch, type BatchRow, NULL_PAGE, PAGE_POSITIONS, type Program, type Tensor } from '../../src/tensor/device.ts';
 import type { KvType } from '../../src/tensor/dtype.ts';
 import { GraphBuilder } from '../../src/tensor/graph.ts';
-import type { Bench } from './device-conformance.ts';
+import type { Bench } from './bench.ts';
 import { naiveAttention, type NaiveHeads } from './naive-ops.ts';
 import { differences, download, encode, randomNumbers, roundedTo, upload } from './tensors.ts';
 
@@ -59,6 +59,32 @@ export function describeAttention(bench: Bench): void {
     }
   });
 
+  it.each(
+    [
+      { window: 1 },
+      { window: 3 },
+      { window: 64 },
+      { window: 65 },
+      { window: 1000 },
+      { softcap: 0.25 },
+      { window: 66, softcap: 0.5 },
+    ].flatMap((options) => Object.keys(SPANS).map((spans) => ({ spans, options }))),
+  )('$spans with $options', async ({ spans, options }) => {
+    const rows = placeRows(SPANS[spans]!);
+    const fixture = await setUp(bench, { type: 'f32', heads: { heads: 4, kvHeads: 2, headDim: 16, scale: 0.5, ...options } }, rows);
+    expect(await fixture.sweep(rows, 1)).toEqual([]);
+  });
+
+  it('reads the mask of its window in a batch for several', async () => {
+    const rows = placeRows(SPANS['decoding and chunks mixed']!);
+    const windows = [5, Infinity, 70];
+    for (const window of windows) {
+      const heads = { heads: 2, kvHeads: 2, headDim: 16, scale: 0.5, window };
+      const fixture = await setUp(bench, { type: 'f32', heads, windows }, rows);
+      expect(await fixture.sweep(rows, 1)).toEqual([]);
+    }
+  });
+
   it('appends and attends over several sweeps, with a batch as long as its key stays', async () => {
     const heads = { heads: 2, kvHeads: 2, headDim: 16, scale: 0.25 };
     const starts = [61, 5, 126];
@@ -90,6 +116,8 @@ function placeRows(spans: readonly Span[], pageCounts?: readonly number[]): Batc
 interface Case {
   readonly type: KvType;
   readonly heads: NaiveHeads;
+  /** Of the batch. Default: the one of `heads`. */
+  readonly windows?: readonly number[];
 }
 
 interface Fixture {
@@ -97,7 +125,11 @@ interface Fixture {
   sweep(rows: readonly BatchRow[], seed: number): Promise<string[]>;
 }
 
-async function setUp(bench: Bench, { type, heads }: Case, rows: readonly BatchRow[]): Promise<Fixture> {
+async function setUp(
+  bench: Bench,
+  { type, heads, windows = [heads.window ?? Infinity] }: Case,
+  rows: readonly BatchRow[],
+): Promise<Fixture> {
   const { scope } = bench;
   const device = bench.device();
   const columns = heads.kvHeads * heads.headDim;
@@ -123,7 +155,7 @@ async function setUp(bench: Bench, { type, heads }: Case, rows: readonly BatchRo
   return {
     async sweep(swept, seed) {
       if (current?.batch.key !== device.batchKey(swept)) {
-        const batch = scope.add(device.createBatch(swept));
+        const batch = scope.add(device.createBatch(swept, windows));
         current = { batch, program: scope.add(device.compile(source, batch)) };
       }
       await current.batch.write(swept);

@@ -1,21 +1,14 @@
 /** What every device must do, checked against naive loops: run with each implementation of `Device`. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { BatchRow, Device, Tensor, Weight } from '../../src/tensor/device.ts';
+import type { Device, Tensor } from '../../src/tensor/device.ts';
 import type { WeightType } from '../../src/tensor/dtype.ts';
-import { GraphBuilder, type Value } from '../../src/tensor/graph.ts';
+import { type Activation, GraphBuilder } from '../../src/tensor/graph.ts';
+import { type Bench, type ConformanceTolerance, evaluate, lonelyRow } from './bench.ts';
 import { describeAttention } from './attention-conformance.ts';
-import { naiveGelu, naiveLinear, naiveNorm, naiveRelu } from './naive-ops.ts';
+import { describeElements, describeNorms, describeRope } from './element-conformance.ts';
+import { describeMoe } from './moe-conformance.ts';
+import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSigmoid, naiveSilu } from './naive-ops.ts';
 import { decode, differences, download, encode, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
-
-/** Allowed errors, times (1 + |value|). */
-export interface ConformanceTolerance {
-  /** For f32, and for weight types that the device calls exact. */
-  readonly exact: number;
-  /** For products with weight types that the device does not call exact. Default: `exact`. */
-  readonly roundedWeights?: number;
-  /** For attention to a cache in f16; the rounding of keys and values themselves is no error. Default: `exact`. */
-  readonly f16Cache?: number;
-}
 
 export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
   describe(`${name} conforms`, () => {
@@ -40,42 +33,22 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     describe('linear', () => {
       describeLinear(bench);
     });
-    describe('norm and add', () => {
-      describeElementwise(bench);
+    describe('norm', () => {
+      describeNorms(bench);
+    });
+    describe('element by element', () => {
+      describeElements(bench);
+    });
+    describe('mixture of experts', () => {
+      describeMoe(bench);
+    });
+    describe('rope', () => {
+      describeRope(bench);
     });
     describe('attention', () => {
       describeAttention(bench);
     });
   });
-}
-
-/** What the parts of the suite share. The device is made after the tests are listed, hence the function. */
-export interface Bench {
-  readonly device: () => Device;
-  readonly scope: Scope;
-  readonly tolerance: ConformanceTolerance;
-}
-
-/** Builds a graph, runs it once and returns what it stores. */
-export async function evaluate(
-  { device, scope }: Bench,
-  tokenCount: number,
-  build: (graph: GraphBuilder) => Value,
-  rows?: readonly BatchRow[],
-) {
-  const graph = new GraphBuilder('conformance', tokenCount);
-  const value = build(graph);
-  const out = scope.add(device().allocate('out', 'f32', [value.rows, value.columns]));
-  graph.store(value, out);
-  const batch = rows && scope.add(device().createBatch(rows));
-  await batch?.write(rows!);
-  await device().run(scope.add(device().compile(graph.finish(), batch)));
-  return await download(device(), out);
-}
-
-/** A row on pages that nobody else has. */
-export function lonelyRow(tokens: readonly number[], start: number, pages: readonly number[]): BatchRow {
-  return { tokens: Int32Array.from(tokens), start, pages };
 }
 
 function describeMemory({ device, scope }: Bench, makeDevice: () => Promise<Device>): void {
@@ -204,7 +177,7 @@ interface LinearCase {
   readonly inputs: number;
   readonly outputs: number;
   readonly bias?: boolean;
-  readonly activation?: 'relu' | 'gelu';
+  readonly activation?: Activation;
   readonly residual?: boolean;
   readonly cuts?: readonly number[];
 }
@@ -222,6 +195,11 @@ function describeLinear(bench: Bench): void {
     { rows: 31, inputs: 3, outputs: 65, bias: true },
     { rows: 3, inputs: 33, outputs: 31, activation: 'relu' },
     { rows: 3, inputs: 33, outputs: 31, bias: true, activation: 'gelu' },
+    { rows: 3, inputs: 33, outputs: 31, activation: 'gelu_tanh' },
+    { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'gelu_tanh', residual: true, cuts: [1, 32] },
+    { rows: 3, inputs: 33, outputs: 31, activation: 'silu' },
+    { rows: 3, inputs: 33, outputs: 31, bias: true, activation: 'sigmoid' },
+    { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'silu', residual: true, cuts: [33] },
     { rows: 3, inputs: 33, outputs: 31, residual: true },
     { rows: 33, inputs: 31, outputs: 65, bias: true, activation: 'relu', residual: true },
     { rows: 1, inputs: 31, outputs: 65, bias: true, activation: 'gelu', residual: true, cuts: [33] },
@@ -229,6 +207,20 @@ function describeLinear(bench: Bench): void {
     { rows: 3, inputs: 31, outputs: 65, bias: true, residual: true, cuts: [1, 32] },
   ])('%j in every weight type', async (linearCase) => {
     for (const type of device().capabilities.weights) expect(await linearDifferences(bench, type, linearCase)).toEqual([]);
+  });
+
+  it.each<[Activation, number[]]>([
+    ['relu', [0, 0, 0, 100, 3e4]],
+    ['gelu', [0, 0, 0, 100, 3e4]],
+    ['gelu_tanh', [0, 0, 0, 100, 3e4]],
+    ['silu', [0, 0, 0, 100, 3e4]],
+    ['sigmoid', [0, 0, 0.5, 1, 1]],
+  ])('%s of large numbers, and of what is none', async (activation, wanted) => {
+    const x = await upload(device(), scope, { shape: [6, 1], values: [-3e4, -100, 0, 100, 3e4, NaN] });
+    const weight = await uploadWeight(device(), scope, { shape: [1, 1], values: [1] });
+    const got = await evaluate(bench, 6, (graph) => graph.linear(graph.load(x), weight, { activation }));
+    expect(differences(got.subarray(0, 5), wanted, 1e-6)).toEqual([]);
+    expect(Number.isFinite(got[5])).toBe(false);
   });
 
   it('keeps what is not a number', async () => {
@@ -253,40 +245,17 @@ async function linearDifferences(bench: Bench, type: WeightType, c: LinearCase):
       ...(residual && { residual: graph.load(residual) }),
     }),
   );
-  const activate = { none: (y: number) => y, relu: naiveRelu, gelu: naiveGelu }[c.activation ?? 'none'];
+  const activate = {
+    none: (y: number) => y,
+    relu: naiveRelu,
+    gelu: naiveGelu,
+    gelu_tanh: naiveGeluTanh,
+    silu: naiveSilu,
+    sigmoid: naiveSigmoid,
+  }[c.activation ?? 'none'];
   const wanted = naiveLinear(xs, roundedTo(type, ws), c).map(
     (y, i) => activate(y + (c.bias ? bs[i % c.outputs]! : 0)) + (c.residual ? rs[i]! : 0),
   );
   const exact = device().capabilities.exactWeights.includes(type);
   return differences(got, wanted, exact ? tolerance.exact : (tolerance.roundedWeights ?? tolerance.exact), type);
-}
-
-function describeElementwise(bench: Bench): void {
-  const { device, scope, tolerance } = bench;
-  it.each([
-    { rows: 1, columns: 3, parameters: true },
-    { rows: 33, columns: 31, parameters: true },
-    { rows: 3, columns: 65, parameters: false },
-    { rows: 65, columns: 130, parameters: false },
-  ])('normalises $rows rows of $columns, with parameters: $parameters', async ({ rows, columns, parameters }) => {
-    // A mean that is not zero, and a last row of equal numbers, where epsilon alone keeps the result finite.
-    const xs = randomNumbers(7, rows * columns).map((v, i) => (rows > 1 && i >= (rows - 1) * columns ? 0.5 : 3 * v + 2));
-    const [ws, bs] = [randomNumbers(8, columns), randomNumbers(9, columns)];
-    const x = await upload(device(), scope, { shape: [rows, columns], values: xs });
-    const vector = async (values: Float32Array): Promise<Weight | undefined> =>
-      parameters ? await uploadWeight(device(), scope, { shape: [columns], values }) : undefined;
-    const [weight, bias] = [await vector(ws), await vector(bs)];
-    const got = await evaluate(bench, rows, (graph) => graph.norm(graph.load(x), { kind: 'layer', weight, bias, epsilon: 1e-5 }));
-    const wanted = naiveNorm(xs, columns, 1e-5).map((y, i) => (parameters ? y * ws[i % columns]! + bs[i % columns]! : y));
-    expect(differences(got, wanted, tolerance.exact)).toEqual([]);
-  });
-
-  it.each([1, 31, 65])('adds %i columns', async (columns) => {
-    const [as, bs] = [randomNumbers(10, 3 * columns), randomNumbers(11, 3 * columns)];
-    const a = await upload(device(), scope, { shape: [3, columns], values: as });
-    const b = await upload(device(), scope, { shape: [3, columns], values: bs });
-    const got = await evaluate(bench, 3, (graph) => graph.add(graph.load(a), graph.load(b)));
-    const wanted = as.map((v, i) => v + bs[i]!);
-    expect(differences(got, wanted, tolerance.exact)).toEqual([]);
-  });
 }

@@ -1,6 +1,6 @@
 /** Model folders with exact values from another implementation, and comparisons with them. */
 import { readFileSync } from 'node:fs';
-import { cp, copyFile } from 'node:fs/promises';
+import { cp, copyFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect } from 'vitest';
 import type { GenerationParams, GenerationRequest, GenerationResult } from '../../src/requests.ts';
@@ -15,8 +15,30 @@ export interface Golden {
   readonly texts?: readonly { readonly prompt: number; readonly text: string; readonly completion: string }[];
 }
 
-export type FixtureModel = 'opt' | 'opt-350m-style' | 'galactica' | 'opt-bin' | 'opt-bin-old';
-export const FIXTURE_MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica', 'opt-bin', 'opt-bin-old'];
+export const FIXTURE_MODELS = [
+  'opt',
+  'opt-350m-style',
+  'galactica',
+  'opt-bin',
+  'opt-bin-old',
+  'llama',
+  'llama3',
+  'llama-linear',
+  'llama-yarn',
+  'llama-bf16-sharded',
+  'mistral',
+  'mixtral',
+  'qwen2',
+  'qwen3',
+  'qwen2_moe',
+  'qwen3_moe',
+  'gemma',
+  'gemma2',
+  'gemma3',
+  'phi3',
+] as const;
+/** Of `phi3-longrope`, only the prompts that stay within the original context. */
+export type FixtureModel = (typeof FIXTURE_MODELS)[number] | 'phi3-longrope';
 
 /** Float32 against float64 and the rounding of the file are 8e-5. Absolute: values reach -40. */
 export const LOGPROB_TOLERANCE = 3e-4;
@@ -40,6 +62,23 @@ export function readFixtureJson(file: string): unknown {
 export async function copyWithNewConfig(model: FixtureModel, folder: string): Promise<string> {
   await cp(fixtureFolder(model), folder, { recursive: true });
   await copyFile(path.join(folder, 'config.v5.json'), path.join(folder, 'config.json'));
+  return folder;
+}
+
+/** The fixture as the text part of a model that also sees images, in the layout that such models are published in. */
+export async function copyAsTextPart(model: FixtureModel, folder: string, type: string): Promise<string> {
+  await cp(fixtureFolder(model), folder, { recursive: true });
+  const text = readFixtureJson(`models/${model}/config.json`) as { bos_token_id: number; eos_token_id: number };
+  const { bos_token_id, eos_token_id, ...rest } = text;
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify({ model_type: type, bos_token_id, eos_token_id, text_config: rest }));
+  const bytes = await readFile(path.join(folder, 'model.safetensors'));
+  const end = 8 + Number(bytes.readBigUInt64LE(0));
+  const names = JSON.parse(bytes.toString('utf8', 8, end)) as Record<string, unknown>;
+  const renamed = Object.entries(names).map(([name, entry]) => [name.replace(/^model\./, 'language_model.model.'), entry]);
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(renamed)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  await writeFile(path.join(folder, 'model.safetensors'), Buffer.concat([length, header, bytes.subarray(end)]));
   return folder;
 }
 

@@ -3,12 +3,16 @@ import type { Device, Tensor, Weight } from '../../src/tensor/device.ts';
 import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from '../../src/tensor/dtype.ts';
 
 /** Disposes what a test made, newest first, so that programs go before the tensors they read. */
-export class Scope {
+export class Scope implements Disposable {
   readonly #items: Disposable[] = [];
 
   add<T extends Disposable>(item: T): T {
     this.#items.push(item);
     return item;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   close(): void {

@@ -1,7 +1,15 @@
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { LLM, type LoadOptions } from '../../src/llm.ts';
-import { copyWithNewConfig, expectGolden, fixtureFolder, FIXTURE_MODELS, goldenRequests, readGolden } from '../helpers/golden.ts';
+import {
+  copyAsTextPart,
+  copyWithNewConfig,
+  expectGolden,
+  fixtureFolder,
+  FIXTURE_MODELS,
+  goldenRequests,
+  readGolden,
+} from '../helpers/golden.ts';
 import { makeTemporaryFolder } from '../helpers/write-safetensors.ts';
 
 const F32: LoadOptions = { compute: 'f32', threads: 1 };
@@ -33,7 +41,9 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
     for (const [i, result] of results.entries()) expectGolden(result, golden, prompts[i]!);
   });
 
-  it('a cache in f16 changes log-probabilities by less than 0.05 while ids agree', async () => {
+  // The rounding can choose another expert where two are close.
+  const f16Tolerance = name === 'mixtral' || name.endsWith('_moe') ? 0.25 : 0.05;
+  it(`a cache in f16 changes log-probabilities by less than ${f16Tolerance} while ids agree`, async () => {
     await using llm = await LLM.load(fixtureFolder(name), { ...F32, kvType: 'f16' });
     const results = await llm.generate(goldenRequests(golden));
     for (const [i, { tokenIds, logprobs }] of results.entries()) {
@@ -42,15 +52,34 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
       const errors = golden.greedy_logprobs[i]!.slice(0, agreed < 0 ? undefined : agreed).map((value, at) =>
         Math.abs(logprobs![at]!.logprob - value),
       );
-      expect(Math.max(0, ...errors), `prompt ${i}`).toBeLessThan(0.05);
+      expect(Math.max(0, ...errors), `prompt ${i}`).toBeLessThan(f16Tolerance);
       expect(agreed < 0 || agreed > 3, `prompt ${i} differs from token ${agreed} on`).toBe(true);
     }
   });
 });
 
-it('text in, text out', async () => {
-  const { texts = [], prompts } = readGolden('opt');
-  await using llm = await LLM.load(fixtureFolder('opt'), F32);
+it('phi3-longrope gives the golden ids up to its original context, and refuses longer sequences', async () => {
+  const golden = readGolden('phi3-longrope');
+  await using llm = await LLM.load(fixtureFolder('phi3-longrope'), { ...F32, gpuBatchSize: 2 });
+  const fitting = [...golden.prompts.keys()].filter((i) => golden.prompts[i]!.length + 24 <= llm.info.contextLength);
+  const results = await llm.generate(goldenRequests({ prompts: fitting.map((i) => golden.prompts[i]!) }));
+  expect(fitting).toHaveLength(4);
+  for (const [i, result] of results.entries()) expectGolden(result, golden, fitting[i]!);
+  await expect(llm.generate(goldenRequests({ prompts: [golden.prompts.at(-1)!] }))).rejects.toThrow(/40/);
+});
+
+it('gemma3 gives the golden ids as the text part of a model with images', async () => {
+  await using temporary = await makeTemporaryFolder();
+  const golden = readGolden('gemma3');
+  await using llm = await LLM.load(await copyAsTextPart('gemma3', path.join(temporary.path, 'model'), 'gemma3'), F32);
+  const results = await llm.generate(goldenRequests(golden));
+  expect(results).toHaveLength(golden.prompts.length);
+  for (const [i, result] of results.entries()) expectGolden(result, golden, i);
+});
+
+it.each(['opt', 'llama'] as const)('text in, text out: %s', async (name) => {
+  const { texts = [], prompts } = readGolden(name);
+  await using llm = await LLM.load(fixtureFolder(name), F32);
   const results = await llm.generate(
     texts.map(({ text }) => text),
     { maxTokens: 24, ignoreEos: true },

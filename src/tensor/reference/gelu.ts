@@ -3,6 +3,11 @@ export function gelu(x: number): number {
   return 0.5 * x * (1 + erf(x / Math.SQRT2));
 }
 
+/** The approximation with tanh. Source: Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+export function geluTanh(x: number): number {
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
 /** From here on, erf is 1 to the last bit of a double. */
 const SATURATION = 6;
 

@@ -1,7 +1,7 @@
 /** The ops on plain arrays, row after row. Sums are made in double precision and rounded to f32 once, where a value is stored. */
 import { type BatchRow, PAGE_POSITIONS } from '../device.ts';
-import type { Activation, AttentionOptions } from '../graph.ts';
-import { gelu } from './gelu.ts';
+import type { Activation, AttentionOptions, NormKind, RopeOptions } from '../graph.ts';
+import { gelu, geluTanh } from './gelu.ts';
 
 /** Element access to memory of any type. */
 export interface Elements {
@@ -48,22 +48,47 @@ export function linear(
   }
 }
 
-export function layerNorm(
-  x: Matrix,
-  { weight, bias, epsilon }: { weight: Float32Array | undefined; bias: Float32Array | undefined; epsilon: number },
-  out: Matrix,
-): void {
-  const n = x.columns;
-  for (let row = 0; row < x.rows; row++) {
+export interface NormInputs {
+  readonly kind: NormKind;
+  readonly groups: number;
+  readonly weight: Float32Array | undefined;
+  readonly bias: Float32Array | undefined;
+  readonly epsilon: number;
+}
+
+export function normalise(x: Matrix, { kind, groups, weight, bias, epsilon }: NormInputs, out: Matrix): void {
+  const n = x.columns / groups;
+  for (let row = 0; row < x.rows * groups; row++) {
     const values = x.data.subarray(row * n, (row + 1) * n);
     let mean = 0;
-    for (const value of values) mean += value / n;
+    if (kind === 'layer') for (const value of values) mean += value / n;
     let variance = 0;
     for (const value of values) variance += (value - mean) ** 2 / n;
     const factor = 1 / Math.sqrt(variance + epsilon);
     values.forEach((value, c) => {
       out.data[row * n + c] = (value - mean) * factor * (weight?.[c] ?? 1) + (bias?.[c] ?? 0);
     });
+  }
+}
+
+export function rotate(
+  x: Matrix,
+  { headDim, rotaryDims, style, divisors, factor }: Omit<RopeOptions, 'divisors'> & { readonly divisors: Float32Array },
+  positions: readonly number[],
+  out: Matrix,
+): void {
+  out.data.set(x.data);
+  const pairs = rotaryDims / 2;
+  for (const [row, position] of positions.entries()) {
+    for (let head = row * x.columns; head < (row + 1) * x.columns; head += headDim) {
+      for (let i = 0; i < pairs; i++) {
+        const angle = position / divisors[i]!;
+        const [first, second] = style === 'half' ? [head + i, head + i + pairs] : [head + 2 * i, head + 2 * i + 1];
+        const [a, b] = [x.data[first]!, x.data[second]!];
+        out.data[first] = factor * (a * Math.cos(angle) - b * Math.sin(angle));
+        out.data[second] = factor * (a * Math.sin(angle) + b * Math.cos(angle));
+      }
+    }
   }
 }
 
@@ -89,21 +114,23 @@ export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: 
   let token = 0;
   for (const row of rows) {
     for (let i = 0; i < row.tokens.length; i++, token++) {
-      const slots = Array.from({ length: row.start + i + 1 }, (_, position) => slotOf(row, position));
+      const end = row.start + i + 1;
+      const from = Math.max(0, end - (inputs.window ?? Infinity));
+      const slots = Array.from({ length: end - from }, (_, position) => slotOf(row, from + position));
       for (let head = 0; head < inputs.heads; head++) attendHead(inputs, slots, token, head, out);
     }
   }
 }
 
 function attendHead(inputs: AttentionInputs, slots: readonly number[], token: number, head: number, out: Matrix): void {
-  const { q, keys, values, heads, kvHeads, headDim, scale } = inputs;
+  const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap } = inputs;
   const query = token * q.columns + head * headDim;
   const first = Math.floor((head * kvHeads) / heads) * headDim;
   const kvColumns = kvHeads * headDim;
   const scores = slots.map((slot) => {
     let score = 0;
     for (let d = 0; d < headDim; d++) score += q.data[query + d]! * keys.read(slot * kvColumns + first + d);
-    return score * scale;
+    return cap === undefined ? score * scale : softcap(score * scale, cap);
   });
   const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = scores.map((score) => Math.exp(score - highest));
@@ -115,11 +142,16 @@ function attendHead(inputs: AttentionInputs, slots: readonly number[], token: nu
   }
 }
 
+/** Into (-cap, cap), nearly unchanged around 0. */
+export function softcap(x: number, cap: number): number {
+  return cap * Math.tanh(x / cap);
+}
+
 function slotOf({ pages }: BatchRow, position: number): number {
   return pages[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
 }
 
-function activate(x: number, activation: Activation | undefined): number {
+export function activate(x: number, activation: Activation | undefined): number {
   switch (activation) {
     case undefined:
       return x;
@@ -127,6 +159,12 @@ function activate(x: number, activation: Activation | undefined): number {
       return x < 0 ? 0 : x; // NaN stays NaN
     case 'gelu':
       return gelu(x);
+    case 'gelu_tanh':
+      return geluTanh(x);
+    case 'silu':
+      return x / (1 + Math.exp(-x));
+    case 'sigmoid':
+      return 1 / (1 + Math.exp(-x));
     default:
       return activation satisfies never;
   }

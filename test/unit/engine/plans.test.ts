@@ -69,6 +69,19 @@ describe('createPlan', () => {
     expect(() => createPlan(model, { ...options, budgetBytes: enough - 1 })).toThrow(MemoryError);
   });
 
+  it('holds a part of a very long context if that is what fits', () => {
+    const config = { model_type: 'llama', num_hidden_layers: 1, max_position_embeddings: 131072, num_key_value_heads: 8 };
+    const model = buildModel(config, 'config.json');
+    const options = { kvType: 'f16', weightBytes: 1000, gpuBatchSize: 1 } as const;
+    const { bytes, kvPages } = createPlan(model, { ...options, budgetBytes: 1e12 });
+    const page = 2 * 64 * 8 * 128 * 2;
+    const fixed = bytes.total - bytes.kv;
+    expect(kvPages).toBe(2048);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 1000 * page }).kvPages).toBe(1000);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 65 * page }).kvPages).toBe(64);
+    expect(() => createPlan(model, { ...options, budgetBytes: fixed + 64 * page })).toThrow(MemoryError);
+  });
+
   it('refuses what cannot fit, with the numbers, the largest items and a way out', () => {
     const model = buildModel(publishedConfig('opt-30b'), 'opt-30b');
     const plan = () => createPlan(model, { kvType: 'f16', weightBytes: 60e9, budgetBytes: 16 * 2 ** 30 });

@@ -10,9 +10,9 @@ describe('buildModel', () => {
   });
 
   it.each([
-    [{ model_type: 'made-up' }, /^config\.json: "model_type": one of opt expected, got "made-up"$/],
-    [{ model_type: 'toString' }, /one of opt expected, got "toString"/],
-    [{}, /one of opt expected, got nothing/],
+    [{ model_type: 'made-up' }, /^config\.json: "model_type": one of opt, llama, mistral, mixtral, .* expected, got "made-up"$/],
+    [{ model_type: 'toString' }, /one of opt, llama, mistral, mixtral, .* expected, got "toString"/],
+    [{}, /one of opt, llama, mistral, mixtral, .* expected, got nothing/],
     [{ model_type: 7 }, /got 7/],
     [[], /is not a JSON object/],
     [null, /is not a JSON object/],

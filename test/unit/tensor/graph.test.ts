@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Tensor, Weight } from '../../../src/tensor/device.ts';
 import type { DType } from '../../../src/tensor/dtype.ts';
-import { GraphBuilder, type Value } from '../../../src/tensor/graph.ts';
+import { GraphBuilder, type MoeOptions, type RopeOptions, type Value } from '../../../src/tensor/graph.ts';
 
 const tensor = (shape: number[], dtype: DType = 'f32'): Tensor => ({ name: 't', dtype, shape, byteLength: 0, [Symbol.dispose]() {} });
 
@@ -12,6 +12,26 @@ function weight(shape: number[], cuts: readonly number[] = []): Weight {
     .map((to, i) => ({ from: borders[i]!, to, layout: 'gguf' as const, home: 'cpu' as const, tensor: tensor(shape) }));
   return { name: 'w', shape, segments };
 }
+
+const rope = (change: Partial<RopeOptions>): RopeOptions => ({
+  headDim: 4,
+  rotaryDims: 4,
+  style: 'half',
+  divisors: weight([2]),
+  factor: 1,
+  ...change,
+});
+
+/** 8 experts of 3 columns. */
+const experts = (change: Partial<MoeOptions>): MoeOptions => ({
+  gate: weight([24, 8]),
+  up: weight([24, 8]),
+  down: weight([64, 3]),
+  used: 2,
+  normalise: true,
+  activation: 'silu',
+  ...change,
+});
 
 describe('GraphBuilder', () => {
   it('gives every value the shape of its op', () => {
@@ -52,7 +72,34 @@ describe('GraphBuilder', () => {
     ['a bias of other length', (g, x) => g.linear(x, weight([6, 8]), { bias: weight([8]) }), /bias w: \[6\] expected, got \[8\]/],
     ['a residual of other shape', (g, x) => g.linear(x, weight([6, 8]), { residual: x }), /residual: \[3, 8\] and \[3, 6\] differ/],
     ['a norm weight of other length', (g, x) => g.norm(x, { kind: 'layer', weight: weight([7]), epsilon: 1 }), /weight w: \[8\] expected/],
+    [
+      'a norm weight longer than a group',
+      (g, x) => g.norm(x, { kind: 'rms', groups: 2, weight: weight([8]), epsilon: 1 }),
+      /w: \[4\] expected/,
+    ],
+    ['uneven groups', (g, x) => g.norm(x, { kind: 'rms', groups: 3, epsilon: 1 }), /norm: \[3, 8\] in 3 groups/],
+    ['an rms norm with bias', (g, x) => g.norm(x, { kind: 'rms', bias: weight([8]), epsilon: 1 }), /rms has no bias/],
     ['a sum of different shapes', (g, x) => g.add(x, g.load(tensor([3, 7]))), /add: \[3, 8\] and \[3, 7\] differ/],
+    ['a product of different shapes', (g, x) => g.multiply(x, g.load(tensor([3, 7]))), /multiply: \[3, 8\] and \[3, 7\] differ/],
+    [
+      'experts of other width',
+      (g, x) => g.moe(x, x, experts({ down: weight([64, 4]) })),
+      /moe: down w: \[64, 3\] in one segment expected, got \[64, 4\]/,
+    ],
+    ['experts in pieces', (g, x) => g.moe(x, x, experts({ up: weight([24, 8], [9]) })), /moe: up w: .* got \[24, 8\] in 2/],
+    ['more experts than there are', (g, x) => g.moe(x, x, experts({ used: 9 })), /moe: 9 of 8 experts/],
+    ['logits of other rows', (g, x) => g.moe(x, g.select(tensor([4, 8]), tensor([2], 'i32')), experts({})), /logits \[2, 8\]/],
+    ['a factor that is no number', (g, x) => g.scale(x, NaN), /scale: factor NaN/],
+    ['a cap of 0', (g, x) => g.softcap(x, 0), /softcap: cap 0/],
+    ['rope of heads that do not fill the columns', (g, x) => g.rope(x, rope({ headDim: 3 })), /rope: \[3, 8\] in heads of 3/],
+    ['rope of an odd number of columns', (g, x) => g.rope(x, rope({ rotaryDims: 3 })), /3 rotated columns, an even number up to 4/],
+    ['rope of more than a head', (g, x) => g.rope(x, rope({ rotaryDims: 6 })), /6 rotated columns, an even number up to 4/],
+    ['rope with other divisors', (g, x) => g.rope(x, rope({ divisors: weight([4]) })), /divisors w: \[2\] expected, got \[4\]/],
+    [
+      'rope of a part of the tokens',
+      (g) => g.rope(g.select(tensor([4, 8]), tensor([2], 'i32')), rope({})),
+      /rope: 2 rows, the micro-batch has 3/,
+    ],
   ])('refuses %s', (_what, build, message) => {
     const graph = new GraphBuilder('block', 3);
     const x = graph.load(tensor([3, 8]));
@@ -65,13 +112,15 @@ describe('GraphBuilder', () => {
     ['heads that cannot share keys evenly', { kvHeads: 3 }, /q \[3, 8\] with 4 heads of 2/],
     ['keys of other width', { kvHeads: 1 }, /k \[3, 4\], v \[3, 4\], 2 columns expected/],
     ['a cache of other width', { cacheColumns: 6 }, /cache has 6 columns, 4 expected/],
+    ['a window of half a position', { window: 0.5 }, /window of 0.5 positions/],
+    ['a negative cap', { softcap: -1 }, /softcap -1/],
     ['queries for a part of the tokens', { rows: 2 }, /2 rows, the micro-batch has 3/],
   ])('refuses attention with %s', (_what, change, message) => {
-    const { heads, kvHeads, cacheColumns, rows } = { heads: 4, kvHeads: 2, cacheColumns: 4, rows: 3, ...change };
+    const { cacheColumns, rows, ...options } = { heads: 4, kvHeads: 2, cacheColumns: 4, rows: 3, ...change };
     const graph = new GraphBuilder('block', 3);
     const q = graph.select(tensor([3, 8]), tensor([rows], 'i32'));
     const k = graph.load(tensor([3, 4]));
     const cache = { keys: tensor([64, cacheColumns]), values: tensor([64, cacheColumns]) };
-    expect(() => graph.attention(q, k, k, cache, { heads, kvHeads, headDim: 2, scale: 1 })).toThrow(message);
+    expect(() => graph.attention(q, k, k, cache, { headDim: 2, scale: 1, ...options })).toThrow(message);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../../src/tensor/graph.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
-import { lonelyRow } from '../../helpers/device-conformance.ts';
+import { lonelyRow } from '../../helpers/bench.ts';
 import { Scope, uploadWeight } from '../../helpers/tensors.ts';
 
 const rates = { flopsPerSecond: 1e9, bytesPerSecond: 1e6 };
@@ -38,6 +38,41 @@ describe('createNullDevice', () => {
     // Inputs of 96 and 48 bytes; 12, then 13 positions of 8 bytes in keys and values.
     expect(device.steps.map(({ bytes }) => bytes)).toEqual([144 + 12 * 16, 144 + 13 * 16]);
     expect(device.steps.map(({ seconds }) => seconds)).toEqual([416, 448]);
+  });
+
+  it.each([
+    // Each token's positions within the window; the positions that any of the row's tokens sees.
+    { window: 1, pairs: 3, positions: 3 },
+    { window: 2, pairs: 1 + 2 + 2, positions: 2 + 2 },
+    { window: 10, pairs: 1 + 2 + 10, positions: 2 + 10 },
+    { window: 100, pairs: 1 + 2 + 10, positions: 2 + 10 },
+  ])('counts attention with a window of $window', async ({ window, pairs, positions }) => {
+    const device = createNullDevice({ flopsPerSecond: 1, bytesPerSecond: 1e9 });
+    const cache = { keys: device.allocate('k', 'f16', [256, 4]), values: device.allocate('v', 'f16', [256, 4]) };
+    const [q, kv] = [device.allocate('q', 'f32', [3, 8]), device.allocate('kv', 'f32', [3, 4])];
+    const rows = [lonelyRow([1, 2], 0, [1]), lonelyRow([1], 9, [2])];
+    const graph = new GraphBuilder('attention', 3);
+    const k = graph.load(kv);
+    graph.attention(graph.load(q), k, k, cache, { heads: 4, kvHeads: 2, headDim: 2, scale: 1, window });
+    const batch = device.createBatch(rows, [window]);
+    await batch.write(rows);
+    await device.run(device.compile(graph.finish(), batch));
+    expect(device.steps[0]).toMatchObject({ flops: pairs * 32, bytes: 144 + positions * 16 });
+  });
+
+  it('counts the experts that tokens use, and the weights of at most all', async () => {
+    const [device, scope] = [createNullDevice(rates), new Scope()];
+    const stack = (shape: number[]) => uploadWeight(device, scope, { shape, values: new Float32Array(shape[0]! * shape[1]!) });
+    // 8 experts of 10 columns around 5.
+    const weights = { gate: await stack([40, 10]), up: await stack([40, 10]), down: await stack([80, 5]) };
+    for (const rows of [1, 3, 16]) {
+      const [x, logits] = [device.allocate('x', 'f32', [rows, 10]), device.allocate('logits', 'f32', [rows, 8])];
+      const graph = new GraphBuilder('experts', rows);
+      graph.moe(graph.load(x), graph.load(logits), { ...weights, used: 2, normalise: true, activation: 'silu' });
+      await device.run(device.compile(graph.finish()));
+    }
+    expect(device.steps.map(({ flops }) => flops)).toEqual([1, 3, 16].map((rows) => rows * 2 * 2 * 3 * 50));
+    expect(device.steps.map(({ bytes }) => bytes)).toEqual([2, 6, 8].map((used, i) => used * 3 * 50 * 4 + [1, 3, 16][i]! * 18 * 4));
   });
 
   it('reads zeros and holds no data, however large a tensor is', async () => {

@@ -3,7 +3,8 @@ import { GraphBuilder } from '../../../src/tensor/graph.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { erf, gelu } from '../../../src/tensor/reference/gelu.ts';
 import { MemoryError } from '../../../src/util/errors.ts';
-import { describeDeviceConformance, lonelyRow } from '../../helpers/device-conformance.ts';
+import { lonelyRow } from '../../helpers/bench.ts';
+import { describeDeviceConformance } from '../../helpers/device-conformance.ts';
 import { download, Scope, uploadWeight } from '../../helpers/tensors.ts';
 
 // Sums are made in double precision, so what is left is the rounding of the result to f32.

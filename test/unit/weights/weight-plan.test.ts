@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { fromBytes } from '../../../src/formats/byte-source.ts';
 import { readSafetensors } from '../../../src/formats/safetensors.ts';
 import type { LayerSpec, WeightSpec } from '../../../src/models/model.ts';
-import type { WeightType } from '../../../src/tensor/dtype.ts';
+import { bf16ToF32, byteLengthOf, f32ToBf16, type WeightType } from '../../../src/tensor/dtype.ts';
 import { checkpointWeights } from '../../../src/weights/checkpoint-weights.ts';
 import { type Compute, deviceTypeOf, planWeights, plannedWeightBytes } from '../../../src/weights/weight-plan.ts';
 import { f32Tensor, halfTensor, safetensorsBytes, type Tensors } from '../../helpers/write-safetensors.ts';
@@ -46,6 +46,7 @@ describe('deviceTypeOf', () => {
     ['bf16', 'matrix', 'f32', [f32, all], 'f32'],
     ['bf16', 'matrix', 'f32', [all, all], 'bf16'],
     ['bf16', 'vector', 'auto', [all, all], 'f32'],
+    ['bf16', 'router', 'auto', [all, all], 'f32'],
   ])('%s as %s with compute %s on %j: %s', (stored, role, compute, [exactWeights, weights], expected) => {
     expect(deviceTypeOf(stored, role, { exactWeights, weights }, compute)).toBe(expected);
   });
@@ -76,7 +77,79 @@ describe('planWeights', () => {
     expect(new Float32Array(bytes.buffer)[0]).toBe(1);
   });
 
+  it.each<[string, Partial<WeightSpec>, number[]]>([
+    ['the first rows', { shape: [1, 2], rows: { from: 0, of: 3 } }, [1, 2]],
+    ['the last rows', { shape: [2, 2], rows: { from: 1, of: 3 } }, [3, 4, 5, 6]],
+    ['rows and an offset', { shape: [2, 2], rows: { from: 1, of: 3 }, offset: 0.5 }, [3.5, 4.5, 5.5, 6.5]],
+  ])('reads %s of a tensor', async (_what, part, wanted) => {
+    for (const tensor of [f32Tensor([1, 2, 3, 4, 5, 6], [3, 2]), halfTensor('BF16', [1, 2, 3, 4, 5, 6].map(f32ToBf16), [3, 2])]) {
+      const source = await sourceOf({ before: f32Tensor([9]), w: tensor, behind: f32Tensor([9]) });
+      const found = source.find({ ...spec('w', []), ...part }, 'layer 0');
+      const second = new Uint8Array(byteLengthOf(found.dtype, 1));
+      const whole = new Uint8Array(byteLengthOf(found.dtype, wanted.length));
+      await found.read(0, whole);
+      await found.read(1, second);
+      const values = found.dtype === 'f32' ? new Float32Array(whole.buffer) : Array.from(new Uint16Array(whole.buffer), bf16ToF32);
+      expect([...values]).toEqual(wanted);
+      expect(second).toEqual(whole.slice(second.length, 2 * second.length));
+    }
+  });
+
+  it('reads a stack of tensors as one, from any element on', async () => {
+    const source = await sourceOf({
+      e1: f32Tensor([4, 5, 6], [1, 3]),
+      e0: f32Tensor([1, 2, 3], [1, 3]),
+      'old.e2': f32Tensor([7, 8, 9], [1, 3]),
+    });
+    const stack = { count: 3, sources: (index: number) => [`e${index}`, `old.e${index}`] };
+    const found = source.find({ ...spec('experts', [3, 3], 'matrix', []), stack }, 'layer 0');
+    for (let first = 0; first < 9; first++) {
+      for (let end = first + 1; end <= 9; end++) {
+        const bytes = new Uint8Array(4 * (end - first));
+        await found.read(first, bytes);
+        expect([...new Float32Array(bytes.buffer)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].slice(first, end));
+      }
+    }
+  });
+
+  it.each<[string, Tensors, RegExp]>([
+    ['a missing tensor', { e0: f32Tensor([1, 2], [1, 2]) }, /no tensor for experts of layer 0; tried e1/],
+    ['another shape', { e0: f32Tensor([1, 2], [1, 2]), e1: f32Tensor([1], [1, 1]) }, /"e1" .* has shape \[1, 1\], .* asks for \[1, 2\]/],
+    [
+      'two types',
+      { e0: f32Tensor([1, 2], [1, 2]), e1: halfTensor('BF16', [0, 0], [1, 2]) },
+      /tensor "e1" of layer 0 is stored as bf16, the first of its kind as f32/,
+    ],
+  ])('refuses a stack with %s', async (_what, tensors, message) => {
+    const source = await sourceOf(tensors);
+    const stacked = { ...spec('experts', [2, 2], 'matrix', []), stack: { count: 2, sources: (index: number) => [`e${index}`] } };
+    expect(() => source.find(stacked, 'layer 0')).toThrow(message);
+  });
+
+  it('adds an offset in f32: a bfloat16 of 1 + 1/512 is 1', async () => {
+    const source = await sourceOf({ w: halfTensor('BF16', [f32ToBf16(1 / 512)]) });
+    const bytes = new Uint8Array(4);
+    await source.find({ ...spec('w', [1], 'vector'), offset: 1 }, 'layer 0').read(0, bytes);
+    expect(new Float32Array(bytes.buffer)[0]).toBe(1 + 1 / 512);
+  });
+
+  it('asks no source for values that the model has computed', async () => {
+    const layers = [layer('layer 0', { ...spec('rope', [3], 'vector', []), values: [1, 2.5, 4] })];
+    const plan = planWeights({ layers }, await sourceOf({}), EXACT, 'auto');
+    const bytes = new Uint8Array(8);
+    await plan.weights[0]!.source.read(1, bytes);
+    expect([...new Float32Array(bytes.buffer)]).toEqual([2.5, 4]);
+    expect(plan).toMatchObject({ bytes: 12, weights: [{ deviceType: 'f32' }] });
+  });
+
+  it('refuses computed values of another length', async () => {
+    const layers = [layer('layer 0', { ...spec('rope', [3], 'vector', []), values: [1] })];
+    const source = await sourceOf({});
+    expect(() => planWeights({ layers }, source, EXACT, 'auto')).toThrow(/internal: rope: 1 values for shape \[3\]/);
+  });
+
   it.each<[string, WeightSpec, RegExp]>([
+    ['rows of a tensor of other length', { ...spec('a', [1, 3]), rows: { from: 0, of: 3 } }, /has shape \[2, 3\], .* asks for \[3, 3\]/],
     [
       'a missing tensor',
       spec('w', [1], 'vector', ['x.w', 'y.w']),

@@ -1,0 +1,226 @@
+/**
+ * Decoders of the Llama kind: RMS norms, rotary positions, shared key heads and a gated MLP. Families differ in what `DecoderShape` says.
+ * Weights are named as in GGUF files.
+ */
+import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import { internalError } from '../util/errors.ts';
+import { linear, type LinearSpec, linearWeights, requireHidden, requireWeight, rmsNorm, rmsNormWeights } from './blocks.ts';
+import type { LayerInputs, LayerSpec, Model, WeightSpec } from './model.ts';
+import { moe, type MoeShape, moeWeights } from './moe.ts';
+import type { Rope } from './rope.ts';
+
+export interface DecoderShape {
+  readonly family: string;
+  readonly vocabularySize: number;
+  readonly contextLength: number;
+  readonly hiddenSize: number;
+  readonly feedForwardSize: number;
+  readonly layerCount: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly normEpsilon: number;
+  readonly tiedHead: boolean;
+  readonly bosTokenId?: number;
+  readonly eosTokenIds: readonly number[];
+  readonly activation: Activation;
+  readonly layers: readonly DecoderLayer[];
+  /** Factor of the scores. */
+  readonly attentionScale: number;
+  readonly attentionSoftcap?: number;
+  readonly logitSoftcap?: number;
+  /** Factor of the embeddings. */
+  readonly embeddingScale?: number;
+  /** Default: none. */
+  readonly biases?: { readonly qkv?: boolean; readonly output?: boolean; readonly mlp?: boolean };
+  /** Added to the stored weights of norms. */
+  readonly normOffset?: number;
+  /** Queries and keys are normalised, head by head. */
+  readonly headNorms?: boolean;
+  /** Norms behind attention and MLP too, in front of their residual sums. */
+  readonly normsBehind?: boolean;
+  /** Files have q, k and v as one tensor, and gate and up as one. */
+  readonly fused?: boolean;
+}
+
+export interface DecoderLayer {
+  readonly rope: Rope;
+  /** Positions that a token sees, its own included. Default: all. */
+  readonly window?: number;
+  /** Experts instead of the MLP. */
+  readonly moe?: MoeShape;
+}
+
+export function decoder(shape: DecoderShape): Model {
+  const contexts = shape.layers.map(({ rope }) => rope.contextLength ?? Infinity);
+  return {
+    family: shape.family,
+    vocabularySize: shape.vocabularySize,
+    hiddenSize: shape.hiddenSize,
+    contextLength: Math.min(shape.contextLength, ...contexts),
+    heads: shape.heads,
+    kvHeads: shape.kvHeads,
+    headDim: shape.headDim,
+    ...(shape.bosTokenId !== undefined && { bosTokenId: shape.bosTokenId }),
+    eosTokenIds: shape.eosTokenIds,
+    layers: [embedLayer(shape), ...shape.layers.map((layer, index) => block(shape, layer, index)), headLayer(shape)],
+  };
+}
+
+function embedLayer(shape: DecoderShape): LayerSpec {
+  return {
+    name: 'embed',
+    attends: false,
+    weights: [tokenTable(shape)],
+    build(graph, inputs) {
+      const tokens = graph.embed(requireWeight(inputs, 'token_embd.weight'), 'token');
+      return shape.embeddingScale === undefined ? tokens : graph.scale(tokens, shape.embeddingScale);
+    },
+  };
+}
+
+function headLayer(shape: DecoderShape): LayerSpec {
+  const { hiddenSize, vocabularySize, tiedHead, normEpsilon: epsilon, logitSoftcap } = shape;
+  const output = { inputs: hiddenSize, outputs: vocabularySize, bias: false, sources: ['lm_head'] };
+  return {
+    name: 'head',
+    attends: false,
+    weights: [
+      ...rmsNormWeights('output_norm', hiddenSize, sources('norm'), shape.normOffset),
+      ...(tiedHead ? [tokenTable(shape)] : linearWeights('output', output)),
+    ],
+    build(graph, inputs) {
+      const normed = rmsNorm(graph, inputs, requireHidden(inputs), 'output_norm', { epsilon });
+      const logits = linear(graph, inputs, normed, tiedHead ? 'token_embd' : 'output');
+      return logitSoftcap === undefined ? logits : graph.softcap(logits, logitSoftcap);
+    },
+  };
+}
+
+/** What the parts of one layer read. */
+interface Site {
+  readonly graph: GraphBuilder;
+  readonly inputs: LayerInputs;
+  readonly shape: DecoderShape;
+  readonly layer: DecoderLayer;
+  /** Prefix of the names of its weights. */
+  readonly own: string;
+}
+
+function block(shape: DecoderShape, layer: DecoderLayer, index: number): LayerSpec {
+  const own = `blk.${index}`;
+  return {
+    name: `layer ${index}`,
+    attends: true,
+    ...(layer.window !== undefined && { window: layer.window }),
+    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, index), ...mlpWeights(shape, layer, index)],
+    build(graph, inputs) {
+      const site: Site = { graph, inputs, shape, layer, own };
+      const x = requireHidden(inputs);
+      const attended = attention(site, normalise(site, x, 'attn_norm'));
+      const y = addProjected(site, x, attended, { projection: 'attn_output', normBehind: 'post_attention_norm' });
+      const z = normalise(site, y, 'ffn_norm');
+      if (layer.moe) return graph.add(y, moe(graph, inputs, z, { own, shape: layer.moe, activation: shape.activation }));
+      const inner = gatedMlp(site, z);
+      return addProjected(site, y, inner, { projection: 'ffn_down', normBehind: 'post_ffw_norm' });
+    },
+  };
+}
+
+function attention(site: Site, x: Value): Value {
+  const { graph, inputs, shape, layer, own } = site;
+  if (!inputs.cache) throw internalError(`${own} was built without its cache`);
+  const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap: softcap } = shape;
+  const { rotaryDims, factor } = layer.rope;
+  const divisors = requireWeight(inputs, ropeWeight(layer.rope).name);
+  const placed = (part: 'q' | 'k', groups: number): Value => {
+    const y = project(site, x, `attn_${part}`);
+    const normed = shape.headNorms ? normalise(site, y, `attn_${part}_norm`, groups) : y;
+    return graph.rope(normed, { headDim, rotaryDims, style: 'half', divisors, factor });
+  };
+  const [q, k, v] = [placed('q', heads), placed('k', kvHeads), project(site, x, 'attn_v')];
+  return graph.attention(q, k, v, inputs.cache, { heads, kvHeads, headDim, scale, softcap, window: layer.window });
+}
+
+function gatedMlp(site: Site, x: Value): Value {
+  const gate = project(site, x, 'ffn_gate', { activation: site.shape.activation });
+  return site.graph.multiply(gate, project(site, x, 'ffn_up'));
+}
+
+/** x + W y, with a norm in between if the family has one there. */
+function addProjected(site: Site, x: Value, y: Value, names: { projection: string; normBehind: string }): Value {
+  if (!site.shape.normsBehind) return project(site, y, names.projection, { residual: x });
+  return site.graph.add(x, normalise(site, project(site, y, names.projection), names.normBehind));
+}
+
+function project({ graph, inputs, own }: Site, x: Value, name: string, options?: { activation?: Activation; residual?: Value }): Value {
+  return linear(graph, inputs, x, `${own}.${name}`, options);
+}
+
+function normalise({ graph, inputs, shape, own }: Site, x: Value, name: string, groups = 1): Value {
+  return rmsNorm(graph, inputs, x, `${own}.${name}`, { epsilon: shape.normEpsilon, groups });
+}
+
+function attentionWeights(shape: DecoderShape, index: number): WeightSpec[] {
+  const { hiddenSize, heads, kvHeads, headDim, biases = {}, headNorms, normsBehind, normOffset } = shape;
+  const own = `blk.${index}`;
+  const from = (name: string): string[] => sources(`layers.${index}.${name}`);
+  const norm = (name: string, size: number, source: string) => rmsNormWeights(`${own}.${name}`, size, from(source), normOffset);
+  const [queries, keys] = [heads * headDim, kvHeads * headDim];
+  const projections = shape.fused
+    ? fusedLinears([queries, keys, keys], from('self_attn.qkv_proj'))
+    : [queries, keys, keys].map((outputs, i) => ({ outputs, sources: from(`self_attn.${'qkv'[i]}_proj`) }));
+  const output = { inputs: queries, outputs: hiddenSize, bias: biases.output ?? false, sources: from('self_attn.o_proj') };
+  return [
+    ...norm('attn_norm', hiddenSize, 'input_layernorm'),
+    ...projections.flatMap((part, i) =>
+      linearWeights(`${own}.attn_${'qkv'[i]}`, { inputs: hiddenSize, bias: biases.qkv ?? false, ...part }),
+    ),
+    ...(headNorms ? ['q', 'k'].flatMap((part) => norm(`attn_${part}_norm`, headDim, `self_attn.${part}_norm`)) : []),
+    ...linearWeights(`${own}.attn_output`, output),
+    ...(normsBehind ? norm('post_attention_norm', hiddenSize, 'post_attention_layernorm') : []),
+  ];
+}
+
+function mlpWeights(shape: DecoderShape, layer: DecoderLayer, index: number): WeightSpec[] {
+  const { hiddenSize, feedForwardSize, biases = {}, normsBehind, normOffset } = shape;
+  const own = `blk.${index}`;
+  const bias = biases.mlp ?? false;
+  const from = (name: string): string[] => sources(`layers.${index}.${name}`);
+  const norm = (name: string, source: string) => rmsNormWeights(`${own}.${name}`, hiddenSize, from(source), normOffset);
+  const normBefore = norm('ffn_norm', normsBehind ? 'pre_feedforward_layernorm' : 'post_attention_layernorm');
+  if (layer.moe) return [...normBefore, ...moeWeights(own, hiddenSize, layer.moe, from)];
+  const inner = shape.fused
+    ? fusedLinears([feedForwardSize, feedForwardSize], from('mlp.gate_up_proj'))
+    : ['gate', 'up'].map((part) => ({ outputs: feedForwardSize, sources: from(`mlp.${part}_proj`) }));
+  return [
+    ...normBefore,
+    ...inner.flatMap((part, i) => linearWeights(`${own}.ffn_${['gate', 'up'][i]}`, { inputs: hiddenSize, bias, ...part })),
+    ...linearWeights(`${own}.ffn_down`, { inputs: feedForwardSize, outputs: hiddenSize, bias, sources: from('mlp.down_proj') }),
+    ...(normsBehind ? norm('post_ffw_norm', 'post_feedforward_layernorm') : []),
+  ];
+}
+
+/** Parts of one stored tensor, one below the other. */
+function fusedLinears(outputs: readonly number[], from: readonly string[]): Pick<LinearSpec, 'outputs' | 'sources' | 'rows'>[] {
+  const of = outputs.reduce((a, b) => a + b, 0);
+  let first = 0;
+  return outputs.map((count) => {
+    const rows = { from: first, of };
+    first += count;
+    return { outputs: count, sources: from, rows };
+  });
+}
+
+function ropeWeight({ name, divisors }: Rope): WeightSpec {
+  return { name: `${name}.divisors`, shape: [divisors.length], role: 'vector', sources: [], values: divisors };
+}
+
+function tokenTable({ vocabularySize, hiddenSize }: DecoderShape): WeightSpec {
+  return { name: 'token_embd.weight', shape: [vocabularySize, hiddenSize], role: 'table', sources: sources('embed_tokens.weight') };
+}
+
+/** Files of the bare model have no prefix, those of models with images have the language model as one part. */
+function sources(name: string): string[] {
+  return [`model.${name}`, name, `language_model.model.${name}`, `model.language_model.${name}`];
+}

@@ -1,0 +1,35 @@
+/**
+ * Llama 1 to 3, and the many models with its architecture.
+ * Source: `LlamaConfig` and `LlamaForCausalLM` of transformers; Touvron et al. 2023, arXiv:2302.13971 and arXiv:2307.09288.
+ */
+import { readConfig } from './config.ts';
+import { type DecoderDefaults, equalLayers, readActivation, readSharedShape } from './decoder-config.ts';
+import { decoder } from './decoder.ts';
+import type { ModelFamily } from './model.ts';
+import { readRope } from './rope.ts';
+
+const DEFAULTS: DecoderDefaults = {
+  vocab_size: 32000,
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  max_position_embeddings: 2048,
+  rms_norm_eps: 1e-6,
+  tie_word_embeddings: false,
+  bos_token_id: 1,
+  eos_token_id: 2,
+};
+
+export const llama: ModelFamily = (config, file) => {
+  const reader = readConfig(config, file);
+  const shape = readSharedShape(reader, 'llama', DEFAULTS);
+  const bias = reader.flag('attention_bias', false);
+  return decoder({
+    ...shape,
+    activation: readActivation(reader, 'hidden_act', 'silu'),
+    attentionScale: 1 / Math.sqrt(shape.headDim),
+    biases: { qkv: bias, output: bias, mlp: reader.flag('mlp_bias', false) },
+    layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 })),
+  });
+};
