@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { EventEmitter } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EXIT } from '../../../src/cli/exit-code.ts';
 import { onInterrupt } from '../../../src/cli/interrupt.ts';
@@ -62,4 +64,12 @@ describe('signals', () => {
     expect(state()).toEqual([true, true, []]);
     expect(source.eventNames()).toEqual([]);
   });
+});
+
+it.skipIf(process.platform === 'win32')('a third signal ends a real process although a native call is running', () => {
+  const child = fileURLToPath(new URL('interrupt-child.ts', import.meta.url));
+  const options = { encoding: 'utf8', timeout: 8000, killSignal: 'SIGKILL' } as const;
+  const { status, signal, stdout } = spawnSync(process.execPath, ['--import', 'tsx', child], options);
+  expect(stdout).toBe('stopping after this sweep; Ctrl-C again stops at once\n');
+  expect({ status, signal }).toEqual({ status: EXIT.interrupted, signal: null });
 });
