@@ -1,6 +1,8 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { DeviceName } from '../llm/device.ts';
 import type { GenerationParams } from '../requests.ts';
+import { MAX_TEMPERATURE } from '../sampling/check-params.ts';
+import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import { unescapeText } from './escapes.ts';
 
 /** How a model computes. */
@@ -43,13 +45,11 @@ const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
 const MAX_COUNT = 2 ** 31 - 1;
 /** Threads of the largest machines. */
 const MAX_THREADS = 1024;
-/** OpenAI's limit, which the jobs share. */
-const MAX_LOGPROBS = 20;
 
 export function addModelOptions(command: Command): Command {
   command
     .optionsGroup('Model:')
-    .option('-m, --model <path>', 'folder of a Hugging Face model (default: the bundled tidy-opt-5m)')
+    .option('-m, --model <path>', 'folder of a Hugging Face model (default: the bundled tidy-opt-5m)', notEmpty)
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
   return addComputeOptions(command);
 }
@@ -71,13 +71,13 @@ export function addSamplingOptions(command: Command): Command {
   return command
     .optionsGroup('Sampling:')
     .option('--max-tokens <n>', "most tokens of an answer (default: the model's own, else 256)", integer(1, MAX_COUNT))
-    .option('--temperature <t>', '0 is greedy (default: 0)', decimal(0, 100))
+    .option('--temperature <t>', '0 is greedy (default: 0)', decimal(0, MAX_TEMPERATURE))
     .option('--top-k <k>', 'sample from the k most probable tokens, 0 from all (default: 0)', integer(0, MAX_COUNT))
     .option('--top-p <p>', 'sample from the most probable tokens that sum to p (default: 1)', decimal(0, 1, 'exclusive'))
     .option('--seed <s>', 'the same seed gives the same answers (default: 0)', integer(0, 2 ** 32 - 1))
     .option('--stop <text>', 'an answer ends before this text; may be repeated; \\n and \\t are understood', stopText)
     .option('--ignore-eos', 'go on after the end-of-sequence token')
-    .option('--logprobs <n>', `log-probabilities of the answer's tokens, with n alternatives`, integer(0, MAX_LOGPROBS));
+    .option('--logprobs <n>', `log-probabilities of the answer's tokens, with n alternatives`, integer(0, MAX_TOP_LOGPROBS));
 }
 
 /** The sampling flags that were given, and no others. */
@@ -95,8 +95,14 @@ export function generationParams(options: SamplingOptions): GenerationParams {
   };
 }
 
+/** Parser of a flag that takes any text but none. */
+export function notEmpty(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected at least one character.');
+  return text;
+}
+
 /** Parser of a flag that takes an integer in [least, most]. */
-export function integer(least: number, most: number): (text: string) => number {
+function integer(least: number, most: number): (text: string) => number {
   const interval = most === MAX_COUNT ? `an integer, ${least} or more` : `an integer from ${least} to ${most}`;
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;
@@ -106,7 +112,7 @@ export function integer(least: number, most: number): (text: string) => number {
 }
 
 /** Parser of a flag that takes a number in [least, most], or in (least, most]. */
-export function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' = 'inclusive'): (text: string) => number {
+function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' = 'inclusive'): (text: string) => number {
   const exclusive = start === 'exclusive';
   return (text) => {
     const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
@@ -116,6 +122,5 @@ export function decimal(least: number, most: number, start: 'inclusive' | 'exclu
 }
 
 function stopText(text: string, previous: readonly string[] = []): readonly string[] {
-  if (text === '') throw new InvalidArgumentError('Expected at least one character.');
-  return [...previous, unescapeText(text)];
+  return [...previous, unescapeText(notEmpty(text))];
 }

@@ -1,10 +1,11 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { unescapeText } from './escapes.ts';
 import { describeError, EXIT, exitCodeOf } from './exit-code.ts';
 import {
   addComputeOptions,
   addModelOptions,
   addSamplingOptions,
+  notEmpty,
   type ComputeOptions,
   type ModelOptions,
   type ReportOptions,
@@ -50,17 +51,27 @@ const ACTIONS: CliActions = {
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
 export async function runCli(args: readonly string[], actions: CliActions = ACTIONS, output: CliOutput = PROCESS_OUTPUT): Promise<number> {
   let status: number = EXIT.ok;
-  const program = createProgram(actions, output, (code) => (status = code));
+  const json = wantsJson(args);
+  const program = createProgram(actions, json ? { ...output, err: () => {} } : output, (code) => (status = code));
   try {
     await program.parseAsync([...args], { from: 'user' });
     return status;
   } catch (error) {
-    // Its own message has been printed already. Help that was asked for is no error, help in place of a command is.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    if (args.includes('--json')) output.err(`${JSON.stringify({ type: 'error', message: describeError(error) })}\n`);
-    else output.err(`flexllmgen: ${describeError(error)}\n`);
-    return exitCodeOf(error);
+    const isUsage = error instanceof CommanderError;
+    // Help that was asked for is no error, help in place of a command is.
+    if (isUsage && error.exitCode === 0) return EXIT.ok;
+    const message = isUsage ? error.message.replace(/^error: /, '') : describeError(error);
+    if (json) output.err(`${JSON.stringify({ type: 'error', message })}\n`);
+    // For people, errors of usage have been printed already, with a hint at the help.
+    else if (!isUsage) output.err(`flexllmgen: ${message}\n`);
+    return isUsage ? EXIT.usage : exitCodeOf(error);
   }
+}
+
+/** Asked before the flags are parsed, for errors of usage are to be JSON as well. What follows `--` are no flags. */
+function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return args.slice(0, end === -1 ? undefined : end).includes('--json');
 }
 
 function createProgram(actions: CliActions, output: CliOutput, finish: (status: number) => void): Command {
@@ -149,9 +160,4 @@ function addReportOptions(command: Command): Command {
 
 function examples(first: string, second: string, note?: string): string {
   return `\nExamples:\n  $ ${first}\n  $ ${second}${note === undefined ? '' : `\n\n${note}`}`;
-}
-
-function notEmpty(text: string): string {
-  if (text === '') throw new InvalidArgumentError('Expected at least one character.');
-  return text;
 }

@@ -129,7 +129,7 @@ describe('wrong usage', () => {
     expect({ status, out, calls }).toEqual({ status: EXIT.usage, out: '', calls: [] });
   });
 
-  it.each([['--stop'], ['--input'], ['--column']])('%s with nothing', async (flag) => {
+  it.each([['--stop'], ['--input'], ['--column'], ['--model']])('%s with nothing', async (flag) => {
     expect(await cli(['run', ...IO, flag, ''])).toMatchObject({ status: EXIT.usage, calls: [] });
   });
 
@@ -172,5 +172,23 @@ describe('errors', () => {
   it('are JSON where JSON is asked for', async () => {
     const { err } = await cli(['doctor', '--json'], new UsageError('no\nfile'));
     expect(JSON.parse(err)).toEqual({ type: 'error', message: 'no\nfile' });
+  });
+
+  it.each([
+    ['run -i x -o y --json --bogus', "unknown option '--bogus'"],
+    ['run --temperature warm --json', 'Expected a number in [0, 100].'],
+    ['run -i x --json', "required option '-o, --output <file>' not specified"],
+    ['generate --json --device tpu', 'Allowed choices are cpu'],
+    ['rum --json', "unknown command 'rum'"],
+    ['--json', "unknown option '--json'"],
+  ])('of usage too: %s', async (line, message) => {
+    const { status, out, err } = await cli(line.split(' '));
+    expect(JSON.parse(err)).toEqual({ type: 'error', message: expect.stringContaining(message) });
+    expect(JSON.parse(err).message).not.toMatch(/^error:/);
+    expect({ status, out }).toEqual({ status: EXIT.usage, out: '' });
+  });
+
+  it('are for people where --json is a prompt', async () => {
+    expect(await cli(['generate', '--', '--json'], new UsageError('no'))).toMatchObject({ err: 'flexllmgen: no\n' });
   });
 });
