@@ -32,7 +32,7 @@ const DUMMY_TYPE: WeightType = 'f16';
 /** Opens a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
 export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
   const folder = name === BUNDLED_NAME ? BUNDLED_MODEL : name;
-  const checkpoint = lifetime.use(await openCheckpoint(folder));
+  const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);
   const tokenizer = await loadTokenizer(folder);
   return {
@@ -44,6 +44,12 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
     recommended: recommendedParams(checkpoint.generationConfig),
     fingerprint: await checkpoint.fingerprint(),
   };
+}
+
+/** Who names a shape and no folder may have forgotten the flag. */
+function hintAtShape(name: string, error: unknown): unknown {
+  if (!(error instanceof UsageError) || !publishedConfig(name)) return error;
+  return new UsageError(`${error.message}; with --dummy, ${name} is a known shape with random weights`, error.facts, { cause: error });
 }
 
 /** A published shape with random weights; prompts are token ids. @throws {UsageError} listing the shapes */

@@ -25,6 +25,8 @@ describe('flexllmgen', () => {
     ['a misspelt flag', ['doctor', '--jsn'], 'Did you mean --json?'],
     ['a folder that is not there', ['generate', '-m', 'nowhere', 'x'], 'nowhere'],
     ['a shape that nobody published', ['generate', '-m', 'opt-1t', '--dummy', 'x'], 'opt-125m'],
+    ['a shape that is taken for a folder', ['generate', '-m', 'opt-125m', 'x'], '--dummy'],
+    ['a model without a name', ['generate', '-m', '', 'x'], 'at least one character'],
     ['random weights of nothing', ['generate', '--dummy', 'x'], '-m opt-125m'],
     ['token ids that are words', ['generate', '-m', 'opt-125m', '--dummy', '--token-ids', '1 two'], '"two"'],
     ['an input that is not there', ['run', '-i', 'nothing.csv', '-o', 'x.csv', '--prompt', 'a'], 'nothing.csv'],
