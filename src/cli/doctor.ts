@@ -50,15 +50,14 @@ const GPU_BACKENDS = ['cuda', 'vulkan', 'metal'] as const;
 const LEAST_MEMORY_BYTES = 400e6;
 
 /** `flexllmgen doctor`. Exit status 1 when something is missing without which nothing works. */
-// oxlint-disable-next-line typescript/require-await -- commands are asynchronous
 export async function doctor(options: { readonly json?: boolean }): Promise<number> {
-  const report = examine();
+  const report = await examine();
   process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
   return report.missing.some(({ required }) => required) ? 1 : 0;
 }
 
 /** Looks at this machine. Loads the tensor library, but no model. */
-export function examine(): DoctorReport {
+export async function examine(): Promise<DoctorReport> {
   const missing: Missing[] = [];
   const memory = memoryFacts();
   const ggml = examineGgml(missing);
@@ -66,7 +65,7 @@ export function examine(): DoctorReport {
   for (const { backend, installed, command } of gpu) {
     if (!installed) missing.push({ what: `GPU backend ${backend}, if this machine has such a GPU`, fix: command, required: false });
   }
-  const models = findModels();
+  const models = await findModels();
   if (!models.some(({ origin }) => origin === 'bundled'))
     missing.push({ what: 'the bundled model', fix: 'reinstall flexllmgen', required: true });
   if (memory.availableBytes < LEAST_MEMORY_BYTES)

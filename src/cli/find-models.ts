@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
+import { readJsonObject } from '../formats/json-file.ts';
+import { MAX_CONFIG_BYTES } from '../formats/limits.ts';
 import { buildModel } from '../models/registry.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
 import { describeError } from './exit-code.ts';
@@ -35,23 +37,24 @@ export function modelPlaces(env: NodeJS.ProcessEnv = process.env, cwd: string = 
 }
 
 /** All model folders that are found; what cannot be read is passed over. */
-export function findModels(places: ModelPlaces = modelPlaces()): FoundModel[] {
+export async function findModels(places: ModelPlaces = modelPlaces()): Promise<FoundModel[]> {
   const bundled = inspect(BUNDLED_NAME, BUNDLED_MODEL, 'bundled');
   const local = list(places.modelsFolder)
-    .map((name) => inspect(name, join(places.modelsFolder, name), 'models folder'))
-    .filter((model) => model?.path !== BUNDLED_MODEL);
+    .map((name) => ({ name, path: join(places.modelsFolder, name) }))
+    .filter(({ path }) => path !== BUNDLED_MODEL)
+    .map(({ name, path }) => inspect(name, path, 'models folder'));
   const hub = list(places.hubCache).flatMap((folder) => {
     const [, owner, name] = /^models--(?:(.+?)--)?(.+)$/.exec(folder) ?? [];
     if (name === undefined) return [];
     const snapshot = currentSnapshot(join(places.hubCache, folder));
     return snapshot === undefined ? [] : inspect(owner === undefined ? name : `${owner}/${name}`, snapshot, 'Hugging Face cache');
   });
-  return [bundled, ...local, ...hub].filter((model) => model !== undefined);
+  return (await Promise.all([bundled, ...local, ...hub])).filter((model) => model !== undefined);
 }
 
-function inspect(name: string, path: string, origin: FoundModel['origin']): FoundModel | undefined {
+async function inspect(name: string, path: string, origin: FoundModel['origin']): Promise<FoundModel | undefined> {
   const file = join(path, 'config.json');
-  const config = readConfig(file);
+  const config = await readJsonObject(file, MAX_CONFIG_BYTES).catch(() => undefined);
   if (config === undefined) return undefined;
   const type = config['model_type'];
   const entries = list(path);
@@ -82,15 +85,6 @@ function currentSnapshot(repository: string): string | undefined {
   const main = readText(join(repository, 'refs', 'main'))?.trim();
   const chosen = main !== undefined && snapshots.includes(main) ? main : snapshots.at(-1);
   return chosen === undefined ? undefined : join(repository, 'snapshots', chosen);
-}
-
-function readConfig(file: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const config: unknown = JSON.parse(readText(file) ?? '');
-    return typeof config === 'object' && config !== null ? (config as Readonly<Record<string, unknown>>) : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function readText(file: string): string | undefined {

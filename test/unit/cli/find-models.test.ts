@@ -3,6 +3,7 @@ import os from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findModels, modelPlaces } from '../../../src/cli/find-models.ts';
+import { MAX_CONFIG_BYTES } from '../../../src/formats/limits.ts';
 
 let root: string;
 beforeEach(() => void (root = mkdtempSync(join(os.tmpdir(), 'flexllmgen-models-'))));
@@ -13,19 +14,19 @@ function put(path: string, text: string): void {
   writeFileSync(join(root, path), text);
 }
 
-function found() {
-  const models = findModels({ modelsFolder: join(root, 'models'), hubCache: join(root, 'hub') });
+async function found() {
+  const models = await findModels({ modelsFolder: join(root, 'models'), hubCache: join(root, 'hub') });
   return models.filter(({ origin }) => origin !== 'bundled').map(({ path, ...rest }) => ({ ...rest, path: path.slice(root.length + 1) }));
 }
 
 describe('models on this machine', () => {
-  it('always include the bundled one, and it can be run', () => {
-    const [bundled] = findModels({ modelsFolder: join(root, 'none'), hubCache: join(root, 'none') });
+  it('always include the bundled one, and it can be run', async () => {
+    const [bundled] = await findModels({ modelsFolder: join(root, 'none'), hubCache: join(root, 'none') });
     expect(bundled).toMatchObject({ name: 'tidy-opt-5m', type: 'opt', weightBytes: 10_800_944 });
     expect(bundled).not.toHaveProperty('problem');
   });
 
-  it('are found in ./models, with what speaks against them', () => {
+  it('are found in ./models, with what speaks against them', async () => {
     put('models/strange/config.json', '{"model_type": "strange"}');
     put('models/strange/a-00001-of-00002.safetensors', '12345');
     put('models/strange/a-00002-of-00002.safetensors', '123');
@@ -38,8 +39,10 @@ describe('models on this machine', () => {
     put('models/other/config.json', '{"model_type": "opt"}');
     put('models/other/flax_model.msgpack', '12345');
     put('models/broken/config.json', '{');
+    put('models/list/config.json', '[]');
+    put('models/long/config.json', `{"model_type": "opt"${' '.repeat(MAX_CONFIG_BYTES)}}`);
     put('models/empty/readme', '');
-    expect(found()).toEqual([
+    expect(await found()).toEqual([
       { name: 'both', path: 'models/both', origin: 'models folder', type: 'opt', weightBytes: 3 },
       {
         name: 'other',
@@ -61,7 +64,7 @@ describe('models on this machine', () => {
     ]);
   });
 
-  it('are found in the cache of Hugging Face, the version of main', () => {
+  it('are found in the cache of Hugging Face, the version of main', async () => {
     for (const [revision, type] of [
       ['aaa', 'new'],
       ['bbb', 'old'],
@@ -71,7 +74,7 @@ describe('models on this machine', () => {
     put('hub/models--gpt2/snapshots/ccc/config.json', '{"model_type": "gpt2"}');
     put('hub/models--half--loaded/refs/main', 'ddd');
     put('hub/datasets--a--b/snapshots/ccc/config.json', '{}');
-    expect(found().map(({ name, type, path }) => [name, type, path])).toEqual([
+    expect((await found()).map(({ name, type, path }) => [name, type, path])).toEqual([
       ['facebook/opt-x', 'new', 'hub/models--facebook--opt-x/snapshots/aaa'],
       ['gpt2', 'gpt2', 'hub/models--gpt2/snapshots/ccc'],
     ]);
