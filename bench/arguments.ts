@@ -1,0 +1,53 @@
+import { parseArgs } from 'node:util';
+import { PUBLISHED_OPT_NAMES, publishedConfig } from '../src/models/opt-sizes.ts';
+import { BUNDLED_NAME } from '../src/util/bundled.ts';
+import { UsageError } from '../src/util/errors.ts';
+import type { BenchOptions } from './figure.ts';
+
+export interface BenchArguments {
+  readonly name: string;
+  readonly json: boolean;
+  readonly options: BenchOptions;
+}
+
+/** Checks everything, for a slip that shows itself after minutes of measuring costs these minutes. @throws {UsageError} */
+export function parseBenchArguments(args: readonly string[], names: readonly string[]): BenchArguments {
+  const { values, positionals } = parse(args);
+  const [name = '', ...surplus] = positionals;
+  if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
+  if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
+  for (const model of values.model ?? []) {
+    if (model === BUNDLED_NAME || publishedConfig(model)) continue;
+    throw new UsageError(`--model ${model}: neither ${BUNDLED_NAME} nor a published shape; known are ${PUBLISHED_OPT_NAMES.join(', ')}`);
+  }
+  const options: BenchOptions = {
+    rounds: positiveInteger('--rounds', values.rounds),
+    ...(values.model && { models: values.model }),
+    ...(values.block && { blocks: values.block.map((text) => positiveInteger('--block', text)) }),
+  };
+  return { name, json: values.json, options };
+}
+
+// oxlint-disable-next-line typescript/explicit-function-return-type -- what parseArgs infers from its options
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean', default: false },
+        rounds: { type: 'string', default: '3' },
+        model: { type: 'string', multiple: true },
+        block: { type: 'string', multiple: true },
+      },
+    });
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause), {}, { cause });
+  }
+}
+
+function positiveInteger(flag: string, text: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw new UsageError(`${flag} ${text}: a positive integer expected`);
+}

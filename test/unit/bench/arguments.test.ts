@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest';
+import { parseBenchArguments } from '../../../bench/arguments.ts';
+import { UsageError } from '../../../src/util/errors.ts';
+
+const parse = (line: string) => parseBenchArguments(line === '' ? [] : line.split(' '), ['throughput']);
+
+describe('arguments of the benchmarks', () => {
+  it.each([
+    ['throughput', { name: 'throughput', json: false, options: { rounds: 3 } }],
+    [
+      'throughput --json --rounds 1 --model tidy-opt-5m --model opt-1.3b --block 1 --block 64',
+      { name: 'throughput', json: true, options: { rounds: 1, models: ['tidy-opt-5m', 'opt-1.3b'], blocks: [1, 64] } },
+    ],
+  ])('%s', (line, wanted) => {
+    expect(parse(line)).toEqual(wanted);
+  });
+
+  it.each([
+    ['', 'no such benchmark'],
+    ['speed', 'speed: there is no such benchmark'],
+    ['throughput speed', 'one benchmark at a time'],
+    ['throughput --rounds 0', '--rounds 0: a positive integer expected'],
+    ['throughput --block 0', '--block 0: a positive integer expected'],
+    ['throughput --block 8 --block many', '--block many: a positive integer expected'],
+    ['throughput --block 1.5', '--block 1.5: a positive integer expected'],
+    ['throughput --model opt-1t', 'known are opt-125m'],
+    ['throughput --blocks 8', "Unknown option '--blocks'"],
+  ])('refuses: %s', (line, message) => {
+    expect(() => parse(line)).toThrow(UsageError);
+    expect(() => parse(line)).toThrow(message);
+  });
+});
