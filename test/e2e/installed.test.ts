@@ -1,7 +1,8 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import os from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -27,7 +28,7 @@ beforeAll(async () => {
   const tarball = readdirSync(root).find((name) => name.endsWith('.tgz'))!;
   await promisify(execFile)('tar', ['-xzf', tarball], { cwd: root });
   main = join(root, 'package/dist/cli/main.js');
-  symlinkSync(join(REPOSITORY, 'node_modules'), join(root, 'package/node_modules'), 'junction');
+  linkDependencies(join(root, 'package/node_modules'));
   mkdirSync(join(root, 'temporary'));
   chmodSync(join(root, 'temporary'), 0o777);
   mkdirSync(join(root, 'home'), { mode: 0o555 });
@@ -41,6 +42,12 @@ it('the published package has what users need, and nothing of the tests', () => 
   for (const needed of ['README.md', 'LICENSE', 'models/tidy-opt-5m/model.safetensors', 'examples/data/messy.csv', 'dist/index.d.ts'])
     expect(names.map((name) => name.replaceAll('\\', '/'))).toContain(needed);
   expect(names.filter((name) => /\btest\b|fixtures|\.test\./.test(name))).toEqual([]);
+});
+
+it('is tested without the packages that only its development needs', () => {
+  const { resolve } = createRequire(main);
+  expect(() => resolve('koffi')).not.toThrow();
+  expect(() => resolve('typescript')).toThrow('Cannot find module');
 });
 
 it('works from a path with spaces, offline, for a user who can write to temporary files only', { timeout: 120_000 }, async () => {
@@ -63,6 +70,19 @@ it('works from a path with spaces, offline, for a user who can write to temporar
   expect(seconds).toBeLessThan(DEMO_SECONDS);
   expect(readdirSync(home)).toEqual([]);
 });
+
+/** Links what an installation of the package would bring, and nothing else, so that a dependency that is not declared is missed. */
+function linkDependencies(folder: string): void {
+  const lock = JSON.parse(readFileSync(join(REPOSITORY, 'package-lock.json'), 'utf8')) as { packages: Record<string, { dev?: boolean }> };
+  const paths = Object.keys(lock.packages).filter((path) => /^node_modules\/(@[^/]+\/)?[^/]+$/.test(path) && !lock.packages[path]!.dev);
+  for (const path of paths) {
+    const target = join(REPOSITORY, path);
+    if (!existsSync(target)) continue; // optional, for another platform
+    const link = join(folder, path.slice('node_modules/'.length));
+    mkdirSync(dirname(link), { recursive: true });
+    symlinkSync(target, link, 'junction');
+  }
+}
 
 /** The strictest command that is permitted here: without network, and as a user with few rights where this is root. */
 function restrictions(): readonly string[] {
