@@ -12,6 +12,9 @@ const FORBIDDEN: readonly (readonly [string, RegExp])[] = [
   ['notes of unfinished work', /\b(?:TODO|FIXME|XXX|HACK)\b/],
 ];
 
+/** A line of one word in capitals stands for what somebody wanted to write. */
+const PLACEHOLDER = /^[A-Z]{4,}$/m;
+
 describe('files written by hand', () => {
   const files = listFiles('.', TEXT).filter((path) => path !== 'test/meta/text.test.ts');
 
@@ -34,6 +37,13 @@ describe('files written by hand', () => {
   ])('%s: %s', (what, text, expected) => {
     const [, pattern] = FORBIDDEN.find(([name]) => name === what)!;
     expect(pattern.test(text)).toBe(expected);
+  });
+
+  it('have no placeholders for prose', () => {
+    const pages = files.filter((path) => path.endsWith('.md'));
+    expect(pages).toContain('README.md');
+    expect(pages.filter((path) => PLACEHOLDER.test(readText(path)))).toEqual([]);
+    expect(PLACEHOLDER.test('Speed:\nNUMBERS\n')).toBe(true);
   });
 
   it(`have at most ${MAX_SOURCE_LINES} lines in src/`, () => {
