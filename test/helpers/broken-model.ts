@@ -5,7 +5,7 @@ import { fixtureFolder } from './golden.ts';
 import { safetensorsBytes, type TensorData, type Tensors, withHeader } from './write-safetensors.ts';
 
 /** A header as it stands in the file. */
-export type RawHeader = Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+type RawHeader = Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
 
 export interface Breakage {
   /** Changes the configuration, or replaces its text. */

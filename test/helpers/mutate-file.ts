@@ -20,9 +20,9 @@ export interface Sample {
 export type Random = (below: number) => number;
 
 /** Seconds that one damaged file may take. */
-export const MAX_SECONDS = 2;
+const MAX_SECONDS = 2;
 /** Memory against the file's size. */
-export const MAX_GROWTH = 4;
+const MAX_GROWTH = 4;
 
 const readBin = async (source: ByteSource): Promise<readonly TensorEntry[]> => (await readPytorch(source)).entries;
 

@@ -15,7 +15,7 @@ import type { WeightSource } from '../../src/weights/weight-source.ts';
 import { WeightStore } from '../../src/weights/weight-store.ts';
 import { randomNumbers } from './tensors.ts';
 
-export const TINY_CONFIG = {
+const TINY_CONFIG = {
   model_type: 'opt',
   vocab_size: 40,
   hidden_size: 16,
@@ -87,7 +87,7 @@ export function openTiny({
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
-export const GREEDY: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 4, stopTokenIds: [], ignoreEos: true };
+const GREEDY: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 4, stopTokenIds: [], ignoreEos: true };
 
 export interface RequestOptions extends Partial<Omit<SequenceRequest, 'tokens' | 'sampling'>>, Partial<SamplingParams> {
   /** Ids, or how many of them. */

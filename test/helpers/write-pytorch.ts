@@ -5,13 +5,13 @@ export type Bytes = readonly number[];
 const text = (value: string): Bytes => [...new TextEncoder().encode(value)];
 
 /** Little-endian. */
-export function le(value: number | bigint, byteLength: number): Bytes {
+function le(value: number | bigint, byteLength: number): Bytes {
   return Array.from({ length: byteLength }, (_, i) => Number((BigInt(value) >> BigInt(8 * i)) & 0xffn));
 }
 
 export const PROTO: Bytes = [0x80, 2];
 export const MARK: Bytes = text('(');
-export const STOP: Bytes = text('.');
+const STOP: Bytes = text('.');
 export const NONE: Bytes = text('N');
 export const FALSE: Bytes = [0x89];
 export const TRUE: Bytes = [0x88];

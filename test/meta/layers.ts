@@ -63,7 +63,7 @@ export function forbiddenLayers(layer: string): string[] {
 
 export const forbiddenPackages = (layer: string): string[] => Object.keys(PACKAGE_OWNERS).filter((name) => PACKAGE_OWNERS[name] !== layer);
 
-export const layerOf = (path: string): string => path.split('/')[0]!;
+const layerOf = (path: string): string => path.split('/')[0]!;
 
 const rank = (layer: string): number => LAYERS.findIndex((group) => group.includes(layer));
 

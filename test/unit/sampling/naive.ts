@@ -47,7 +47,7 @@ export function softmax(scores: readonly number[]): number[] {
 }
 
 /** Numbers in [0, 1), the same in each run. */
-export function numbers(seed: number): () => number {
+function numbers(seed: number): () => number {
   let i = 0;
   return () => uniform(seed, 0xfeed, i++);
 }
