@@ -11,7 +11,7 @@ export interface ConformanceTolerance {
   readonly roundedWeights?: number;
   /** For attention to a cache in f16; the rounding of keys and values themselves is no error. Default: `exact`. */
   readonly f16Cache?: number;
-  /** A ReLU may make a number of NaN, as shaders do; weights that are damaged are then noticed later or not at all. Default false. */
+  /** A ReLU makes a number of NaN, as shaders do; weights that are damaged are then noticed later or not at all. Default false. */
   readonly reluHidesNaN?: boolean;
 }
 
