@@ -4,6 +4,7 @@ import type { DType } from './dtype.ts';
 import { graphCost } from './graph-cost.ts';
 import type { OpGraph } from './graph.ts';
 import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
+import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
 
 export interface NullDeviceOptions {
@@ -37,12 +38,7 @@ export function createNullDevice(options: NullDeviceOptions): NullDevice {
 class CountingDevice implements NullDevice {
   readonly name = 'null';
   readonly tier: Tier = 'cpu';
-  readonly capabilities: DeviceCapabilities = {
-    exactWeights: ['f32', 'f16', 'bf16'],
-    weights: ['f32', 'f16', 'bf16'],
-    kv: ['f32', 'f16'],
-    pagedAttention: true,
-  };
+  readonly capabilities: DeviceCapabilities = SCRIPT_CAPABILITIES;
   readonly #ledger: MemoryLedger;
   readonly #options: NullDeviceOptions;
   readonly #steps: NullStep[] = [];

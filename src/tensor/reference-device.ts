@@ -6,6 +6,7 @@ import { newStorage, type Storage, widen } from './reference/elements.ts';
 import { mixExperts } from './reference/moe.ts';
 import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
 import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
+import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
 
 export interface ReferenceDeviceOptions {
@@ -21,12 +22,7 @@ export function createReferenceDevice(options: ReferenceDeviceOptions = {}): Dev
 class ReferenceDevice implements Device {
   readonly name = 'reference';
   readonly tier: Tier = 'cpu';
-  readonly capabilities: DeviceCapabilities = {
-    exactWeights: ['f32', 'f16', 'bf16'],
-    weights: ['f32', 'f16', 'bf16'],
-    kv: ['f32', 'f16'],
-    pagedAttention: true,
-  };
+  readonly capabilities: DeviceCapabilities = SCRIPT_CAPABILITIES;
   readonly #ledger: MemoryLedger;
 
   constructor({ memoryBytes }: ReferenceDeviceOptions) {
