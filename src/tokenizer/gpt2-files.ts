@@ -8,6 +8,11 @@ import { checkVocabulary, isTokenId, type Vocabulary } from './vocabulary.ts';
 const MAX_VOCABULARY_BYTES = 64 * 2 ** 20;
 /** Tokenizers whose ids are decided by these files alone. Others share the file names but split or normalise differently. */
 const GPT2_CLASSES: ReadonlySet<unknown> = new Set(['GPT2Tokenizer', 'GPT2TokenizerFast', undefined]);
+/**
+ * Long tokens of `vocab.json` that may have no merge though no file says that they are added. OPT has 7: `<s>`, `<unk>`, `<mask>`,
+ * `<|endoftext|>` and three `madeupword`s.
+ */
+const MAX_UNMERGED = 16;
 /** What GPT2Tokenizer assumes for a role that no file names. */
 const DEFAULT_TOKEN = '<|endoftext|>';
 
@@ -30,6 +35,7 @@ export async function readGpt2Files(folder: string, config: TokenizerConfig): Pr
   const vocab = checkVocabulary(vocabularyFile, parseJsonObject(vocabularyFile, vocabularyText));
   const merges = parseMerges(mergesFile, mergesText, vocab);
   const added = numberTokens(config.file, await collectAddedTokens(folder, config, vocab), vocab);
+  checkMerges(mergesFile, merges, vocab, new Set(added.map(({ content }) => content)));
   return {
     version: '1.0',
     truncation: null,
@@ -74,6 +80,17 @@ function parseMerges(file: string, text: string, vocabulary: Vocabulary): [strin
   }
   return merges;
 }
+
+/** Without its merges a token is never found: text would silently become other ids than the model was trained with. */
+function checkMerges(file: string, merges: readonly [string, string][], vocabulary: Vocabulary, added: ReadonlySet<string>): void {
+  const made = new Set(merges.map(([left, right]) => left + right));
+  const long = Object.keys(vocabulary).filter((token) => !isOneCharacter(token) && !added.has(token));
+  const found = long.filter((token) => made.has(token)).length;
+  if (long.length - found > MAX_UNMERGED)
+    throw new FormatError(file, `merges for the ${long.length} longer tokens of vocab.json expected, got ${found}; is the file cut off?`);
+}
+
+const isOneCharacter = (token: string) => [...token].length === 1;
 
 /** Tokens in the order in which new ids are given, each once; with an id where a file states it. */
 async function collectAddedTokens(folder: string, config: TokenizerConfig, vocabulary: Vocabulary): Promise<Map<string, StatedToken>> {
