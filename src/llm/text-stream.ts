@@ -86,21 +86,37 @@ export class TextStream {
     if (!Number.isInteger(key) || key < 0 || key > MAX_KEY)
       throw new RequestError(`key: an integer from 0 to ${MAX_KEY} expected, got ${key}`);
     if (stop.length > 0 && !tokenizer) throw new RequestError('stop: the model has no tokenizer; use stop token ids');
-    const tokens = await this.#tokens(prompt);
+    const tokens = await this.#tokens(prompt, sampling.maxTokens);
     engine.check({ tokens }, sampling.maxTokens);
     const ends = new Set([...(sampling.ignoreEos ? [] : stopIds), ...sampling.stopTokenIds]);
     const tracker = new TextTracker(tokenizer?.streamDecoder(), stop);
     return { request: { id: index, key, tokens, sampling, stopIds: ends }, tracker };
   }
 
-  async #tokens(prompt: GenerationRequest['prompt']): Promise<Int32Array> {
+  async #tokens(prompt: GenerationRequest['prompt'], maxTokens: number): Promise<Int32Array> {
     if (typeof prompt !== 'string') {
       const wrong = prompt.find((id) => id !== Math.trunc(id) || Math.abs(id) > MAX_ID); // what Int32Array would wrap around
       if (wrong !== undefined) throw new RequestError(`prompt: token ids expected, got ${String(wrong)}`);
       return Int32Array.from(prompt);
     }
-    if (this.#parts.tokenizer) return this.#parts.tokenizer.encode(prompt);
-    throw new RequestError('the model has no tokenizer; its prompts must be token ids');
+    const { tokenizer } = this.#parts;
+    if (!tokenizer) throw new RequestError('the model has no tokenizer; its prompts must be token ids');
+    this.#checkLength(tokenizer.minTokens(prompt), maxTokens);
+    return tokenizer.encode(prompt);
+  }
+
+  /** Refuses a text that cannot fit before it is encoded, which takes over 100 bytes of memory a character. */
+  #checkLength(minTokens: number, maxTokens: number): void {
+    if (minTokens === 0) return;
+    try {
+      this.#parts.engine.check({ tokens: new Int32Array(minTokens) }, maxTokens);
+    } catch (cause) {
+      if (!(cause instanceof RequestError) || cause.facts['contextLength'] === undefined) throw cause;
+      const { contextLength } = cause.facts;
+      throw new RequestError(`the prompt has at least ${minTokens} tokens, the model's context is ${String(contextLength)}`, {
+        contextLength,
+      });
+    }
   }
 
   *#takeRefused(): Generator<GenerationEvent, void, void> {

@@ -29,7 +29,7 @@ const isKnown = ({ starts }: ByteTable, id: number) => Number.isInteger(id) && i
 const bytesOf = ({ bytes, starts }: ByteTable, id: number) => bytes.subarray(starts[id], starts[id + 1]);
 
 function buildTable(tokens: readonly (string | null)[]): ByteTable {
-  const byteOf = invertedAlphabet();
+  const byteOf = byteAlphabet();
   const parts = tokens.map((token) => (token === null ? NO_BYTES : tokenBytes(token, byteOf)));
   const starts = new Uint32Array(parts.length + 1);
   for (const [i, part] of parts.entries()) starts[i + 1] = (starts[i] as number) + part.length;
@@ -37,16 +37,16 @@ function buildTable(tokens: readonly (string | null)[]): ByteTable {
 }
 
 /** A token with any character outside the alphabet (an added one, say) stands for its own UTF-8. */
-function tokenBytes(token: string, byteOf: ReadonlyMap<string, number>): Uint8Array {
+export function tokenBytes(token: string, byteOf: ReadonlyMap<string, number>): Uint8Array {
   const bytes = Array.from(token, (character) => byteOf.get(character));
   return bytes.includes(undefined) ? Buffer.from(token, 'utf8') : Uint8Array.from(bytes as number[]);
 }
 
 /**
- * GPT-2 spells a byte as the Latin-1 character with its number where that is printable, else as the next character from U+0100 on.
+ * Bytes by their characters: GPT-2 spells a byte as the Latin-1 character with its number where that is printable, else as the next character from U+0100 on.
  * Source: `bytes_to_unicode` in encoder.py of the GPT-2 release.
  */
-function invertedAlphabet(): Map<string, number> {
+export function byteAlphabet(): ReadonlyMap<string, number> {
   let next = 0x100;
   return new Map(Array.from({ length: 256 }, (_, byte) => [String.fromCharCode(isPrintable(byte) ? byte : next++), byte]));
 }

@@ -6,23 +6,22 @@ import type { Detokenizer, StreamDecoder } from './detokenizer.ts';
 import { readGpt2Files } from './gpt2-files.ts';
 import { type PieceDecoder, pieceDetokenizer } from './piece-decoder.ts';
 import { isJsonObject, type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
-import { readTokenizerConfig, type TokenizerConfig } from './special-tokens.ts';
+import { readTokenizerConfig } from './special-tokens.ts';
+import { type TokenBound, tokenBound } from './token-bound.ts';
 import { largestModelId } from './vocabulary.ts';
 
 /** Text to token ids and back. Immutable; calls may overlap. */
 export interface Tokenizer {
   /** All ids are below this. The model's vocabulary may be larger. */
   readonly vocabularySize: number;
-  readonly bosTokenId: number | undefined;
-  readonly eosTokenId: number | undefined;
   /** Ids that `skipSpecialTokens` leaves out. */
   readonly specialIds: ReadonlySet<number>;
   /** Ids of a prompt, with the special tokens that the model wants around it. */
   encode(text: string): Promise<Int32Array>;
-  /** The same for many at once, in order, on all cores: 3 times as fast for short prompts on 2 cores. Results of a batch exist at once. */
-  encodeBatch(texts: readonly string[]): Promise<Int32Array[]>;
   /** Ids of the text alone. Special tokens written out in it are still recognised. */
   encodeRaw(text: string): Promise<Int32Array>;
+  /** `encode` gives at least so many ids; 0 where it must be tried. Costs next to nothing, while encoding takes over 100 bytes a character. */
+  readonly minTokens: TokenBound;
   /** Unknown ids give no text. */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   streamDecoder(options?: DecodeOptions): StreamDecoder;
@@ -47,41 +46,35 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer | undefin
   const file = join(folder, 'tokenizer.json');
   const config = await readTokenizerConfig(folder);
   const text = await readTextIfPresent(file, MAX_TOKENIZER_JSON_BYTES);
-  if (text !== undefined) return createTokenizer(file, parseJsonObject(file, text), text, config);
+  if (text !== undefined) return createTokenizer(file, parseJsonObject(file, text), text);
   const built = await readGpt2Files(folder, config);
-  return built && createTokenizer(join(folder, 'vocab.json'), built, JSON.stringify(built), config);
+  return built && createTokenizer(join(folder, 'vocab.json'), built, JSON.stringify(built));
 }
 
 /** @param content what `text` parses to */
-async function createTokenizer(file: string, content: JsonObject, text: string, config: TokenizerConfig): Promise<Tokenizer> {
+async function createTokenizer(file: string, content: JsonObject, text: string): Promise<Tokenizer> {
   const { model, added_tokens: added = [] } = content;
   if (!isJsonObject(model)) throw new FormatError(file, 'has no "model"');
   if (!isAddedTokens(added)) throw new FormatError(file, '"added_tokens" is not a list of tokens');
   const largestId = largestModelId(file, model);
   const binding = await createBinding(file, text);
   const tokens = listTokens(binding, largestId + 1 + added.length);
-  const idOf = (token: string | undefined) => (token === undefined ? undefined : (binding.tokenToId(token) ?? undefined));
-  const specials = added.filter(({ special }) => special === true).map(({ content: token }) => idOf(token));
-  const specialIds = new Set(specials.filter((id) => id !== undefined));
+  const specials = added.filter(({ special }) => special === true).map(({ content: token }) => binding.tokenToId(token));
+  const specialIds = new Set(specials.filter((id) => id !== null));
   return {
     vocabularySize: tokens.length,
-    bosTokenId: idOf(config.roles.get('bos_token')?.content),
-    eosTokenId: idOf(config.roles.get('eos_token')?.content),
     specialIds,
     ...encoderOf(binding),
+    minTokens: tokenBound(content, added),
     ...decoderOf(createDetokenizer(binding, content['decoder'], tokens, specialIds)),
   };
 }
 
-function encoderOf(binding: Binding): Pick<Tokenizer, 'encode' | 'encodeBatch' | 'encodeRaw'> {
+function encoderOf(binding: Binding): Pick<Tokenizer, 'encode' | 'encodeRaw'> {
   const encode = async (text: string, addSpecialTokens: boolean) =>
     Int32Array.from((await binding.encode(text, null, { addSpecialTokens })).getIds());
   return {
     encode: (text) => encode(text, true),
-    encodeBatch: async (texts) => {
-      const encodings = await binding.encodeBatch([...texts], { addSpecialTokens: true });
-      return encodings.map((encoding) => Int32Array.from(encoding.getIds()));
-    },
     encodeRaw: (text) => encode(text, false),
   };
 }

@@ -196,6 +196,16 @@ describe('requests that cannot be served', () => {
     await expect(llm.generate([good, request])).rejects.toThrow(/^prompt 1: /);
   });
 
+  it('huge texts are refused before they are encoded', async () => {
+    const before = process.memoryUsage.rss();
+    const start = performance.now();
+    const [failed] = ofType(await collect(llm.stream([{ prompt: 'a word '.repeat(1_500_000) }])), 'failed');
+    expect(failed!.error).toBeInstanceOf(RequestError);
+    expect(failed!.error.message).toMatch(/^the prompt has at least \d{6,8} tokens, the model's context is 256$/);
+    expect(performance.now() - start).toBeLessThan(1000); // encoding takes 7 s and 1.7 GB
+    expect(process.memoryUsage.rss() - before).toBeLessThan(200e6);
+  });
+
   it('come out while nothing runs, and in pieces when there are many', async () => {
     let pulled = 0;
     function* source() {
