@@ -61,7 +61,6 @@ export interface Model {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly heads: number;
-  readonly bosTokenId?: number;
   /** Ids that end a completion. */
   readonly eosTokenIds: readonly number[];
   /** In execution order: embedding, blocks, head. */
