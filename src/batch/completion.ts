@@ -32,7 +32,7 @@ function toLegacyLogprobs(
   result: GenerationResult,
   tokenText: (id: number) => string,
 ): LegacyLogprobs | undefined {
-  if (positions === undefined || (result.logprobs === undefined && result.promptLogprobs === undefined)) return undefined;
+  if (positions === undefined || result.logprobs === undefined) return undefined;
   // Only the first token of a prompt has no log-probability, and so no id of its own here.
   const tokens = positions.map((position) => tokenText(position?.id ?? result.promptTokenIds[0] ?? 0));
   let offset = 0;

@@ -1,12 +1,13 @@
+import { MAX_STOPS } from '../llm/params.ts';
 import type { GenerationParams } from '../requests.ts';
+import { MAX_TEMPERATURE, MAX_TOKEN_ID } from '../sampling/check-params.ts';
+import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import type { IdSet } from './id-set.ts';
 import { isRecord } from './json-value.ts';
 import { type RowProblem, type RowRequest, rowRequest } from './rows.ts';
 
 /** The only endpoint whose requests are text in, text out. */
 const COMPLETIONS_URL = '/v1/completions';
-/** As many as the sampler reports. */
-const MAX_LOGPROBS = 20;
 
 /** Fields that change nothing: names for the sender's own use, and the model, which the job's model replaces. */
 const IGNORED = new Set(['model', 'user', 'metadata', 'stream_options']);
@@ -41,20 +42,20 @@ const isTexts = (value: unknown): value is string[] => Array.isArray(value) && v
 
 const FIELDS: Readonly<Record<string, Rule>> = {
   max_tokens: integer(0, 2 ** 31 - 1),
-  temperature: number(0, 100),
+  temperature: number(0, MAX_TEMPERATURE),
   top_p: [(value) => typeof value === 'number' && value > 0 && value <= 1, 'a number above 0, at most 1'],
   // -1 is how some servers write "all".
   top_k: integer(-1, 2 ** 31 - 1),
   seed: integer(0, 2 ** 32 - 1),
-  logprobs: integer(0, MAX_LOGPROBS),
+  logprobs: integer(0, MAX_TOP_LOGPROBS),
   echo: boolean,
   ignore_eos: boolean,
   return_token_ids: boolean,
   stop: [
-    (value) => (typeof value === 'string' && value !== '') || (isTexts(value) && !value.includes('')),
-    'a text or a list of texts, none empty',
+    (value) => (typeof value === 'string' && value !== '') || (isTexts(value) && value.length <= MAX_STOPS && !value.includes('')),
+    `a text or a list of at most ${MAX_STOPS} texts, none empty`,
   ],
-  stop_token_ids: [isIds, 'a list of token ids'],
+  stop_token_ids: [(value) => isIds(value) && value.every((id) => id <= MAX_TOKEN_ID), `a list of token ids, at most ${MAX_TOKEN_ID}`],
 };
 
 type Parsed = { readonly request: RowRequest } | { readonly problem: RowProblem };
@@ -74,6 +75,8 @@ export function openAiRequest(line: Readonly<Record<string, unknown>>, defaults:
   if (!isRecord(body)) return fail('body', `body must be an object, got ${show(body)}`);
   const wrong = Object.entries(body).flatMap(([name, value]) => fieldProblem(name, value));
   if (wrong[0] !== undefined) return { problem: wrong[0] };
+  if (maxTokensOf(body, defaults) === 0 && body.echo !== true)
+    return fail('max_tokens', 'max_tokens must be at least 1 without echo, got 0');
   const prompt = readPrompt(body.prompt);
   if (prompt === undefined) return fail('prompt', `prompt must be one text or one list of token ids, got ${show(body.prompt)}`);
   return { request: readRequest(prompt, body, defaults) };
@@ -111,8 +114,9 @@ function readRequest(prompt: string | number[], body: Readonly<Record<string, un
   const echo = body.echo === true;
   const logprobs = typeof body.logprobs === 'number' ? body.logprobs : defaults.logprobs;
   const topK = body.top_k === -1 ? 0 : body.top_k;
+  const maxTokens = maxTokensOf(body, defaults);
   const fields = {
-    maxTokens: body.max_tokens,
+    maxTokens,
     temperature: body.temperature,
     topP: body.top_p,
     topK,
@@ -121,10 +125,15 @@ function readRequest(prompt: string | number[], body: Readonly<Record<string, un
     stopTokenIds: body.stop_token_ids,
     ignoreEos: body.ignore_eos,
     logprobs,
-    promptLogprobs: echo ? logprobs : undefined,
+    // No tokens are generated only where a prompt is scored; scores that nobody asked for are dropped from the completion.
+    promptLogprobs: echo ? (logprobs ?? (maxTokens === 0 ? 0 : undefined)) : undefined,
   };
   const given = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null));
   return rowRequest({ prompt, params: { ...defaults, ...given }, echo, returnTokenIds: body.return_token_ids === true });
+}
+
+function maxTokensOf(body: Readonly<Record<string, unknown>>, defaults: GenerationParams): number | undefined {
+  return typeof body.max_tokens === 'number' ? body.max_tokens : defaults.maxTokens;
 }
 
 function show(value: unknown): string {

@@ -16,7 +16,7 @@ export const DEFAULT_PARAMS = {
 } as const;
 
 /** More than anybody needs, few enough to search for after every token. */
-const MAX_STOPS = 16;
+export const MAX_STOPS = 16;
 
 export interface ResolvedParams {
   readonly sampling: SamplingParams;

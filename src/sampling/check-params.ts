@@ -6,7 +6,7 @@ import type { SamplingParams } from './params.ts';
 /** Far above any use (2 is common as a limit); beyond it all tokens are as good as equally probable. */
 export const MAX_TEMPERATURE = 100;
 /** Ids are signed 32-bit integers in models and tokenizers. */
-const MAX_TOKEN_ID = 2 ** 31 - 1;
+export const MAX_TOKEN_ID: number = 2 ** 31 - 1;
 
 /**
  * Checks parameters that may come from outside, where types are only claimed.

@@ -79,6 +79,12 @@ describe('a file of OpenAI batch lines', () => {
     expect(choices.slice(golden.prompts.length).map(({ text }) => text)).toEqual(texts.map(({ text }) => text));
   });
 
+  it('returns a prompt alone: echo, no tokens, no scores', async () => {
+    const { status, choices } = await answer(texts.map(({ text }) => ({ prompt: text, max_tokens: 0, echo: true })));
+    expect(status).toBe(0);
+    expect(choices).toEqual(texts.map(({ text }) => ({ index: 0, text, finish_reason: 'length', logprobs: null })));
+  });
+
   it('obeys max_tokens, stop and echo', async () => {
     const [{ text: prompt, completion }] = texts as [(typeof texts)[0]];
     const stop = completion.slice(3, 6);
@@ -180,11 +186,13 @@ describe('a result line', () => {
       [{ prompt, response_format: { type: 'json_object' } }, 'response_format', /^line 3: response_format is not supported/],
       [{ prompt, frequency_penalty: 0.5 }, 'frequency_penalty', /^line 4: frequency_penalty is not supported, got 0.5$/],
       [{ prompt, max_tokens: 'ten' }, 'max_tokens', /^line 5: max_tokens must be an integer.*got "ten"$/],
-      [{ prompt: 'license '.repeat(200) }, null, /^line 6: the prompt has \d{3,} tokens, the model's context is 256$/],
-      [{ prompt: [5000] }, null, /^line 7: token id 5000 is not in the vocabulary of 640$/],
+      [{ prompt, max_tokens: 0 }, 'max_tokens', /^line 6: max_tokens must be at least 1 without echo, got 0$/],
+      [{ prompt, stop: Array.from({ length: 17 }, (_, i) => `${i}`) }, 'stop', /^line 7: stop must be .* at most 16 texts/],
+      [{ prompt: 'license '.repeat(200) }, null, /^line 8: the prompt has \d{3,} tokens, the model's context is 256$/],
+      [{ prompt: [5000] }, null, /^line 9: token id 5000 is not in the vocabulary of 640$/],
     ];
     const { status, summary, lines } = await answer([...wrong.map(([body]) => body), { prompt, ...LENGTH }]);
-    expect({ status, rows: summary!.rows }).toEqual({ status: 3, rows: { total: 8, done: 1, failed: 7, reused: 0 } });
+    expect({ status, rows: summary!.rows }).toEqual({ status: 3, rows: { total: 10, done: 1, failed: 9, reused: 0 } });
     for (const [i, [, param, message]] of wrong.entries()) {
       expect(lines[i]).toMatchObject({
         custom_id: `request-${i}`,
@@ -192,6 +200,6 @@ describe('a result line', () => {
         error: null,
       });
     }
-    expect(lines[7]).toMatchObject({ response: { status_code: 200, body: { choices: [{ text: texts[0]!.completion }] } } });
+    expect(lines[9]).toMatchObject({ response: { status_code: 200, body: { choices: [{ text: texts[0]!.completion }] } } });
   });
 });

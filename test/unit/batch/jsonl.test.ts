@@ -173,6 +173,13 @@ describe("OpenAI's batch lines", () => {
     ]);
   });
 
+  it('return their prompt alone with echo, no tokens and no log-probabilities', async () => {
+    const { lines } = await runJsonl(request({ prompt: 'Hé!', max_tokens: 0, echo: true }));
+    expect((lines[0] as { response: { body: { choices: unknown[] } } }).response.body.choices).toEqual([
+      { index: 0, text: 'Hé!', finish_reason: 'length', logprobs: null },
+    ]);
+  });
+
   it.each([
     ['n', { n: 2 }, 'n is not supported, got 2'],
     ['best_of', { best_of: 3 }, 'best_of is not supported, got 3'],
@@ -183,10 +190,15 @@ describe("OpenAI's batch lines", () => {
     ['surprise', { surprise: 1 }, 'surprise is not supported'],
     ['toString', { toString: 1 }, 'toString is not supported'],
     ['max_tokens', { max_tokens: -1 }, 'max_tokens must be an integer from 0'],
+    ['max_tokens', { max_tokens: 0 }, 'max_tokens must be at least 1 without echo, got 0'],
+    ['max_tokens', { max_tokens: 0, logprobs: 2 }, 'max_tokens must be at least 1 without echo, got 0'],
     ['temperature', { temperature: '0' }, 'temperature must be a number from 0 to 100, got "0"'],
     ['top_p', { top_p: 0 }, 'top_p must be a number above 0, at most 1, got 0'],
     ['seed', { seed: -1 }, 'seed must be an integer from 0 to 4294967295'],
     ['stop', { stop: [''] }, 'stop must be'],
+    ['stop', { stop: Array.from({ length: 17 }, (_, i) => `${i}`) }, 'stop must be a text or a list of at most 16 texts, none empty'],
+    ['stop_token_ids', { stop_token_ids: [2 ** 31] }, 'stop_token_ids must be a list of token ids, at most 2147483647'],
+    ['logprobs', { logprobs: 21 }, 'logprobs must be an integer from 0 to 20, got 21'],
     ['prompt', { prompt: ['a', 'b'] }, 'prompt must be one text or one list of token ids'],
     ['prompt', { prompt: [] }, 'prompt must be'],
     ['prompt', { prompt: [1, -2] }, 'prompt must be'],
