@@ -23,6 +23,9 @@ interface Layout {
   readonly settings: TableSettings;
 }
 
+/** As an end of line it would make the whole file its header. */
+const BARE_CR = /\r(?!\n)/;
+
 /**
  * Reads the header of a CSV and then its rows. Output rows are the columns of the input, then the completion, its finish reason and an
  * error; the latter two are called `finish_reason` and `error`, with the completion's name before them where the input has such a column.
@@ -57,6 +60,10 @@ function checkedLayout(header: CsvRecord, settings: TableSettings): Omit<Layout,
   const bad = decoded.findIndex((cell) => !cell.valid);
   if (bad >= 0) throw new UsageError(`${name}: the name of column ${bad + 1} is not UTF-8; save the file as UTF-8`);
   const names = decoded.map((cell) => cell.text);
+  if (names.some((cell) => BARE_CR.test(cell)))
+    throw new UsageError(
+      `${name}: the header has a carriage return without a newline; save the file with LF or CRLF at the end of its lines`,
+    );
   if (settings.template === undefined)
     throw new UsageError(`a CSV needs a prompt, such as --prompt "Input: {{${names[0] ?? 'column'}}}"; columns of ${name}: ${list(names)}`);
   if (names.includes(column)) throw new UsageError(`${name} has a column "${column}" already; choose another with --column`);

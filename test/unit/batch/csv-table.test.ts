@@ -148,6 +148,8 @@ describe('openCsv', () => {
     ['a column that is twice there', 'a,a\n', /column "a" is 2 times in in.csv/],
     ['a header that is not UTF-8', Buffer.from([0x61, 0x2c, 0xff, 10]), /name of column 2 is not UTF-8/],
     ['a header that does not end', 'a,"b\n1,2\n', /no header, a quote is opened/],
+    ['lines that end with CR', 'a,b\r1,2\r', /in.csv: the header has a carriage return without a newline; save the file with LF or CRLF/],
+    ['lines of quoted cells that end with CR', '"a","b"\r"1","2"\r', /carriage return without a newline/],
     ['semicolons', 'a;b\n1;2\n', /column "a" is not in in.csv; it has "a;b"/],
   ])('refuses %s', async (_what, text, message) => {
     await expect(openCsv(source(text), settings)).rejects.toMatchObject({ code: 'usage', message: expect.stringMatching(message) });
