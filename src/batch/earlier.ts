@@ -34,7 +34,7 @@ export async function findEarlier(paths: JobPaths, options: JobOptions): Promise
     if (options.restart === true) return { earlier: { kind: 'none' }, outputExists };
     return { earlier: { kind: 'finished', content: done, finished: done.finished }, outputExists };
   }
-  const ours = journal !== undefined && (journal.header.replaces || isEqual(journal.finished?.output, output));
+  const ours = journal !== undefined && (journal.header.mayReplaceOutput || isEqual(journal.finished?.output, output));
   if (outputExists && !ours && options.force !== true) throw foreignOutput(options.output, done !== undefined);
   if (journal === undefined || options.restart === true) return { earlier: { kind: 'none' }, outputExists };
   return { earlier: { kind: 'begun', content: journal }, outputExists };

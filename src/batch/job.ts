@@ -14,8 +14,16 @@ import { acquireLock } from './lock.ts';
 import { type JobPaths, resolveFormat, resolvePaths, type TableFormat } from './paths.ts';
 import { type OpenTable, type ScanResult, scanTable, tableOpener } from './scan.ts';
 import { spool } from './spool.ts';
+import { parseTemplate } from './template.ts';
 import { type JobTracker, trackJob } from './tracker.ts';
-import type { JobExitCode, JobOptions, JobOutcome, OpenGenerator } from './types.ts';
+import type { JobExitCode, JobOptions, JobOutcome, JobRows, OpenGenerator } from './types.ts';
+
+/** The file to read. */
+interface InputFile {
+  readonly path: string;
+  /** A copy of stdin that this run made. */
+  readonly isNewCopy: boolean;
+}
 
 /** What every part of a job needs to know. */
 interface Job {
@@ -36,8 +44,10 @@ interface Scanned {
   readonly open: OpenTable;
   readonly scan: ScanResult;
   readonly content: JournalContent | undefined;
+  readonly before: JobRows;
   /** A new header says that the file at the output's path may go. */
-  readonly replaces: boolean;
+  readonly mayReplaceOutput: boolean;
+  readonly notice: string | undefined;
 }
 
 type Opened = NonNullable<JournalHeader['opened']>;
@@ -45,12 +55,13 @@ type Opened = NonNullable<JournalHeader['opened']>;
 /**
  * Runs a job from wherever an earlier run left it: every row of the input becomes one row of the output, in order. Saved rows stay saved,
  * whatever ends the run.
- * @throws {UsageError} for what is wrong with paths, template, flags, or an earlier job of the same output; no row was generated then
- * @throws what the generator throws
+ * @throws {UsageError} for what is wrong with paths, template, flags, or an earlier job of the same output (exit 2); no row was generated then
+ * @throws what the generator throws (exit 1)
  */
 export async function runJob(options: JobOptions, openGenerator: OpenGenerator): Promise<JobOutcome> {
   const never = new AbortController().signal;
   const { input, output, signal = never, abortSignal = never } = options;
+  if (options.prompt === '') throw new UsageError('the prompt is empty; give one, such as --prompt "Input: {{column}}"');
   const tracker = trackJob(options.onProgress);
   const format = resolveFormat(options.format ?? 'auto', input, output);
   const paths = await resolvePaths(input, output);
@@ -71,12 +82,22 @@ async function runLocked(job: Job): Promise<JobOutcome> {
   const { options, paths, tracker } = job;
   tracker.enter('reading');
   const { earlier, outputExists } = await findEarlier(paths, options);
-  const input = await inputFile(job, earlier);
-  if (earlier.kind !== 'finished') return runRows(job, input, earlier.kind === 'begun' ? earlier.content : undefined, outputExists);
-  const next = await resumeFinished(job, earlier, input);
+  const { path, isNewCopy } = await inputFile(job, earlier);
+  try {
+    if (earlier.kind === 'finished') return await runFinished(job, earlier, path);
+    return await runRows(job, path, earlier.kind === 'begun' ? earlier.content : undefined, outputExists);
+  } catch (error) {
+    // A later run must not take what a refused one was given.
+    if (isNewCopy && error instanceof UsageError) await rm(paths.spool, { force: true });
+    throw error;
+  }
+}
+
+async function runFinished(job: Job, earlier: Earlier & { kind: 'finished' }, input: string): Promise<JobOutcome> {
+  const next = await decideFinished(job, earlier, input);
   if (next === 'again') return runRows(job, input, undefined, true);
   if (next === 'reuse') {
-    await reopen(paths);
+    await reopen(job.paths);
     return runRows(job, input, earlier.content, true);
   }
   await removeLeftovers(job);
@@ -84,7 +105,7 @@ async function runLocked(job: Job): Promise<JobOutcome> {
 }
 
 /** What to do with an output that is complete: nothing, generate some rows again, or begin anew. */
-async function resumeFinished(job: Job, earlier: Earlier & { kind: 'finished' }, input: string): Promise<'nothing' | 'reuse' | 'again'> {
+async function decideFinished(job: Job, earlier: Earlier & { kind: 'finished' }, input: string): Promise<'nothing' | 'reuse' | 'again'> {
   const { options, settings } = job;
   const { content, finished } = earlier;
   const changed = differences(content.header.settings, settings);
@@ -93,9 +114,15 @@ async function resumeFinished(job: Job, earlier: Earlier & { kind: 'finished' },
     const way = 'choose another output, or generate all rows again with --restart';
     throw new UsageError(`${options.output} is finished, with other settings: ${changed.join('; ')}; ${way}`);
   }
-  const sameInput = isEqual(finished.input, await digestFile(input));
+  const digest = await digestFile(input);
+  const sameInput = isEqual(finished.input, digest);
+  // Whoever asks for the same once more need not have it all at hand once more.
+  const nothingGiven = job.paths.input === undefined && digest.bytes === 0;
   const rowsKept = content.rowLines > 0 || finished.generated === 0;
-  if (sameInput && !(options.retryFailed === true && finished.rows.failed > 0)) {
+  const retries = options.retryFailed === true && finished.rows.failed > 0;
+  if (retries && nothingGiven && !sameInput)
+    throw new UsageError(`stdin is empty; the rows of ${options.output} that failed are generated again from the whole input`);
+  if ((sameInput || nothingGiven) && !retries) {
     if (content.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0) {
       await using generator = await job.openGenerator();
       checkModel(job, content.header, generator);
@@ -109,15 +136,14 @@ async function resumeFinished(job: Job, earlier: Earlier & { kind: 'finished' },
   );
 }
 
-/** The file to read: the input itself, or the copy of stdin, which is made unless an earlier run has made it. */
-async function inputFile(job: Job, earlier: Earlier): Promise<string> {
-  const { paths, options, signal } = job;
-  if (paths.input !== undefined) return paths.input;
-  const spooled = options.restart !== true && (await fileExists(paths.spool));
-  if (spooled && earlier.kind !== 'none') return paths.spool;
+/** The input itself, or a copy of stdin. That of an earlier run counts only while its job is not finished. */
+async function inputFile({ paths, options, signal }: Job, earlier: Earlier): Promise<InputFile> {
+  if (paths.input !== undefined) return { path: paths.input, isNewCopy: false };
+  const hasCopy = options.restart !== true && earlier.kind !== 'finished' && (await fileExists(paths.spool));
+  if (hasCopy && earlier.kind === 'begun') return { path: paths.spool, isNewCopy: false };
   if (options.stdin === undefined) throw new UsageError('the input is "-", but there is no stdin to read');
-  await spool(options.stdin, paths.spool, signal, spooled);
-  return paths.spool;
+  // A run that was stopped before its journal began has left a copy that may be the only one.
+  return { path: paths.spool, isNewCopy: await spool(options.stdin, paths.spool, signal, hasCopy) };
 }
 
 async function runRows(job: Job, input: string, content: JournalContent | undefined, outputExists: boolean): Promise<JobOutcome> {
@@ -134,8 +160,9 @@ async function runRows(job: Job, input: string, content: JournalContent | undefi
   job.signal.throwIfAborted();
   if (content === undefined) await discardEarlier(paths);
   const { total, refused, reused } = scan;
-  tracker.count({ total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed });
-  const state: Scanned = { open, scan, content, replaces: outputExists };
+  const before = { total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed };
+  tracker.count(before);
+  const state: Scanned = { open, scan, content, before, mayReplaceOutput: outputExists, notice: promptNotice(prompt, scan) };
   const modelMatters = content?.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0;
   return scan.pending > 0 || modelMatters ? await runWithModel(job, state) : await runWithoutModel(job, state);
 }
@@ -157,9 +184,7 @@ async function runWithModel(job: Job, state: Scanned): Promise<JobOutcome> {
   await using saved = journal;
   try {
     job.signal.throwIfAborted();
-    const { total, refused, reused } = state.scan;
-    const before = { total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed };
-    tracker.count(before, () => saved.saved);
+    tracker.count(state.before, () => saved.saved);
     tracker.enter('generating');
     const isPending = pendingIn(saved.index, job.options);
     const complete = await generateRows(state.open, generator, saved, { isPending, signal, abortSignal, onSweep: tracker.sweep });
@@ -176,17 +201,21 @@ async function runWithoutModel(job: Job, state: Scanned): Promise<JobOutcome> {
   return await finishJob(job, state, saved, header);
 }
 
-async function finishJob(job: Job, { open }: Scanned, journal: Journal, header: JournalHeader): Promise<JobOutcome> {
+async function finishJob(job: Job, { open, notice }: Scanned, journal: Journal, header: JournalHeader): Promise<JobOutcome> {
   job.tracker.enter('writing');
   const finished = await assemble(open, job.paths, journal, header, job.abortSignal);
   await closeJob(job.paths, header, finished);
-  return { summary: job.tracker.summary(header.opened?.kernels ?? ''), exitCode: exitCodeOf(finished) };
+  return {
+    summary: job.tracker.summary(header.opened?.kernels ?? ''),
+    exitCode: exitCodeOf(finished),
+    ...(notice !== undefined && { notice }),
+  };
 }
 
 /** Goes on with the journal there is, unless it was begun without a model and has no rows. */
 async function openJournal(
   { paths, settings, options }: Job,
-  { content, replaces }: Scanned,
+  { content, mayReplaceOutput }: Scanned,
   opened?: Opened,
 ): Promise<{ readonly header: JournalHeader; readonly journal: Journal }> {
   if (content !== undefined && (content.rowLines > 0 || opened === undefined || content.header.opened !== undefined))
@@ -198,7 +227,7 @@ async function openJournal(
     settings,
     generator: options.generator,
     ...(opened && { opened }),
-    replaces,
+    mayReplaceOutput,
   };
   return { header, journal: await Journal.create(paths.journal, header) };
 }
@@ -222,6 +251,12 @@ function checkModel({ options, paths }: Job, header: JournalHeader, { info }: Te
   );
 }
 
+/** Allowed, because an answer may be drawn many times; more often a column was forgotten. */
+function promptNotice(prompt: string | undefined, { allAlike }: ScanResult): string | undefined {
+  if (prompt === undefined || !allAlike || parseTemplate(prompt).columns.length > 0) return undefined;
+  return 'the prompt names no {{column}}, so that every row asked for the same';
+}
+
 function pendingIn(index: JournalIndex, { retryFailed = false }: JobOptions): (row: number, hash: bigint) => boolean {
   return (row, hash) => {
     const found = index.find(row, hash);
@@ -237,7 +272,7 @@ async function removeLeftovers({ paths }: Job): Promise<void> {
 async function finishedOutcome({ tracker, options }: Job, header: JournalHeader, finished: Finished): Promise<JobOutcome> {
   tracker.count({ ...finished.rows, reused: finished.generated });
   const { mtime } = await stat(options.output);
-  const notice = `${options.output} was finished on ${mtime.toISOString()} and its input is the same: nothing to do`;
+  const notice = `${options.output} was finished on ${mtime.toISOString()} and there is no other input: nothing to do`;
   return { summary: tracker.summary(header.opened?.kernels ?? ''), exitCode: exitCodeOf(finished), notice };
 }
 

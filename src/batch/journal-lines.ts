@@ -17,7 +17,7 @@ export interface JournalHeader {
   /** Of the opened model; missing in a job that has not needed it. */
   readonly opened?: { readonly fingerprint: string; readonly model: string; readonly kernels: string };
   /** The user agreed that a file that was there before is replaced. */
-  readonly replaces: boolean;
+  readonly mayReplaceOutput: boolean;
 }
 
 /** Written when the output is complete, before it gets its name. */

@@ -19,6 +19,8 @@ export interface ScanResult {
   readonly reused: { readonly done: number; readonly failed: number };
   /** Rows to generate. */
   readonly pending: number;
+  /** There are several requests, and all ask for the same. */
+  readonly allAlike: boolean;
   readonly input: Digest;
 }
 
@@ -43,7 +45,10 @@ export async function scanTable(
   const { table, digest } = await open();
   await using _closed = table;
   const counts = { total: 0, refused: 0, done: 0, failed: 0, pending: 0 };
+  const hashes = new Set<bigint>();
   for await (const row of table.rows) {
+    // Two are enough to tell that they differ.
+    if ('request' in row && hashes.size < 2) hashes.add(row.request.hash);
     if (++counts.total % REPORT_ROWS === 0) onRows(counts.total);
     if ('problem' in row) counts.refused++;
     else if (isPending(row.index, row.request.hash)) counts.pending++;
@@ -51,5 +56,6 @@ export async function scanTable(
     else counts.done++;
   }
   const { total, refused, done, failed, pending } = counts;
-  return { total, refused, reused: { done, failed }, pending, input: digest() };
+  const allAlike = hashes.size === 1 && total - refused > 1;
+  return { total, refused, reused: { done, failed }, pending, allAlike, input: digest() };
 }

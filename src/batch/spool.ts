@@ -7,8 +7,9 @@ import { guarded, syncFolder } from '../util/durable-file.ts';
 /**
  * Copies a stream to a file that is there completely or not at all. `signal` ends it without one.
  * @param keepIfEmpty an empty stream leaves a file of an earlier run as it is
+ * @returns whether the file is this stream's
  */
-export async function spool(stream: Readable, path: string, signal: AbortSignal, keepIfEmpty: boolean): Promise<void> {
+export async function spool(stream: Readable, path: string, signal: AbortSignal, keepIfEmpty: boolean): Promise<boolean> {
   const part = `${path}.part`;
   const handle = await guarded(part, open(part, 'w'));
   let bytes = 0;
@@ -24,10 +25,14 @@ export async function spool(stream: Readable, path: string, signal: AbortSignal,
   } finally {
     await handle.close();
   }
-  if (keepIfEmpty && bytes === 0) return rm(part, { force: true });
+  if (keepIfEmpty && bytes === 0) {
+    await rm(part, { force: true });
+    return false;
+  }
   crashPoint('spooled');
   await rename(part, path);
   await syncFolder(dirname(path));
+  return true;
 }
 
 /** A terminal may never send another byte, so that a signal cannot wait for one. */

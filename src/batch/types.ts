@@ -85,16 +85,9 @@ export type JobExitCode = 0 | 3 | 4;
 export interface JobOutcome {
   readonly summary: JobSummary;
   readonly exitCode: JobExitCode;
-  /** For people: why the job was interrupted and what to do, or that it had been finished before. */
+  /** For people: why the job was interrupted and what to do, that it had been finished before, or what looks like a mistake. */
   readonly notice?: string;
 }
 
 /** Called at most once, when a row is left to generate; the job disposes of what it returns. */
 export type OpenGenerator = () => Promise<TextGenerator & AsyncDisposable>;
-
-/**
- * Signature of `runJob` in job.ts.
- * Throws a UsageError (exit 2) for what is wrong with paths, template or flags, before any row is generated; errors of the generator
- * (exit 1) pass through. In both cases saved rows stay saved.
- */
-export type RunJob = (options: JobOptions, openGenerator: OpenGenerator) => Promise<JobOutcome>;

@@ -77,6 +77,7 @@ describe('a wrong command begins nothing and ends with 2', () => {
     ['an output equal to the input', ['-o', 'in.csv'], /the input in.csv is the output too/],
     ['an output equal to the input, by another path', ['-o', 'folder/../in.csv'], /is the output too/],
     ['an unknown column', ['--prompt', '{{text}} {{nmae}}'], /column "nmae" is not in in.csv; it has "text"/],
+    ['an empty prompt', ['--prompt', ''], /the prompt is empty; give one, such as --prompt/],
     ['an input of unknown format', ['-i', 'x.tsv'], /the format of x.tsv is not known by its name; give --format csv or --format jsonl/],
     ['another format for the output', ['-o', 'out.jsonl'], /the output has the format of the input, csv, but is named out.jsonl/],
     ['a column that is there', ['--column', 'text'], /has a column "text" already; choose another with --column/],
@@ -98,6 +99,24 @@ describe('a wrong command begins nothing and ends with 2', () => {
     const { status, message } = await folder.run([]);
     expect(message).toMatch(/a CSV needs a prompt, such as --prompt "Input: \{\{text\}\}"; columns of in.csv: "text"/);
     expect(status).toBe(2);
+  });
+
+  it('a CSV whose lines end with CR', async () => {
+    using folder = jobFolder({ 'in.csv': 'id,text\r1,ok\r' });
+    const { status, message } = await folder.run(JOB);
+    expect(message).toContain('in.csv: the header has a carriage return without a newline; save the file with LF or CRLF');
+    expect([status, folder.names()]).toEqual([2, ['in.csv']]);
+  });
+
+  it('another standard input of a finished job, which no later run takes for its own', async () => {
+    using folder = jobFolder();
+    const flags = [...JOB, '-i', '-', '--format', 'csv'];
+    expect(await folder.run(flags, { stdin: 'text\nA1\n' })).toMatchObject({ status: 0 });
+    expect(await folder.run(flags, { stdin: 'text\nB1\n' })).toMatchObject({ status: 2 });
+    expect(await folder.run(flags, { stdin: '' })).toMatchObject({ status: 0, summary: { rows: { total: 1 } } });
+    expect(folder.names()).toEqual(['out.csv', 'out.csv.done']);
+    expect(await folder.run([...flags, '--force'], { stdin: 'text\nC1\n' })).toMatchObject({ status: 0 });
+    expect(folder.read('out.csv')).toMatch(/^C1,/m);
   });
 
   it.skipIf(!existsSync('/sys/kernel'))('an output where nobody can write', async () => {

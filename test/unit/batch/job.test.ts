@@ -1,8 +1,8 @@
 import { parse } from 'csv-parse/sync';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import type { JobProgress } from '../../../src/batch/types.ts';
-import { jobFolder, table } from './job-folder.ts';
+import type { JobOptions, JobProgress } from '../../../src/batch/types.ts';
+import { type JobFolder, jobFolder, table } from './job-folder.ts';
 
 describe('a job over a CSV', () => {
   it('adds a completion to every row, in order, and leaves OUT and OUT.done', async () => {
@@ -82,12 +82,28 @@ describe('a job over a CSV', () => {
   });
 });
 
+describe('a prompt that names no column', () => {
+  const sameForAll = 'the prompt names no {{column}}, so that every row asked for the same';
+  it.each([
+    ['is noticed', 3, 'Write a name:', sameForAll],
+    ['is no surprise for a single row', 1, 'Write a name:', undefined],
+    ['is not what made the rows equal', 3, '{{same}}', undefined],
+  ])('%s', async (_what, rows, prompt, notice) => {
+    await using folder = await jobFolder();
+    await folder.write('in.csv', `same\n${'x\n'.repeat(rows)}`);
+    const outcome = await folder.run({ prompt });
+    expect([outcome.exitCode, outcome.notice]).toEqual([0, notice]);
+  });
+});
+
 describe('what a job refuses', () => {
   it.each([
     ['a missing input', { input: 'missing.csv' }, /cannot read the input .*missing.csv: does not exist/],
     ['a folder as input', { input: '.', format: 'csv' as const }, /is a folder/],
     ['an unknown column', { prompt: '{{street}}' }, /column "street" is not in .*in.csv; it has "id", "text"/],
     ['a CSV without a prompt', { prompt: undefined }, /--prompt/],
+    ['an empty prompt', { prompt: '' }, /the prompt is empty; give one, such as --prompt/],
+    ['a CSV of lines that end with CR', { input: 'cr.csv' }, /carriage return without a newline; save the file with LF or CRLF/],
     ['a column that is there', { column: 'id' }, /has a column "id" already; choose another with --column/],
     ['an output folder that is missing', { output: 'no/out.csv' }, /cannot write .*folder: does not exist/],
     ['a folder that takes no files', { output: '/proc/out.csv' }, /cannot write .*out.csv: its folder/],
@@ -107,6 +123,7 @@ describe('what a job refuses', () => {
     await folder.write('other.csv', 'mine');
     await folder.write('in.txt', table(3));
     await folder.write('strange.csv.journal', '{"a":1}\n');
+    await folder.write('cr.csv', table(3).replaceAll('\n', '\r'));
     await folder.write('utf16.csv', Buffer.from('\ufeffid,text\n', 'utf16le'));
     const before = await folder.names();
     const paths = { input: input === '-' ? '-' : folder.path(input), output: output.startsWith('/') ? output : folder.path(output) };
@@ -165,5 +182,81 @@ describe('a job over stdin', () => {
     const second = await folder.run({ ...options, stdin: Readable.from([]) });
     expect(second.summary.rows).toMatchObject({ total: 30, done: 30, reused: first.summary.rows.done });
     expect(await folder.names()).toEqual(['out.csv', 'out.csv.done']);
+  });
+});
+
+/** The folder of a job over stdin that has answered table(3). */
+async function finishedFromStdin(fake: Parameters<JobFolder['run']>[1] = {}) {
+  const folder = await jobFolder();
+  const run = (content: string, options: Partial<JobOptions> = {}) =>
+    folder.run({ input: '-', format: 'csv', stdin: Readable.from(content === '' ? [] : [Buffer.from(content)]), ...options });
+  const fromStdin = { input: '-', format: 'csv' as const, stdin: Readable.from([Buffer.from(table(3))]) };
+  await folder.run(fromStdin, fake);
+  return { folder, run };
+}
+
+describe('a finished job over stdin', () => {
+  const finished = ['out.csv', 'out.csv.done'];
+  const other = table(3, (row) => `other ${row}`);
+  const third = table(3, (row) => `third ${row}`);
+
+  it('keeps no copy of an input that it refused', async () => {
+    const { folder, run } = await finishedFromStdin();
+    await using _removed = folder;
+    await expect(run(other)).rejects.toThrow('the input changed since');
+    expect(await folder.names()).toEqual([...finished]);
+    await run(third, { force: true });
+    expect(await folder.read('out.csv')).toContain('third 2');
+  });
+
+  it('reads stdin, not the copy that a crash left', async () => {
+    const { folder, run } = await finishedFromStdin();
+    await using _removed = folder;
+    await folder.write('out.csv.input', other);
+    await run(third, { force: true });
+    expect(await folder.read('out.csv')).toContain('third 2');
+  });
+
+  it('has nothing to do when stdin is empty, and still knows its input', async () => {
+    const { folder, run } = await finishedFromStdin();
+    await using _removed = folder;
+    for (const content of ['', table(3)]) {
+      const { exitCode, notice, generator } = await run(content);
+      expect([exitCode, generator, notice]).toEqual([0, undefined, expect.stringContaining('nothing to do')]);
+      expect(await folder.names()).toEqual(finished);
+    }
+  });
+
+  it('needs its input to try failed rows again', async () => {
+    const { folder, run } = await finishedFromStdin({ failing: 'text 1' });
+    await using _removed = folder;
+    await expect(run('', { retryFailed: true })).rejects.toThrow('stdin is empty; the rows of');
+    expect(await folder.names()).toEqual(finished);
+    expect((await run(table(3), { retryFailed: true })).summary.rows).toEqual({ total: 3, done: 3, failed: 0, reused: 2 });
+  });
+});
+
+describe('a run over stdin', () => {
+  it('that was refused leaves no copy to the job that it would have replaced', async () => {
+    await using folder = await jobFolder();
+    const stop = new AbortController();
+    const from = (content: string) => ({
+      input: '-',
+      format: 'csv' as const,
+      stdin: Readable.from(content === '' ? [] : [Buffer.from(content)]),
+    });
+    await folder.run({ ...from(table(30)), signal: stop.signal }, { onSweep: (sweep) => void (sweep === 12 && stop.abort()) });
+    await expect(folder.run({ ...from(table(5)), restart: true, prompt: '{{street}}' })).rejects.toThrow('"street"');
+    expect((await folder.run(from(table(30)))).summary.rows.total).toBe(30);
+  });
+
+  it('that was stopped before its journal began keeps its copy for an empty stdin', async () => {
+    await using folder = await jobFolder();
+    const stop = new AbortController();
+    const options = { input: '-', format: 'csv' as const };
+    const onProgress = ({ phase }: JobProgress): void => void (phase === 'loading' && stop.abort());
+    const stopped = await folder.run({ ...options, stdin: Readable.from([Buffer.from(table(3))]), signal: stop.signal, onProgress });
+    expect(stopped.exitCode).toBe(4);
+    expect((await folder.run({ ...options, stdin: Readable.from([]) })).summary.rows.total).toBe(3);
   });
 });
