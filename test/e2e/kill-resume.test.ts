@@ -64,6 +64,21 @@ describe('a job killed on purpose', () => {
   });
 });
 
+describe('a job with the default precision', () => {
+  // Rows are computed beside others than in the whole job; none of these has a tie that this decides.
+  it.each(['journal-synced:3', 'journal-line:9'])('that is killed at %s goes on to the same rows', async (point) => {
+    const job = JOB.slice(0, JOB.indexOf('--compute'));
+    using undisturbed = jobFolder({ 'in.csv': INPUT });
+    expect(await undisturbed.run(job)).toMatchObject({ status: 0 });
+    using folder = jobFolder({ 'in.csv': INPUT });
+    const killed = await folder.run([...job, '--gpu-batch-size', '2'], { env: { FLEXLLMGEN_CRASH_AT: point } });
+    expect(killed).toMatchObject({ status: null, signal: 'SIGKILL' });
+    const { rows } = saved(folder);
+    expect(await folder.run(job)).toMatchObject({ status: 0, summary: { rows: { total: ROWS, done: ROWS, reused: rows } } });
+    expect(folder.read('out.csv')).toBe(undisturbed.read('out.csv'));
+  });
+});
+
 describe('a job killed at a random time', () => {
   const numbers = [...randomNumbers(3, 12)].map((x) => (x + 1) / 2);
 
