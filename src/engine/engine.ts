@@ -48,18 +48,23 @@ export class Engine {
 
   /** @throws {RequestError} when the request could not be served however long it waited; says both numbers */
   check({ tokens }: Pick<SequenceRequest, 'tokens'>, maxTokens: number): void {
-    const { contextLength } = this.#model;
-    if (tokens.length === 0) throw new RequestError('the prompt has no tokens');
-    const room = contextLength - (maxTokens > 0 ? 1 : 0);
-    if (tokens.length > room) {
-      throw new RequestError(`the prompt has ${tokens.length} tokens, the model's context is ${contextLength}`, { contextLength });
-    }
-    const pages = pagesFor(Math.min(tokens.length + maxTokens, contextLength));
-    if (pages > this.#cache.capacityPages) {
-      throw new RequestError(`the row needs ${pages} pages of KV cache, there are ${this.#cache.capacityPages}`, { pages });
-    }
+    this.checkLength(tokens.length, maxTokens);
     const wrong = tokens.find((id) => id < 0 || id >= this.#model.vocabularySize);
     if (wrong !== undefined) throw new RequestError(`token id ${wrong} is not in the vocabulary of ${this.#model.vocabularySize}`);
+  }
+
+  /** The same for the length alone. `bound` says that the prompt is longer still, such as `at least `. @throws {RequestError} */
+  checkLength(promptTokens: number, maxTokens: number, bound = ''): void {
+    const { contextLength } = this.#model;
+    if (promptTokens === 0) throw new RequestError('the prompt has no tokens');
+    const room = contextLength - (maxTokens > 0 ? 1 : 0);
+    if (promptTokens > room) {
+      throw new RequestError(`the prompt has ${bound}${promptTokens} tokens, the model's context is ${contextLength}`, { contextLength });
+    }
+    const pages = pagesFor(Math.min(promptTokens + maxTokens, contextLength));
+    if (pages > this.#cache.capacityPages) {
+      throw new RequestError(`the row needs ${bound}${pages} pages of KV cache, there are ${this.#cache.capacityPages}`, { pages });
+    }
   }
 
   /**

@@ -101,22 +101,10 @@ export class TextStream {
     }
     const { tokenizer } = this.#parts;
     if (!tokenizer) throw new RequestError('the model has no tokenizer; its prompts must be token ids');
-    this.#checkLength(tokenizer.minTokens(prompt), maxTokens);
+    // A text that cannot fit is refused before it is encoded, which takes over 100 bytes of memory a character.
+    const minTokens = tokenizer.minTokens(prompt);
+    if (minTokens > 0) this.#parts.engine.checkLength(minTokens, maxTokens, 'at least ');
     return tokenizer.encode(prompt);
-  }
-
-  /** Refuses a text that cannot fit before it is encoded, which takes over 100 bytes of memory a character. */
-  #checkLength(minTokens: number, maxTokens: number): void {
-    if (minTokens === 0) return;
-    try {
-      this.#parts.engine.check({ tokens: new Int32Array(minTokens) }, maxTokens);
-    } catch (cause) {
-      if (!(cause instanceof RequestError) || cause.facts['contextLength'] === undefined) throw cause;
-      const { contextLength } = cause.facts;
-      throw new RequestError(`the prompt has at least ${minTokens} tokens, the model's context is ${String(contextLength)}`, {
-        contextLength,
-      });
-    }
   }
 
   *#takeRefused(): Generator<GenerationEvent, void, void> {

@@ -51,7 +51,7 @@ export function readSharedShape(reader: ConfigReader, family: string, defaults: 
   if (heads % kvHeads !== 0) reader.fail('num_key_value_heads', `a divisor of num_attention_heads ${heads}`);
   const headDim = reader.optionalCount('head_dim', { max: LIMITS.headDim, fallback: defaults.head_dim }) ?? hiddenSize / heads;
   if (!Number.isInteger(headDim)) reader.fail('num_attention_heads', `a divisor of hidden_size ${hiddenSize}`);
-  const bosTokenId = reader.tokenId('bos_token_id', defaults.bos_token_id);
+  reader.tokenId('bos_token_id', defaults.bos_token_id); // only checked
   return {
     family,
     vocabularySize: count('vocab_size', LIMITS.vocabularySize),
@@ -64,7 +64,6 @@ export function readSharedShape(reader: ConfigReader, family: string, defaults: 
     headDim,
     normEpsilon: reader.positive('rms_norm_eps', defaults.rms_norm_eps),
     tiedHead: reader.flag('tie_word_embeddings', defaults.tie_word_embeddings),
-    ...(bosTokenId !== undefined && { bosTokenId }),
     eosTokenIds: reader.tokenIds('eos_token_id', defaults.eos_token_id === undefined ? [] : [defaults.eos_token_id]),
   };
 }

@@ -21,7 +21,6 @@ export interface DecoderShape {
   readonly headDim: number;
   readonly normEpsilon: number;
   readonly tiedHead: boolean;
-  readonly bosTokenId?: number;
   readonly eosTokenIds: readonly number[];
   readonly activation: Activation;
   readonly layers: readonly DecoderLayer[];
@@ -61,7 +60,6 @@ export function decoder(shape: DecoderShape): Model {
     heads: shape.heads,
     kvHeads: shape.kvHeads,
     headDim: shape.headDim,
-    ...(shape.bosTokenId !== undefined && { bosTokenId: shape.bosTokenId }),
     eosTokenIds: shape.eosTokenIds,
     layers: [embedLayer(shape), ...shape.layers.map((layer, index) => block(shape, layer, index)), headLayer(shape)],
   };

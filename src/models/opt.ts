@@ -35,7 +35,7 @@ interface OptShape {
 export const opt: ModelFamily = (config, file): Model => {
   const reader = readConfig(config, file);
   const shape = readShape(config, file);
-  const bosTokenId = reader.tokenId('bos_token_id', 2);
+  reader.tokenId('bos_token_id', 2); // only checked
   return {
     family: 'opt',
     vocabularySize: shape.vocabularySize,
@@ -44,7 +44,6 @@ export const opt: ModelFamily = (config, file): Model => {
     heads: shape.heads,
     kvHeads: shape.heads,
     headDim: shape.hiddenSize / shape.heads,
-    ...(bosTokenId !== undefined && { bosTokenId }),
     eosTokenIds: reader.tokenIds('eos_token_id', [2]),
     layers: [embedLayer(shape), ...Array.from({ length: shape.layerCount }, (_, index) => block(shape, index)), headLayer(shape)],
   };

@@ -65,7 +65,7 @@ describe('opt', () => {
   it('has the facts of the model and its layers in order', () => {
     const model = opt(config(), 'config.json');
     expect(model).toMatchObject({ family: 'opt', vocabularySize: 100, hiddenSize: 8, contextLength: 16, heads: 2, kvHeads: 2, headDim: 4 });
-    expect(model).toMatchObject({ bosTokenId: 2, eosTokenIds: [2] });
+    expect(model).toMatchObject({ eosTokenIds: [2] });
     expect(model.layers.map(({ name, attends }) => [name, attends])).toEqual([
       ['embed', false],
       ['layer 0', true],
@@ -130,13 +130,8 @@ describe('opt', () => {
   it.each([
     ['eos list', { eos_token_id: [2, 50118] }, { eosTokenIds: [2, 50118] }],
     ['no eos', { eos_token_id: null }, { eosTokenIds: [] }],
-    ['other bos', { bos_token_id: 0 }, { bosTokenId: 0 }],
   ])('takes %s', (_what, overrides, wanted) => {
     expect(opt(config(overrides), 'config.json')).toMatchObject(wanted);
-  });
-
-  it('has no bosTokenId when it is null', () => {
-    expect(opt(config({ bos_token_id: null }), 'config.json')).not.toHaveProperty('bosTokenId');
   });
 
   it.each([
