@@ -1,14 +1,6 @@
 /** Devices on ggml: the CPU, and any GPU backend that a platform package carries. */
-import {
-  type Backend,
-  type Context,
-  type GgmlBase,
-  type Graph,
-  type GraphAllocator,
-  STATUS_SUCCESS,
-  type ThreadPool,
-} from '../native/ggml.ts';
-import { type Ggml, openGgml, threadpoolParams } from '../native/open-ggml.ts';
+import { type Backend, type Context, type GgmlBase, type Graph, type GraphAllocator, STATUS_SUCCESS } from '../native/ggml.ts';
+import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
 import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
@@ -16,23 +8,19 @@ import type { DType } from './dtype.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
+import { GgmlThreads } from './ggml-threads.ts';
 import type { OpGraph } from './graph.ts';
 import { checkBatch } from './row-batch.ts';
-import { ThreadGovernor } from './thread-governor.ts';
 
 export interface GgmlDeviceOptions {
   /** `cpu`, `vulkan`, `cuda` or `metal`. */
   readonly backend: string;
   /** CPU threads, including the one that computes graphs. */
   readonly threads: number;
-  /** 0 to 100: how long idle CPU threads spin before they sleep. Default 0; ggml's own is 50. */
-  readonly poll?: number;
   /** Compute f32 in f32: Vulkan rounds to f16 where that is faster unless told. */
   readonly exact?: boolean;
 }
 
-/** Waking a sleeping thread costs 10 us a graph; spinning ones take the core from whoever else needs it (docs/decisions/0003-threads-follow-load.md). */
-const DEFAULT_POLL = 0;
 /** Copies within a device go through memory of at most this size. */
 const COPY_CHUNK_BYTES = 1 << 20;
 
@@ -45,21 +33,14 @@ export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device
   const native = ggml.base.regDevice(ggml.registry, 0);
   const backend = ggml.base.deviceInit(native, null);
   if (!backend) throw new NativeError(`backend ${ggml.name}: device ${ggml.base.deviceDescription(native)} did not start`);
-  const pool = ggml.cpu && startThreads(ggml, backend, options);
   const detail = ggml.cpu ? `${options.threads} threads` : ggml.base.deviceDescription(native);
-  const threads = pool && { pool, governor: new ThreadGovernor(options.threads) };
-  return new GgmlDevice(ggml, backend, threads, `ggml ${ggml.name}, ${detail}`);
-}
-
-function startThreads(ggml: Ggml, backend: Backend, { threads, poll = DEFAULT_POLL }: GgmlDeviceOptions): ThreadPool {
-  const pool = ggml.cpu!.threadpoolNew(threadpoolParams(ggml.base, threads, poll));
-  if (!pool) {
+  try {
+    const threads = ggml.cpu && new GgmlThreads(ggml.base, ggml.cpu, backend, options.threads);
+    return new GgmlDevice(ggml, backend, threads, `ggml ${ggml.name}, ${detail}`);
+  } catch (cause) {
     ggml.base.backendFree(backend);
-    throw new NativeError(`ggml ${ggml.name}: a pool of ${threads} threads could not be started`);
+    throw cause;
   }
-  ggml.cpu!.setThreads(backend, threads);
-  ggml.cpu!.setThreadpool(backend, pool);
-  return pool;
 }
 
 /** A lowered graph; lowered again when the memory of intermediate results has moved. */
@@ -104,7 +85,7 @@ class GgmlDevice implements Device {
   readonly #base: GgmlBase;
   #backend: Backend;
   /** Only of the CPU. */
-  readonly #threads: { readonly pool: ThreadPool; readonly governor: ThreadGovernor } | undefined;
+  readonly #threads: GgmlThreads | undefined;
   readonly #target: LoweringTarget;
   readonly #meter = new MemoryMeter();
   /**
@@ -120,7 +101,7 @@ class GgmlDevice implements Device {
   #lane: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  constructor(ggml: Ggml, backend: Backend, threads: { pool: ThreadPool; governor: ThreadGovernor } | undefined, name: string) {
+  constructor(ggml: Ggml, backend: Backend, threads: GgmlThreads | undefined, name: string) {
     this.#ggml = ggml;
     this.#base = ggml.base;
     this.#backend = backend;
@@ -196,7 +177,7 @@ class GgmlDevice implements Device {
     this.#base.gallocrFree(this.#scratch);
     this.#meter.add(-this.#scratchBytes);
     this.#base.backendFree(this.#backend);
-    if (this.#threads) this.#ggml.cpu!.threadpoolFree(this.#threads.pool);
+    this.#threads?.[Symbol.dispose]();
   }
 
   async #compute(program: GgmlProgram): Promise<void> {
@@ -204,21 +185,14 @@ class GgmlDevice implements Device {
     if (program.disposed) throw internalError(`program ${program.name} is run after it was freed`);
     const graph = this.#ready(program);
     this.#forgetFreedMemory();
-    const status = await this.#governed(graph);
+    const status = await (this.#threads ? this.#threads.measure(() => this.#call(graph)) : this.#call(graph));
     if (status !== STATUS_SUCCESS) throw new NativeError(`${this.name}: graph ${program.name} failed: ${this.#base.statusText(status)}`);
   }
 
-  async #governed(graph: Graph): Promise<number> {
-    const governor = this.#threads?.governor;
-    if (governor) this.#ggml.cpu!.setThreads(this.#backend, governor.threads);
-    const started = performance.now();
-    const before = process.cpuUsage();
-    const status = await new Promise<number>((resolve, reject) => {
+  #call(graph: Graph): Promise<number> {
+    return new Promise((resolve, reject) => {
       this.#base.graphCompute.async(this.#backend, graph, (error, result) => (error ? reject(error) : resolve(result)));
     });
-    const { user, system } = process.cpuUsage(before);
-    governor?.record((performance.now() - started) / 1e3, (user + system) / 1e6);
-    return status;
   }
 
   /** Only while nothing runs: growing moves the memory of intermediate results. */

@@ -1,6 +1,6 @@
 /**
  * How many threads compute. ggml's threads wait for each other in loops between every two operations, so when another program takes a core
- * away from one of them, all others burn their time: two busy neighbours on two cores made a job nine times slower, one thread instead of
+ * away from one of them, all others burn their time: two busy neighbours on two cores made a job twenty times slower, one thread instead of
  * two makes it hardly slower than its fair share (docs/decisions/0003-threads-follow-load.md). The processor time that was really had
  * tells whether cores are missing.
  */
@@ -53,10 +53,10 @@ export class ThreadGovernor {
   }
 }
 
-/** Long enough to see over a scheduler's slice of some milliseconds. */
-const WINDOW_SECONDS = 0.1;
-/** Alone on the machine, 0.95 and more was seen; with one busy neighbour on two cores, 0.75. */
-const ENOUGH_SHARE = 0.85;
+/** Long enough to see over a scheduler's slice, and a clock of processor time that lags behind, of some milliseconds each. */
+const WINDOW_SECONDS = 0.2;
+/** On two cores of a quiet virtual machine, 0.80 to 1 was seen; with one busy neighbour 0.50 to 0.76, with two 0.37 to 0.50. */
+const ENOUGH_SHARE = 0.65;
 /** How long fewer threads are kept before all are tried again; doubles while cores stay missing. */
 const FIRST_HOLD_SECONDS = 1;
 const LONGEST_HOLD_SECONDS = 16;

@@ -15,13 +15,13 @@ describe('ThreadGovernor', () => {
 
   it.each([
     [2, 0.5, 1],
-    [2, 0.8, 1],
+    [2, 0.6, 1],
     [8, 0.5, 4],
-    [8, 0.84, 6],
+    [8, 0.64, 5],
     [8, 0.05, 1],
   ])('of %i threads with %f of their time goes down to %i', (most, share, expected) => {
     const governor = new ThreadGovernor(most);
-    work(governor, 0.2, share);
+    work(governor, 0.3, share);
     expect(governor.threads).toBe(expected);
   });
 
@@ -41,7 +41,7 @@ describe('ThreadGovernor', () => {
 
   it('returns to all threads once they are free', () => {
     const governor = new ThreadGovernor(4);
-    work(governor, 0.2, 0.5);
+    work(governor, 0.3, 0.5);
     work(governor, 3, 1);
     expect(governor.threads).toBe(4);
   });
