@@ -90,7 +90,7 @@ function checkMerges(file: string, merges: readonly [string, string][], vocabula
     throw new FormatError(file, `merges for the ${long.length} longer tokens of vocab.json expected, got ${found}; is the file cut off?`);
 }
 
-const isOneCharacter = (token: string) => [...token].length === 1;
+const isOneCharacter = (token: string) => Array.from(token).length === 1;
 
 /** Tokens in the order in which new ids are given, each once; with an id where a file states it. */
 async function collectAddedTokens(folder: string, config: TokenizerConfig, vocabulary: Vocabulary): Promise<Map<string, StatedToken>> {

@@ -55,10 +55,10 @@ describe('tokenBound', () => {
     const longest = new Map<string, number>();
     for (const text of texts) {
       const parts = text.normalize('NFD');
-      if ([...parts].length === 1) longest.set(parts, Math.max(longest.get(parts) ?? 0, Buffer.byteLength(text)));
+      if (Array.from(parts).length === 1) longest.set(parts, Math.max(longest.get(parts) ?? 0, Buffer.byteLength(text)));
     }
     const worst = texts.reduce((most, text) => {
-      const source = [...text.normalize('NFD')].reduce((sum, part) => sum + (longest.get(part) ?? 0), 0);
+      const source = Array.from(text.normalize('NFD')).reduce((sum, part) => sum + (longest.get(part) ?? 0), 0);
       return Math.max(most, source / Buffer.byteLength(text.normalize('NFC')));
     }, 0);
     expect(worst).toBeGreaterThan(3);
