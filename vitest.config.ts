@@ -16,7 +16,7 @@ const config: ViteUserConfig = defineConfig({
       project('unit', 10_000),
       project('model', 60_000),
       project('e2e', 120_000),
-      // Mesa's software driver was seen to give one wrong number in six runs of the suite.
+      // One wrong number was seen in about six runs on Mesa's software driver; whether the driver or our use of it is at fault is not known.
       project('gpu', 120_000, { retry: 2 }),
       project('meta', 60_000),
     ],

@@ -1,6 +1,6 @@
 /**
  * How many threads compute. ggml's threads wait for each other in loops between every two operations, so when another program takes a core
- * away from one of them, all others burn their time: two busy neighbours on two cores made a job twenty times slower, one thread instead of
+ * away from one of them, all others burn their time: two busy neighbours on two cores made a job some twenty times slower, one thread instead of
  * two makes it hardly slower than its fair share (docs/decisions/0003-threads-follow-load.md). The processor time that was really had
  * tells whether cores are missing.
  */

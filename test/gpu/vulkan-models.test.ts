@@ -9,7 +9,7 @@ if (folder !== undefined) process.env['FLEXLLMGEN_GGML_DIR'] = folder;
 /** In f32 throughout, ids and log-probabilities are held to the tolerance of the CPU; 8e-5 of its 3e-4 are used. */
 const VULKAN: LoadOptions = { device: 'vulkan', compute: 'f32', kvType: 'f32', threads: 1 };
 
-/** The dense families. With all fixtures in one process, Mesa's software driver ended it after a dozen models. */
+/** Some dense families. With all fixtures in one process it ended after eleven models, on Mesa's software driver, for a reason not found yet. */
 const MODELS: readonly FixtureModel[] = ['opt', 'opt-350m-style', 'galactica', 'llama', 'qwen3'];
 
 const CYCLES = 20;
