@@ -1,8 +1,8 @@
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
 
 /** Tests are grouped by what they need; see CONTRIBUTING.md. Native code must not share a process, hence forks. */
-const project = (name: string, testTimeout: number, options: { retry?: number } = {}) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout, pool: 'forks' as const, ...options },
+const project = (name: string, testTimeout: number) => ({
+  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
 });
 
 /** A file that gets the results as JSON, beside the usual output. */
@@ -16,8 +16,7 @@ const config: ViteUserConfig = defineConfig({
       project('unit', 10_000),
       project('model', 60_000),
       project('e2e', 120_000),
-      // One wrong number was seen in about six runs on Mesa's software driver; whether the driver or our use of it is at fault is not known.
-      project('gpu', 120_000, { retry: 2 }),
+      project('gpu', 120_000),
       project('meta', 60_000),
     ],
   },

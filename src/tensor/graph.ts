@@ -216,7 +216,8 @@ export class GraphBuilder {
 
   rope(x: Value, options: RopeOptions): Value {
     const { headDim, rotaryDims, divisors } = options;
-    this.#check(isCount(headDim) && x.columns % headDim === 0, `rope: ${shapeText(x)} in heads of ${headDim}`);
+    // Even, because ggml's Vulkan shader writes pairs and would leave an odd head.
+    this.#check(isCount(headDim / 2) && x.columns % headDim === 0, `rope: ${shapeText(x)} in heads of ${headDim}`);
     this.#check(
       isCount(rotaryDims / 2) && rotaryDims <= headDim,
       `rope: ${rotaryDims} rotated columns, an even number up to ${headDim} expected`,

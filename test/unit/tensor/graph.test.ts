@@ -92,6 +92,7 @@ describe('GraphBuilder', () => {
     ['a factor that is no number', (g, x) => g.scale(x, NaN), /scale: factor NaN/],
     ['a cap of 0', (g, x) => g.softcap(x, 0), /softcap: cap 0/],
     ['rope of heads that do not fill the columns', (g, x) => g.rope(x, rope({ headDim: 3 })), /rope: \[3, 8\] in heads of 3/],
+    ['rope of odd heads', (g, x) => g.rope(x, rope({ headDim: 1 })), /rope: \[3, 8\] in heads of 1/],
     ['rope of an odd number of columns', (g, x) => g.rope(x, rope({ rotaryDims: 3 })), /3 rotated columns, an even number up to 4/],
     ['rope of more than a head', (g, x) => g.rope(x, rope({ rotaryDims: 6 })), /6 rotated columns, an even number up to 4/],
     ['rope with other divisors', (g, x) => g.rope(x, rope({ divisors: weight([4]) })), /divisors w: \[2\] expected, got \[4\]/],
