@@ -1,5 +1,5 @@
 import type { ByteSource } from './byte-source.ts';
-import { itemBytesOf, type StoredTensor } from './tensor-entry.ts';
+import { itemBytesOf, storedBytes, type StoredTensor } from './tensor-entry.ts';
 
 /** Read at once when elements are gathered: much against the cost of a read, little beside any memory budget. */
 const STAGING_BYTES = 1 << 20;
@@ -21,15 +21,15 @@ interface Rectangle {
 }
 
 /**
- * Fills `target` with the elements from number `first` on, in row-major order whatever the order in the file; so `target` has whole elements.
+ * Fills `target` with the elements from number `first` on, in row-major order whatever the order in the file; so `first` and `target` are at whole elements, or whole blocks.
  * Of a strided tensor no more than 1 MiB is held besides.
  * @throws {FormatError} when the range leaves the file
  * @throws {FlexError} `io`, when the disk fails
  */
 export async function readTensor(tensor: StoredTensor, first: number, target: Uint8Array): Promise<void> {
   const { dtype, shape, strides, start, source } = tensor;
+  if (!strides) return source.read(start + storedBytes(dtype, first), target);
   const itemBytes = itemBytesOf(dtype);
-  if (!strides) return source.read(start + first * itemBytes, target);
   const axes = mergeAxes(shape.map((size, i) => ({ size, stride: strides[i]! })));
   const [rows, columns] = axes.slice(-2) as [Axis, Axis];
   const outer = axes.slice(0, -2);

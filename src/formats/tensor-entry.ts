@@ -1,6 +1,7 @@
+import { byteLengthOf, isQuantType, type QuantType } from '../tensor/dtype.ts';
 import type { ByteSource } from './byte-source.ts';
 
-/** Bytes per element. Types of less than a byte are not in use for weights. */
+/** Bytes per element of types whose elements are stored one by one. */
 const ITEM_BYTES = {
   F64: 8,
   F32: 4,
@@ -16,8 +17,10 @@ const ITEM_BYTES = {
   F8_E5M2: 1,
 } as const;
 
-/** Element types that files store, by their safetensors names. Readers of other formats map onto these and add their own. */
-export type StoredDtype = keyof typeof ITEM_BYTES;
+/** Element types that files store one by one, by their safetensors names. Readers of other formats map onto these and add their own. */
+export type ItemDtype = keyof typeof ITEM_BYTES;
+/** Those, and the block types of GGUF files by their names in capitals. */
+export type StoredDtype = ItemDtype | Uppercase<QuantType>;
 
 /** A named tensor in a file: where its bytes lie, not the bytes. What every format's reader yields. */
 export interface TensorEntry {
@@ -41,6 +44,13 @@ export interface StoredTensor extends TensorEntry {
   readonly source: ByteSource;
 }
 
+/** @throws {FlexError} `shape` for block types, whose elements have no address of their own */
 export function itemBytesOf(dtype: StoredDtype): number {
-  return ITEM_BYTES[dtype];
+  return storedBytes(dtype, 1);
+}
+
+/** Bytes of `count` elements. @throws {FlexError} `shape`, when they are no whole blocks */
+export function storedBytes(dtype: StoredDtype, count: number): number {
+  const type = dtype.toLowerCase();
+  return isQuantType(type) ? byteLengthOf(type, count) : ITEM_BYTES[dtype as ItemDtype] * count;
 }

@@ -19,8 +19,38 @@ export type BufferType = Pointer<'ggml_backend_buffer_type'>;
 export type GraphAllocator = Pointer<'ggml_gallocr'>;
 export type ThreadPool = Pointer<'ggml_threadpool'>;
 
-/** enum ggml_type, the values that we use; checked against ggml_type_name at load. */
-export const GGML_TYPE = { f32: 0, f16: 1, i32: 26, bf16: 30 } as const;
+/** enum ggml_type, the values that we use, in small letters; checked against ggml_type_name at load. */
+export const GGML_TYPE = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q4_1: 3,
+  q5_0: 6,
+  q5_1: 7,
+  q8_0: 8,
+  q2_k: 10,
+  q3_k: 11,
+  q4_k: 12,
+  q5_k: 13,
+  q6_k: 14,
+  iq2_xxs: 16,
+  iq2_xs: 17,
+  iq3_xxs: 18,
+  iq1_s: 19,
+  iq4_nl: 20,
+  iq3_s: 21,
+  iq2_s: 22,
+  iq4_xs: 23,
+  i32: 26,
+  iq1_m: 29,
+  bf16: 30,
+  tq1_0: 34,
+  tq2_0: 35,
+  mxfp4: 39,
+  nvfp4: 40,
+  q1_0: 41,
+  q2_0: 42,
+} as const;
 /** GGML_STATUS_SUCCESS */
 export const STATUS_SUCCESS = 0;
 

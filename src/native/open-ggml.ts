@@ -5,7 +5,7 @@ import { GGML_VERSION, type LibraryDirectory, loadCpuLibrary, loadLibrary } from
 
 /** sizeof(struct ggml_tensor) + sizeof(struct ggml_object) in the ggml that this binding was written for. */
 const TENSOR_OVERHEAD = 368;
-const TYPE_BYTES = { f32: 4, f16: 2, i32: 4, bf16: 2 } as const;
+const TYPE_BYTES: Readonly<Record<string, number>> = { f32: 4, f16: 2, i32: 4, bf16: 2 };
 /** struct ggml_threadpool_params { bool cpumask[512]; enum prio; uint32_t poll; bool strict_cpu; bool paused; } with n_threads behind cpumask. */
 const THREADPOOL_PARAMS = { bytes: 528, threadsOffset: 512, pollOffset: 520 } as const;
 
@@ -74,8 +74,8 @@ function checkVersion(base: GgmlBase, directory: LibraryDirectory): void {
   if (base.version() !== GGML_VERSION) fail('version', GGML_VERSION, base.version());
   if (base.tensorOverhead() !== TENSOR_OVERHEAD) fail('tensor overhead in bytes', TENSOR_OVERHEAD, base.tensorOverhead());
   for (const [name, id] of Object.entries(GGML_TYPE)) {
-    if (base.typeName(id) !== name) fail(`name of type ${id}`, name, base.typeName(id));
-    const bytes = TYPE_BYTES[name as keyof typeof TYPE_BYTES];
+    if (base.typeName(id).toLowerCase() !== name) fail(`name of type ${id}`, name, base.typeName(id));
+    const bytes = TYPE_BYTES[name] ?? base.typeSize(id);
     if (base.typeSize(id) !== bytes) fail(`bytes of type ${name}`, bytes, base.typeSize(id));
   }
   const params = new Uint8Array(THREADPOOL_PARAMS.bytes);

@@ -1,17 +1,64 @@
-/** Element types that a device tensor can have. `i32` is for indices only. */
-export type DType = 'f32' | 'f16' | 'bf16' | 'i32';
+import { FlexError } from '../util/errors.ts';
+
+/**
+ * Types that store elements in blocks: [elements, bytes] of one, as ggml and GGUF files have them. A row has whole blocks.
+ * Source: ggml-common.h of ggml 0.23.0.
+ */
+export const QUANT_BLOCKS = {
+  q4_0: [32, 18],
+  q4_1: [32, 20],
+  q5_0: [32, 22],
+  q5_1: [32, 24],
+  q8_0: [32, 34],
+  q2_k: [256, 84],
+  q3_k: [256, 110],
+  q4_k: [256, 144],
+  q5_k: [256, 176],
+  q6_k: [256, 210],
+  iq2_xxs: [256, 66],
+  iq2_xs: [256, 74],
+  iq2_s: [256, 82],
+  iq3_xxs: [256, 98],
+  iq3_s: [256, 110],
+  iq1_s: [256, 50],
+  iq1_m: [256, 56],
+  iq4_nl: [32, 18],
+  iq4_xs: [256, 136],
+  tq1_0: [256, 54],
+  tq2_0: [256, 66],
+  mxfp4: [32, 17],
+  nvfp4: [64, 36],
+  q1_0: [128, 18],
+  q2_0: [64, 18],
+} as const satisfies Readonly<Record<string, readonly [number, number]>>;
+
+export type QuantType = keyof typeof QUANT_BLOCKS;
 
 /** Element types of weights. */
-export type WeightType = 'f32' | 'f16' | 'bf16';
+export type WeightType = 'f32' | 'f16' | 'bf16' | QuantType;
+
+/** Element types that a device tensor can have. `i32` is for indices only. */
+export type DType = WeightType | 'i32';
 
 /** Element types of the KV cache. */
 export type KvType = 'f32' | 'f16';
 
-const ITEM_BYTES: Readonly<Record<DType, number>> = { f32: 4, f16: 2, bf16: 2, i32: 4 };
+const BLOCKS: Readonly<Record<DType, readonly [number, number]>> = { f32: [1, 4], f16: [1, 2], bf16: [1, 2], i32: [1, 4], ...QUANT_BLOCKS };
 
-/** Bytes of `count` elements. */
+export const WEIGHT_TYPES = Object.keys(BLOCKS).filter((type): type is WeightType => type !== 'i32');
+
+export const isQuantType = (type: string): type is QuantType => Object.hasOwn(QUANT_BLOCKS, type);
+
+/** Elements that are stored together; 1 where each stands for itself. */
+export function blockElements(dtype: DType): number {
+  return BLOCKS[dtype][0];
+}
+
+/** Bytes of `count` elements. @throws {FlexError} `shape`, when they are no whole blocks */
 export function byteLengthOf(dtype: DType, count: number): number {
-  return ITEM_BYTES[dtype] * count;
+  const [elements, bytes] = BLOCKS[dtype];
+  if (count % elements !== 0) throw new FlexError('shape', `${count} elements of ${dtype}: a multiple of ${elements} expected`);
+  return (count / elements) * bytes;
 }
 
 /** Number of elements of a shape. */

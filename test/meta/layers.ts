@@ -8,7 +8,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['util'],
   ['native'],
   ['tensor'],
-  ['formats', 'quant', 'tokenizer', 'sampling'],
+  ['formats', 'quant', 'tokenizer', 'sampling', 'hub'],
   ['models'],
   ['policy'],
   ['weights', 'kv', 'profile'],
@@ -25,6 +25,9 @@ export const LAYERS: readonly (readonly string[])[] = [
 export const PACKAGE_OWNERS: Readonly<Record<string, string>> = {
   koffi: 'native',
   tokenizers: 'tokenizer',
+  pbf: 'tokenizer',
+  '@huggingface/jinja': 'tokenizer',
+  '@huggingface/hub': 'hub',
   'csv-parse': 'batch',
   'csv-stringify': 'batch',
   commander: 'cli',

@@ -1,3 +1,4 @@
+import { internalError } from '../../util/errors.ts';
 import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from '../dtype.ts';
 import type { Elements } from './ops.ts';
 
@@ -30,7 +31,7 @@ function elementsOf(dtype: DType, buffer: ArrayBuffer): Elements {
     case 'bf16':
       return coded(new Uint16Array(buffer), bf16ToF32, f32ToBf16);
     default:
-      return dtype satisfies never;
+      throw internalError(`the reference device has no elements of type ${dtype}`);
   }
 }
 
