@@ -6,15 +6,15 @@ import type { LayerInputs, WeightSpec } from './model.ts';
 
 /** `name.weight` [outputs, inputs] and, if wanted, `name.bias` [outputs]. */
 export function linearWeights(name: string, { inputs, outputs, bias, sources, rows }: LinearSpec): WeightSpec[] {
-  const part = rows && { rows };
+  const part = (suffix: string) => rows && { rows: { ...rows, ...(rows.fusedName && { fusedName: `${rows.fusedName}.${suffix}` }) } };
   const weight: WeightSpec = {
     name: `${name}.weight`,
     shape: [outputs, inputs],
     role: 'matrix',
     sources: suffixed(sources, 'weight'),
-    ...part,
+    ...part('weight'),
   };
-  return bias ? [weight, { ...vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias')), ...part }] : [weight];
+  return bias ? [weight, { ...vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias')), ...part('bias') }] : [weight];
 }
 
 export interface LinearSpec {

@@ -24,6 +24,8 @@ export interface DecoderShape {
   readonly eosTokenIds: readonly number[];
   readonly activation: Activation;
   readonly layers: readonly DecoderLayer[];
+  /** Order of the rows of q and k, and with it which columns rotate together. Default: `half`. */
+  readonly ropeStyle?: 'half' | 'interleaved';
   /** Factor of the scores. */
   readonly attentionScale: number;
   readonly attentionSoftcap?: number;
@@ -134,7 +136,7 @@ function attention(site: Site, x: Value): Value {
   const placed = (part: 'q' | 'k', groups: number): Value => {
     const y = project(site, x, `attn_${part}`);
     const normed = shape.headNorms ? normalise(site, y, `attn_${part}_norm`, groups) : y;
-    return graph.rope(normed, { headDim, rotaryDims, style: 'half', divisors, factor });
+    return graph.rope(normed, { headDim, rotaryDims, style: shape.ropeStyle ?? 'half', divisors, factor });
   };
   const [q, k, v] = [placed('q', heads), placed('k', kvHeads), project(site, x, 'attn_v')];
   return graph.attention(q, k, v, inputs.cache, { heads, kvHeads, headDim, scale, softcap, window: layer.window });
@@ -166,7 +168,7 @@ function attentionWeights(shape: DecoderShape, index: number): WeightSpec[] {
   const norm = (name: string, size: number, source: string) => rmsNormWeights(`${own}.${name}`, size, from(source), normOffset);
   const [queries, keys] = [heads * headDim, kvHeads * headDim];
   const projections = shape.fused
-    ? fusedLinears([queries, keys, keys], from('self_attn.qkv_proj'))
+    ? fusedLinears([queries, keys, keys], from('self_attn.qkv_proj'), `${own}.attn_qkv`)
     : [queries, keys, keys].map((outputs, i) => ({ outputs, sources: from(`self_attn.${'qkv'[i]}_proj`) }));
   const output = { inputs: queries, outputs: hiddenSize, bias: biases.output ?? false, sources: from('self_attn.o_proj') };
   return [
@@ -189,7 +191,7 @@ function mlpWeights(shape: DecoderShape, layer: DecoderLayer, index: number): We
   const normBefore = norm('ffn_norm', normsBehind ? 'pre_feedforward_layernorm' : 'post_attention_layernorm');
   if (layer.moe) return [...normBefore, ...moeWeights(own, hiddenSize, layer.moe, from)];
   const inner = shape.fused
-    ? fusedLinears([feedForwardSize, feedForwardSize], from('mlp.gate_up_proj'))
+    ? fusedLinears([feedForwardSize, feedForwardSize], from('mlp.gate_up_proj'), `${own}.ffn_up`)
     : ['gate', 'up'].map((part) => ({ outputs: feedForwardSize, sources: from(`mlp.${part}_proj`) }));
   return [
     ...normBefore,
@@ -200,11 +202,15 @@ function mlpWeights(shape: DecoderShape, layer: DecoderLayer, index: number): We
 }
 
 /** Parts of one stored tensor, one below the other. */
-function fusedLinears(outputs: readonly number[], from: readonly string[]): Pick<LinearSpec, 'outputs' | 'sources' | 'rows'>[] {
+function fusedLinears(
+  outputs: readonly number[],
+  from: readonly string[],
+  fusedName: string,
+): Pick<LinearSpec, 'outputs' | 'sources' | 'rows'>[] {
   const of = outputs.reduce((a, b) => a + b, 0);
   let first = 0;
   return outputs.map((count) => {
-    const rows = { from: first, of };
+    const rows = { from: first, of, fusedName };
     first += count;
     return { outputs: count, sources: from, rows };
   });

@@ -5,6 +5,7 @@
 import { type ConfigReader, readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape } from './decoder-config.ts';
 import { decoder, type DecoderShape } from './decoder.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope } from './rope.ts';
 
@@ -44,3 +45,5 @@ export function readGemmaTraits(reader: ConfigReader, hiddenSize: number): Pick<
   const bias = reader.flag('attention_bias', false);
   return { embeddingScale: Math.sqrt(hiddenSize), normOffset: 1, biases: { qkv: bias, output: bias } };
 }
+
+export const gemmaFromGguf: GgufTranslation = (gguf) => decoderConfig(gguf, 'gemma');

@@ -6,6 +6,7 @@ import { type ConfigReader, readConfig } from './config.ts';
 import { type DecoderDefaults, readActivation, readSharedShape, readSlidingLayers, readWindow } from './decoder-config.ts';
 import { decoder, type DecoderShape } from './decoder.ts';
 import { readGemmaTraits } from './gemma.ts';
+import { type Config, decoderConfig, type GgufKeys, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope } from './rope.ts';
 
@@ -51,5 +52,25 @@ export function readLaterTraits(
     normsBehind: true,
     ...(attentionSoftcap !== undefined && { attentionSoftcap }),
     ...(logitSoftcap !== undefined && { logitSoftcap }),
+  };
+}
+
+/** The one size whose scores are not scaled by the size of a head. */
+const LAYERS_27B = 46;
+
+export const gemma2FromGguf: GgufTranslation = (gguf) => ({
+  ...decoderConfig(gguf, 'gemma2'),
+  ...laterKeysFromGguf(gguf, LAYERS_27B),
+  attn_logit_softcapping: gguf.optionalNumber('attn_logit_softcapping') ?? null,
+  final_logit_softcapping: gguf.optionalNumber('final_logit_softcapping') ?? null,
+});
+
+/** Files have no key for the scale of scores: llama.cpp knows it by the number of layers. */
+export function laterKeysFromGguf(gguf: GgufKeys, largest: number): Config {
+  const hiddenShare = gguf.number('embedding_length') / gguf.number('attention.head_count');
+  const headDim = gguf.optionalNumber('attention.key_length') ?? hiddenShare;
+  return {
+    query_pre_attn_scalar: gguf.number('block_count') === largest ? hiddenShare : headDim,
+    sliding_window: gguf.optionalNumber('attention.sliding_window') ?? null,
   };
 }

@@ -6,7 +6,8 @@ import { type ConfigReader, LIMITS, readConfig } from './config.ts';
 import { type DecoderDefaults, readSharedShape, readSlidingLayers, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
 import { readGemmaTraits } from './gemma.ts';
-import { readLaterTraits } from './gemma2.ts';
+import { laterKeysFromGguf, readLaterTraits } from './gemma2.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { makeRope, type Rope, type RopeDefaults } from './rope.ts';
 
@@ -62,3 +63,13 @@ function readRopes(reader: ConfigReader, shape: Omit<RopeDefaults, 'theta'>): { 
     local: makeRope('rope_local', reader, byType?.object('sliding_attention'), local),
   };
 }
+
+/** The one size whose scores are not scaled by the size of a head. */
+const LAYERS_27B = 62;
+
+export const gemma3FromGguf: GgufTranslation = (gguf) => ({
+  ...decoderConfig(gguf, 'gemma3_text'),
+  ...laterKeysFromGguf(gguf, LAYERS_27B),
+  sliding_window_pattern: gguf.optionalNumber('attention.sliding_window_pattern') ?? 6,
+  rope_local_base_freq: gguf.optionalNumber('rope.freq_base_swa') ?? 10_000,
+});

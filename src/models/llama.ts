@@ -5,7 +5,8 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
-import type { ModelFamily } from './model.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
+import type { ModelFamily, Storage } from './model.ts';
 import { readRope } from './rope.ts';
 
 const DEFAULTS: DecoderDefaults = {
@@ -21,15 +22,32 @@ const DEFAULTS: DecoderDefaults = {
   eos_token_id: 2,
 };
 
-export const llama: ModelFamily = (config, file) => {
+export const llama: ModelFamily = (config, file, storage) => {
   const reader = readConfig(config, file);
   const shape = readSharedShape(reader, 'llama', DEFAULTS);
   const bias = reader.flag('attention_bias', false);
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
+    ropeStyle: ropeStyleOf(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: bias, output: bias, mlp: reader.flag('mlp_bias', false) },
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 })),
   });
+};
+
+/** GGUF files have the rows of q and k of this kind so that neighbours rotate together. */
+export const ropeStyleOf = (storage: Storage | undefined): 'half' | 'interleaved' => (storage === 'gguf' ? 'interleaved' : 'half');
+
+/** The architecture `llama` is also that of Mistral and Mixtral. */
+export const llamaFromGguf: GgufTranslation = (gguf) => {
+  const experts = gguf.optionalNumber('expert_count') ?? 0;
+  const window = gguf.optionalNumber('attention.sliding_window') ?? 0;
+  const shared = decoderConfig(gguf, experts > 0 ? 'mixtral' : window > 0 ? 'mistral' : 'llama');
+  return {
+    ...shared,
+    mlp_bias: gguf.has('blk.0.ffn_up.bias'),
+    sliding_window: window > 0 ? window : null,
+    ...(experts > 0 && { num_local_experts: experts, num_experts_per_tok: gguf.number('expert_used_count') }),
+  };
 };

@@ -5,6 +5,7 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
+import { ropeStyleOf } from './llama.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope } from './rope.ts';
 
@@ -22,12 +23,13 @@ const DEFAULTS: DecoderDefaults = {
   eos_token_id: 2,
 };
 
-export const mistral: ModelFamily = (config, file) => {
+export const mistral: ModelFamily = (config, file, storage) => {
   const reader = readConfig(config, file);
   const shape = readSharedShape(reader, 'mistral', DEFAULTS);
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
+    ropeStyle: ropeStyleOf(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 }), readWindow(reader, 4096)),
   });

@@ -5,6 +5,7 @@
 import { LIMITS, readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
+import { ropeStyleOf } from './llama.ts';
 import type { ModelFamily } from './model.ts';
 import type { MoeShape, MoeSources } from './moe.ts';
 import { readRope } from './rope.ts';
@@ -29,7 +30,7 @@ const SOURCES: MoeSources = {
   expert: (index, part) => `block_sparse_moe.experts.${index}.${PARTS[part]}`,
 };
 
-export const mixtral: ModelFamily = (config, file) => {
+export const mixtral: ModelFamily = (config, file, storage) => {
   const reader = readConfig(config, file);
   const shape = readSharedShape(reader, 'mixtral', DEFAULTS);
   const experts = reader.count('num_local_experts', { max: LIMITS.experts, fallback: 8 });
@@ -39,6 +40,7 @@ export const mixtral: ModelFamily = (config, file) => {
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
+    ropeStyle: ropeStyleOf(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     layers: layers.map((layer) => ({ ...layer, moe })),
   });

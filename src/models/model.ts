@@ -15,7 +15,12 @@ export interface WeightSpec {
   /** Names that checkpoints use for it, most common first. */
   readonly sources: readonly string[];
   /** It is these rows of a tensor of `of` rows: a part of a fused projection. */
-  readonly rows?: { readonly from: number; readonly of: number };
+  readonly rows?: {
+    readonly from: number;
+    readonly of: number;
+    /** Name of the fused tensor in GGUF files; otherwise they have the part under its own name. */
+    readonly fusedName?: string;
+  };
   /** It is several tensors of equal shape, one below the other, each with names of its own instead of `sources`. */
   readonly stack?: { readonly count: number; readonly sources: (index: number) => readonly string[] };
   /** Rows that one token is multiplied with. Default: all. */
@@ -67,5 +72,8 @@ export interface Model {
   readonly layers: readonly LayerSpec[];
 }
 
+/** How weights are stored: as Hugging Face publishes them, or as GGUF files do, where some families have the rows of q and k in another order. */
+export type Storage = 'huggingface' | 'gguf';
+
 /** Builds a family's model from the parsed `config.json`. @throws {FormatError} naming the key, what was expected and what was found */
-export type ModelFamily = (config: Readonly<Record<string, unknown>>, file: string) => Model;
+export type ModelFamily = (config: Readonly<Record<string, unknown>>, file: string, storage?: Storage) => Model;

@@ -5,6 +5,7 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope } from './rope.ts';
 
@@ -31,4 +32,9 @@ export const phi3: ModelFamily = (config, file) => {
     fused: true,
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 }), readWindow(reader, undefined)),
   });
+};
+
+export const phi3FromGguf: GgufTranslation = (gguf) => {
+  const window = gguf.optionalNumber('attention.sliding_window') ?? 0;
+  return { ...decoderConfig(gguf, 'phi3'), sliding_window: window > 0 ? window : null };
 };

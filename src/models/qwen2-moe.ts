@@ -5,6 +5,7 @@
 import { type ConfigReader, LIMITS, readConfig } from './config.ts';
 import { type DecoderDefaults, readActivation, readSharedShape } from './decoder-config.ts';
 import { decoder, type DecoderLayer } from './decoder.ts';
+import { type Config, decoderConfig, type GgufKeys, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { MOE_SOURCES, type MoeShape } from './moe.ts';
 import { readQwenLayers } from './qwen2.ts';
@@ -54,4 +55,20 @@ export function withExperts(reader: ConfigReader, layers: readonly DecoderLayer[
   const step = reader.count('decoder_sparse_step', { max: LIMITS.layers, fallback: 1 });
   const dense = new Set(reader.layerIndices('mlp_only_layers'));
   return layers.map((layer, index) => (!dense.has(index) && (index + 1) % step === 0 ? { ...layer, moe } : layer));
+}
+
+export const qwen2MoeFromGguf: GgufTranslation = (gguf) => ({
+  ...decoderConfig(gguf, 'qwen2_moe'),
+  ...qwenExpertsFromGguf(gguf),
+  qkv_bias: gguf.has('blk.0.attn_q.bias'),
+  shared_expert_intermediate_size: gguf.number('expert_shared_feed_forward_length'),
+  norm_topk_prob: false,
+});
+
+export function qwenExpertsFromGguf(gguf: GgufKeys): Config {
+  return {
+    num_experts: gguf.number('expert_count'),
+    num_experts_per_tok: gguf.number('expert_used_count'),
+    moe_intermediate_size: gguf.number('expert_feed_forward_length'),
+  };
 }

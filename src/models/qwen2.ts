@@ -5,6 +5,7 @@
 import { type ConfigReader, LIMITS, readConfig } from './config.ts';
 import { type DecoderDefaults, readActivation, readSharedShape, readSlidingLayers, readWindow } from './decoder-config.ts';
 import { decoder, type DecoderLayer } from './decoder.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope, type Rope } from './rope.ts';
 
@@ -39,3 +40,5 @@ export function readQwenLayers(reader: ConfigReader, count: number, rope: Rope):
   const first = reader.count('max_window_layers', { min: 0, max: LIMITS.layers, fallback: 28 });
   return readSlidingLayers(reader, count, (layer) => layer >= first).map((slides) => (slides ? { rope, window } : { rope }));
 }
+
+export const qwen2FromGguf: GgufTranslation = (gguf) => decoderConfig(gguf, 'qwen2');

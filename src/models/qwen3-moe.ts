@@ -5,8 +5,9 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
-import { readQwenExperts, withExperts } from './qwen2-moe.ts';
+import { qwenExpertsFromGguf, readQwenExperts, withExperts } from './qwen2-moe.ts';
 import { readRope } from './rope.ts';
 
 const DEFAULTS: DecoderDefaults = {
@@ -36,3 +37,9 @@ export const qwen3Moe: ModelFamily = (config, file) => {
     layers: withExperts(reader, layers, readQwenExperts(reader, { inner: 768, experts: 128, used: 8 })),
   });
 };
+
+export const qwen3MoeFromGguf: GgufTranslation = (gguf) => ({
+  ...decoderConfig(gguf, 'qwen3_moe'),
+  ...qwenExpertsFromGguf(gguf),
+  norm_topk_prob: true,
+});

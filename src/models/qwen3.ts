@@ -5,6 +5,7 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, readActivation, readSharedShape } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
+import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily } from './model.ts';
 import { readQwenLayers } from './qwen2.ts';
 import { readRope } from './rope.ts';
@@ -35,3 +36,5 @@ export const qwen3: ModelFamily = (config, file) => {
     layers: readQwenLayers(reader, shape.layerCount, readRope(reader, { ...shape, theta: 10000 })),
   });
 };
+
+export const qwen3FromGguf: GgufTranslation = (gguf) => decoderConfig(gguf, 'qwen3');

@@ -1,17 +1,18 @@
 import { FormatError } from '../util/errors.ts';
-import { gemma } from './gemma.ts';
-import { gemma2 } from './gemma2.ts';
-import { gemma3, gemma3WithImages } from './gemma3.ts';
-import { llama } from './llama.ts';
+import { gemma, gemmaFromGguf } from './gemma.ts';
+import { gemma2, gemma2FromGguf } from './gemma2.ts';
+import { gemma3, gemma3FromGguf, gemma3WithImages } from './gemma3.ts';
+import { llama, llamaFromGguf } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
-import type { Model, ModelFamily } from './model.ts';
+import { type GgufFacts, GgufKeys, type GgufTranslation } from './gguf-config.ts';
+import type { Model, ModelFamily, Storage } from './model.ts';
 import { opt } from './opt.ts';
-import { phi3 } from './phi3.ts';
-import { qwen2Moe } from './qwen2-moe.ts';
-import { qwen2 } from './qwen2.ts';
-import { qwen3Moe } from './qwen3-moe.ts';
-import { qwen3 } from './qwen3.ts';
+import { phi3, phi3FromGguf } from './phi3.ts';
+import { qwen2Moe, qwen2MoeFromGguf } from './qwen2-moe.ts';
+import { qwen2, qwen2FromGguf } from './qwen2.ts';
+import { qwen3Moe, qwen3MoeFromGguf } from './qwen3-moe.ts';
+import { qwen3, qwen3FromGguf } from './qwen3.ts';
 
 /** By `model_type` of the configuration. A new architecture is one file and one line here. */
 const FAMILIES: Readonly<Record<string, ModelFamily>> = {
@@ -30,11 +31,38 @@ const FAMILIES: Readonly<Record<string, ModelFamily>> = {
   phi3,
 };
 
+/** By `general.architecture` of GGUF files. */
+const TRANSLATIONS: Readonly<Record<string, GgufTranslation>> = {
+  llama: llamaFromGguf,
+  qwen2: qwen2FromGguf,
+  qwen2moe: qwen2MoeFromGguf,
+  qwen3: qwen3FromGguf,
+  qwen3moe: qwen3MoeFromGguf,
+  gemma: gemmaFromGguf,
+  gemma2: gemma2FromGguf,
+  gemma3: gemma3FromGguf,
+  phi3: phi3FromGguf,
+};
+
+/**
+ * Makes the model that the metadata of a GGUF file describes.
+ * @throws {FormatError} for an unknown architecture, listing what is known, or a value that the family does not take
+ */
+export function buildGgufModel(facts: GgufFacts): Model {
+  const architecture = facts.metadata.get('general.architecture');
+  if (typeof architecture !== 'string' || !Object.hasOwn(TRANSLATIONS, architecture)) {
+    const known = Object.keys(TRANSLATIONS).join(', ');
+    const got = typeof architecture === 'string' ? JSON.stringify(architecture).slice(0, 80) : 'nothing';
+    throw new FormatError(facts.file, `"general.architecture": one of ${known} expected, got ${got}`, { expected: known, got });
+  }
+  return buildModel(TRANSLATIONS[architecture]!(new GgufKeys(architecture, facts)), facts.file, 'gguf');
+}
+
 /**
  * Makes the model that a parsed `config.json` describes.
  * @throws {FormatError} for an unknown `model_type`, listing what is known, or a value that the family does not take
  */
-export function buildModel(config: unknown, file: string): Model {
+export function buildModel(config: unknown, file: string, storage: Storage = 'huggingface'): Model {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) throw new FormatError(file, 'is not a JSON object');
   const { model_type: type } = config as Readonly<Record<string, unknown>>;
   if (typeof type !== 'string' || !Object.hasOwn(FAMILIES, type)) {
@@ -42,5 +70,5 @@ export function buildModel(config: unknown, file: string): Model {
     const got = type === undefined ? 'nothing' : JSON.stringify(type).slice(0, 80);
     throw new FormatError(file, `"model_type": one of ${known} expected, got ${got}`, { key: 'model_type', expected: known, got });
   }
-  return FAMILIES[type]!(config as Readonly<Record<string, unknown>>, file);
+  return FAMILIES[type]!(config as Readonly<Record<string, unknown>>, file, storage);
 }

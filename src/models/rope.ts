@@ -40,6 +40,7 @@ type Scaling = (plain: Plain) => Partial<Pick<Rope, 'divisors' | 'factor' | 'con
 const SCALINGS = {
   default: () => ({}),
   linear,
+  factors,
   llama3,
   yarn,
   longrope,
@@ -73,10 +74,13 @@ export function makeRope(
   return { ...plain, ...SCALINGS[kind]({ parameters, theta, divisors, contextLength, originalContext }) };
 }
 
+/** A share that was worked out as dims / headDim may give a little less than dims. */
+const ROUNDING = 1e-6;
+
 function readRotaryDims(reader: ConfigReader, parameters: ConfigReader | undefined, headDim: number): number {
   const key = 'partial_rotary_factor';
   const share = parameters?.optionalPositive(key, undefined) ?? reader.positive(key, 1);
-  const dims = Math.trunc(headDim * share);
+  const dims = Math.trunc(headDim * share + ROUNDING);
   return dims >= 2 && dims % 2 === 0 && dims <= headDim ? dims : reader.fail(key, `an even number of the ${headDim} columns of a head`);
 }
 
@@ -84,6 +88,12 @@ function readRotaryDims(reader: ConfigReader, parameters: ConfigReader | undefin
 function linear({ parameters, divisors }: Plain): { divisors: number[] } {
   const factor = readFactor(parameters);
   return { divisors: divisors.map((divisor) => divisor * factor) };
+}
+
+/** As GGUF files have the scaling of Llama 3: worked out. */
+function factors({ parameters, divisors }: Plain): { divisors: number[] } {
+  const list = parameters.positives('factors', divisors.length);
+  return { divisors: divisors.map((divisor, i) => divisor * list[i]!) };
 }
 
 /** Long waves are stretched, short ones are kept, those between are blended. */
