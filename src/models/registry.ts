@@ -44,11 +44,16 @@ const TRANSLATIONS: Readonly<Record<string, GgufTranslation>> = {
   phi3: phi3FromGguf,
 };
 
+/** A file that was made from a Hugging Face folder may carry the folder's `config.json`, which says more than the keys of GGUF can. */
+const CONFIG_KEY = 'config.huggingface.json';
+
 /**
  * Makes the model that the metadata of a GGUF file describes.
  * @throws {FormatError} for an unknown architecture, listing what is known, or a value that the family does not take
  */
 export function buildGgufModel(facts: GgufFacts): Model {
+  const config = facts.metadata.get(CONFIG_KEY);
+  if (config !== undefined) return buildModel(parseConfig(config, facts.file), facts.file, 'gguf');
   const architecture = facts.metadata.get('general.architecture');
   if (typeof architecture !== 'string' || !Object.hasOwn(TRANSLATIONS, architecture)) {
     const known = Object.keys(TRANSLATIONS).join(', ');
@@ -71,4 +76,12 @@ export function buildModel(config: unknown, file: string, storage: Storage = 'hu
     throw new FormatError(file, `"model_type": one of ${known} expected, got ${got}`, { key: 'model_type', expected: known, got });
   }
   return FAMILIES[type]!(config as Readonly<Record<string, unknown>>, file, storage);
+}
+
+function parseConfig(text: unknown, file: string): unknown {
+  try {
+    return JSON.parse(String(text));
+  } catch (cause) {
+    throw new FormatError(file, `"${CONFIG_KEY}" is not JSON: ${(cause as Error).message}`, { key: CONFIG_KEY }, { cause });
+  }
 }
