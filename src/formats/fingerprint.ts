@@ -23,12 +23,21 @@ export async function fingerprintOf(folder: string, names: ReadonlySet<string>, 
     addLabel(hash, name, source);
     await addRange(hash, source, 0, source.byteLength);
   }
-  for (const { name, source, headerBytes } of files) {
-    addLabel(hash, name, source);
-    await addRange(hash, source, 0, headerBytes);
-    await addSamples(hash, source);
-  }
+  for (const file of files) await addWeights(hash, file.name, file);
   return hash.digest('hex');
+}
+
+/** The same for files that hold configuration and tokenizer in their headers, in this order; their names do not count. */
+export async function fingerprintOfFiles(files: readonly WeightFile[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const [i, file] of files.entries()) await addWeights(hash, String(i), file);
+  return hash.digest('hex');
+}
+
+async function addWeights(hash: Hash, label: string, { source, headerBytes }: WeightFile): Promise<void> {
+  addLabel(hash, label, source);
+  await addRange(hash, source, 0, headerBytes);
+  await addSamples(hash, source);
 }
 
 /** Name and size before the content: no two lists of files give the same bytes. */

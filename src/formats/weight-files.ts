@@ -48,7 +48,7 @@ const KINDS: readonly Kind[] = [
   },
   { single: 'pytorch_model.bin', index: 'pytorch_model.bin.index.json', read: readPytorch },
 ];
-const NOT_READ_YET = /\.(gguf|pt|pth|h5|msgpack)$/;
+const NOT_READ_YET = /\.(pt|pth|h5|msgpack)$/;
 
 /**
  * Finds and opens the weights of a folder that holds `names`.
@@ -62,10 +62,15 @@ export async function openWeightFiles(folder: string, names: ReadonlySet<string>
     }
     if (names.has(kind.index)) return openShards(folder, names, kind);
   }
-  const other = [...names].filter((name) => NOT_READ_YET.test(name)).sort();
-  const hint = other.length > 0 ? `; it has ${quote(other[0])}, a format that is not read yet: convert it to safetensors` : '';
   const wanted = KINDS.flatMap(({ single, index }) => [single, index]).join(', ');
-  throw new FormatError(folder, `no weights found, looked for ${wanted}${hint}`);
+  throw new FormatError(folder, `no weights found, looked for ${wanted}${hintFor([...names].sort())}`);
+}
+
+function hintFor(names: readonly string[]): string {
+  const gguf = names.find((name) => name.endsWith('.gguf'));
+  if (gguf !== undefined) return `; it has ${quote(gguf)}: name that file instead of the folder`;
+  const other = names.find((name) => NOT_READ_YET.test(name));
+  return other === undefined ? '' : `; it has ${quote(other)}, a format that is not read yet: convert it to safetensors`;
 }
 
 export async function closeAll(files: readonly WeightFile[]): Promise<void> {
