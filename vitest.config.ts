@@ -5,6 +5,9 @@ const project = (name: string, testTimeout: number) => ({
   test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
 });
 
+/** A model that `npm run test:real` has fetched; its tests are no part of `npm test`. */
+const realModel = process.env['FLEXLLMGEN_REAL_MODEL'];
+
 /** A file that gets the results as JSON, beside the usual output. */
 const reportFile = process.env['FLEXLLMGEN_TEST_REPORT'];
 
@@ -18,6 +21,7 @@ const config: ViteUserConfig = defineConfig({
       project('e2e', 120_000),
       project('gpu', 120_000),
       project('meta', 60_000),
+      ...(realModel ? [project('real', 600_000)] : []),
     ],
   },
 });

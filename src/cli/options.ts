@@ -49,22 +49,28 @@ const MAX_THREADS = 1024;
 export function addModelOptions(command: Command): Command {
   command
     .optionsGroup('Model:')
-    .option('-m, --model <path>', 'folder of a Hugging Face model (default: the bundled tidy-opt-5m)', notEmpty)
+    .option('-m, --model <path>', 'GGUF file or folder of a Hugging Face model (default: the bundled tidy-opt-5m)', notEmpty)
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
   return addComputeOptions(command);
 }
 
 export function addComputeOptions(command: Command): Command {
-  return command
+  command
     .optionsGroup('Computation:')
-    .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'))
-    .addOption(
-      new Option('--compute <type>', 'f32 is exact; auto is as fast as the weights allow').choices(['auto', 'f32']).default('auto'),
-    )
-    .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'))
+    .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'));
+  return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
+}
+
+/** Of arithmetic and cache. */
+export function addTypeOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--compute <type>', 'f32 is exact; auto is as fast as the weights allow').choices(['auto', 'f32']).default('auto'),
+    )
+    .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'));
 }
 
 export function addSamplingOptions(command: Command): Command {

@@ -1,8 +1,10 @@
 import { Command, CommanderError, Option } from 'commander';
 import { unescapeText } from './escapes.ts';
 import { describeError, EXIT, exitCodeOf } from './exit-code.ts';
+import type { InspectCliOptions } from './inspect.ts';
 import {
   addComputeOptions,
+  addTypeOptions,
   addModelOptions,
   addSamplingOptions,
   notEmpty,
@@ -37,6 +39,7 @@ export interface CliActions {
   run(options: RunOptions): Promise<number>;
   generate(prompts: readonly string[], options: GenerateOptions): Promise<number>;
   doctor(options: { readonly json?: boolean }): Promise<number>;
+  inspect(model: string | undefined, options: InspectCliOptions): Promise<number>;
   demo(options: DemoOptions): Promise<number>;
 }
 
@@ -45,6 +48,7 @@ const ACTIONS: CliActions = {
   run: async (options) => (await import('./run.ts')).run(options),
   generate: async (prompts, options) => (await import('./generate.ts')).generate(prompts, options),
   doctor: async (options) => (await import('./doctor.ts')).doctor(options),
+  inspect: async (model, options) => (await import('./inspect.ts')).inspect(model, options),
   demo: async (options) => (await import('./demo.ts')).demo(options),
 };
 
@@ -84,6 +88,9 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
   addRun(program).action(async (options: RunOptions) => finish(await actions.run(options)));
   addGenerate(program).action(async (prompts: string[], options: GenerateOptions) => finish(await actions.generate(prompts, options)));
   addDoctor(program).action(async (options: { json?: boolean }) => finish(await actions.doctor(options)));
+  addInspect(program).action(async (model: string | undefined, options: InspectCliOptions) =>
+    finish(await actions.inspect(model, options)),
+  );
   addDemo(program).action(async (options: DemoOptions) => finish(await actions.demo(options)));
   return program;
 }
@@ -138,6 +145,17 @@ function addDoctor(program: Command): Command {
     )
     .option('--json', 'one line of JSON')
     .addHelpText('after', examples('flexllmgen doctor', 'flexllmgen doctor --json'));
+}
+
+function addInspect(program: Command): Command {
+  const command = program
+    .command('inspect')
+    .summary('what a model is, what it takes, and whether it runs here')
+    .description('Shows family, size, types, context and chat template of a model, and the memory it takes at several numbers of rows.')
+    .argument('[model]', 'as for -m of run (default: the bundled tidy-opt-5m)');
+  return addTypeOptions(command)
+    .option('--json', 'one line of JSON')
+    .addHelpText('after', examples('flexllmgen inspect ./llama.gguf', 'flexllmgen inspect ./models/opt-1.3b --kv-type f32 --json'));
 }
 
 function addDemo(program: Command): Command {

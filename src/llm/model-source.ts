@@ -1,4 +1,4 @@
-/** Finds what a user names: a model folder, the bundled model, or, for random weights, a published shape. */
+/** Finds what a user names: a GGUF file, a model folder, the bundled model, or, for random weights, a published shape. */
 import { openCheckpoint } from '../formats/checkpoint.ts';
 import type { Model } from '../models/model.ts';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
@@ -12,6 +12,7 @@ import type { Lifetime } from '../util/lifetime.ts';
 import { checkpointWeights } from '../weights/checkpoint-weights.ts';
 import { dummyWeights } from '../weights/dummy-weights.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
+import { openGgufSource } from './gguf-source.ts';
 import { recommendedParams, recommendedStopIds } from './params.ts';
 
 export interface ModelSource {
@@ -29,8 +30,9 @@ export interface ModelSource {
 /** Random weights are stored as the published ones are, unless another type is asked for. */
 const DUMMY_TYPE: WeightType = 'f16';
 
-/** Opens a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
+/** Opens a GGUF file, a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
 export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
+  if (name.toLowerCase().endsWith('.gguf')) return openGgufSource(name, lifetime);
   const folder = name === BUNDLED_NAME ? BUNDLED_MODEL : name;
   const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);

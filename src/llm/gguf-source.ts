@@ -1,0 +1,46 @@
+/** Opens a GGUF file as a model: configuration, weights and tokenizer from one place. */
+import { type GgufFile, openGguf } from '../formats/gguf/gguf-file.ts';
+import { quote } from '../formats/quote.ts';
+import { readTensor } from '../formats/read-tensor.ts';
+import { ROPE_FACTOR_TENSORS } from '../models/gguf-config.ts';
+import { LIMITS } from '../models/config.ts';
+import { buildGgufModel } from '../models/registry.ts';
+import { elementCount } from '../tensor/dtype.ts';
+import { FormatError } from '../util/errors.ts';
+import type { Lifetime } from '../util/lifetime.ts';
+import { ggufWeights } from '../weights/gguf-weights.ts';
+import type { ModelSource } from './model-source.ts';
+
+/** All parts of a split file are opened, and stay so as long as `lifetime`. @throws {UsageError} {FormatError} {NativeError} */
+export async function openGgufSource(file: string, lifetime: Lifetime): Promise<ModelSource> {
+  const gguf = lifetime.use(await openGguf(file));
+  const { metadata, entries } = gguf;
+  const model = buildGgufModel({ file, metadata, shapeOf: (name) => entries.get(name)?.shape, ropeFactors: await readRopeFactors(gguf) });
+  return {
+    name: file,
+    model,
+    weights: ggufWeights(gguf),
+    stopIds: new Set(model.eosTokenIds),
+    recommended: {},
+    fingerprint: await gguf.fingerprint(),
+  };
+}
+
+/** A few kilobytes that the configuration needs before any weight is read. */
+async function readRopeFactors({ file, entries }: GgufFile): Promise<Map<string, readonly number[]>> {
+  const factors = new Map<string, readonly number[]>();
+  for (const name of ROPE_FACTOR_TENSORS) {
+    const entry = entries.get(name);
+    if (!entry) continue;
+    const count = elementCount(entry.shape);
+    if (entry.dtype !== 'F32' || count > LIMITS.headDim)
+      throw new FormatError(
+        file,
+        `tensor ${quote(name)}: at most ${LIMITS.headDim} elements of F32 expected, got ${count} of ${entry.dtype}`,
+      );
+    const values = new Float32Array(count);
+    await readTensor(entry, 0, new Uint8Array(values.buffer));
+    factors.set(name, Array.from(values));
+  }
+  return factors;
+}
