@@ -16,7 +16,7 @@ import type {
   TextGenerator,
 } from './requests.ts';
 import type { Device } from './tensor/device.ts';
-import type { KvType, WeightType } from './tensor/dtype.ts';
+import type { FloatType, KvType } from './tensor/dtype.ts';
 import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { Lifetime } from './util/lifetime.ts';
@@ -37,7 +37,7 @@ export interface LoadOptions {
   /** CPU threads. Default, and at most: physical cores, or the container's quota. More would only wait for each other. */
   readonly threads?: number;
   /** Random weights: the name is that of a published shape, such as `opt-125m`. `true` stores them as f16. Default false. */
-  readonly dummy?: boolean | WeightType;
+  readonly dummy?: boolean | FloatType;
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
   readonly defaults?: GenerationParams;
   /** Bytes of memory that may be used. Default: what is free now, container limits included. */

@@ -5,7 +5,7 @@ import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
 import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
 import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
-import type { WeightType } from '../tensor/dtype.ts';
+import type { FloatType } from '../tensor/dtype.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
 import { UsageError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
@@ -28,7 +28,7 @@ export interface ModelSource {
 }
 
 /** Random weights are stored as the published ones are, unless another type is asked for. */
-const DUMMY_TYPE: WeightType = 'f16';
+const DUMMY_TYPE: FloatType = 'f16';
 
 /** Opens a GGUF file, a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
 export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
@@ -55,7 +55,7 @@ function hintAtShape(name: string, error: unknown): unknown {
 }
 
 /** A published shape with random weights; prompts are token ids. @throws {UsageError} listing the shapes */
-export function dummyModelSource(name: string, dtype: WeightType = DUMMY_TYPE): ModelSource {
+export function dummyModelSource(name: string, dtype: FloatType = DUMMY_TYPE): ModelSource {
   const config = publishedConfig(name);
   if (!config) throw new UsageError(`${name}: no published shape; known are ${PUBLISHED_OPT_NAMES.join(', ')}`);
   const model = buildModel(config, name);

@@ -74,6 +74,8 @@ export function bindBase(lib: Library) {
     typeName: bind<(type: number) => string>('ggml_type_name', 'str', ['int']),
     // size_t ggml_type_size(enum ggml_type type);
     typeSize: bind<(type: number) => number>('ggml_type_size', 'size_t', ['int']),
+    // const struct ggml_type_traits * ggml_get_type_traits(enum ggml_type type);
+    typeTraits: bind<(type: number) => Pointer<'ggml_type_traits'>>('ggml_get_type_traits', P, ['int']),
     // struct ggml_context * ggml_init(struct ggml_init_params params);
     init: bind<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => Context>('ggml_init', P, [initParams]),
     // void ggml_free(struct ggml_context * ctx);

@@ -1,7 +1,7 @@
 /** Loads the libraries of a backend and checks that they are those that the binding was written for. */
 import { NativeError } from '../util/errors.ts';
 import { type BackendRegistry, bindBase, bindCpu, GGML_TYPE, type GgmlBase, type GgmlCpu } from './ggml.ts';
-import { GGML_VERSION, type LibraryDirectory, loadCpuLibrary, loadLibrary } from './libraries.ts';
+import { findLibraryDirectory, GGML_VERSION, type LibraryDirectory, loadCpuLibrary, loadLibrary } from './libraries.ts';
 
 /** sizeof(struct ggml_tensor) + sizeof(struct ggml_object) in the ggml that this binding was written for. */
 const TENSOR_OVERHEAD = 368;
@@ -42,6 +42,12 @@ export function openGgml(backend: string, directory: LibraryDirectory, exact = f
     );
   }
   return ggml;
+}
+
+/** The library that all backends share: that of a backend that has started, else that of the CPU package. @throws {NativeError} as `openGgml` */
+export function openBase(): GgmlBase {
+  const [first] = opened.values();
+  return (first ?? openGgml('cpu', findLibraryDirectory('cpu'))).base;
 }
 
 function startGgml(backend: string, directory: LibraryDirectory, exact: boolean): Ggml {

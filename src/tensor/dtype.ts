@@ -37,6 +37,9 @@ export type QuantType = keyof typeof QUANT_BLOCKS;
 /** Element types of weights. */
 export type WeightType = 'f32' | 'f16' | 'bf16' | QuantType;
 
+/** Types whose elements are stored one by one. */
+export type FloatType = Exclude<WeightType, QuantType>;
+
 /** Element types that a device tensor can have. `i32` is for indices only. */
 export type DType = WeightType | 'i32';
 
@@ -59,6 +62,12 @@ export function byteLengthOf(dtype: DType, count: number): number {
   const [elements, bytes] = BLOCKS[dtype];
   if (count % elements !== 0) throw new FlexError('shape', `${count} elements of ${dtype}: a multiple of ${elements} expected`);
   return (count / elements) * bytes;
+}
+
+/** Elements that `byteLength` bytes hold. */
+export function elementsIn(dtype: DType, byteLength: number): number {
+  const [elements, bytes] = BLOCKS[dtype];
+  return (byteLength / bytes) * elements;
 }
 
 /** Number of elements of a shape. */

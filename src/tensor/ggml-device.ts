@@ -9,6 +9,7 @@ import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import { GgmlThreads } from './ggml-threads.ts';
+import { supportedQuantTypes } from './ggml-types.ts';
 import type { OpGraph } from './graph.ts';
 import { checkBatch } from './row-batch.ts';
 
@@ -74,13 +75,7 @@ class GgmlProgram implements Program {
 class GgmlDevice implements Device {
   readonly name: string;
   readonly tier: Tier;
-  readonly capabilities: DeviceCapabilities = {
-    // ggml rounds the activations to the type of f16 and bf16 weights.
-    exactWeights: ['f32'],
-    weights: ['f32', 'bf16'],
-    kv: ['f32', 'f16'],
-    pagedAttention: false,
-  };
+  readonly capabilities: DeviceCapabilities;
   readonly #ggml: Ggml;
   readonly #base: GgmlBase;
   #backend: Backend;
@@ -108,6 +103,13 @@ class GgmlDevice implements Device {
     this.#threads = threads;
     this.name = name;
     this.tier = ggml.cpu ? 'cpu' : 'gpu';
+    this.capabilities = {
+      // ggml rounds the activations to the type of f16 and bf16 weights, and to 8 bits for block types.
+      exactWeights: ['f32'],
+      weights: ['f32', 'bf16', ...supportedQuantTypes(ggml.base, ggml.base.backendDevice(backend))],
+      kv: ['f32', 'f16'],
+      pagedAttention: false,
+    };
     this.#target = {
       ggml: ggml.base,
       alignment: ggml.base.alignment(backend),

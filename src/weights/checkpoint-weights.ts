@@ -3,11 +3,10 @@ import { quote } from '../formats/quote.ts';
 import { readTensor } from '../formats/read-tensor.ts';
 import type { StoredTensor } from '../formats/tensor-entry.ts';
 import type { WeightSpec } from '../models/model.ts';
-import { byteLengthOf, elementCount, type WeightType, widenBf16, widenF16 } from '../tensor/dtype.ts';
+import { widen } from '../quant/widen.ts';
+import { byteLengthOf, elementCount, elementsIn, WEIGHT_TYPES, type WeightType } from '../tensor/dtype.ts';
 import { FlexError, FormatError } from '../util/errors.ts';
 import type { SourceWeight, WeightSource } from './weight-source.ts';
-
-const WEIGHT_TYPES: Readonly<Partial<Record<string, WeightType>>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
 /** The weights of an open checkpoint, under whichever of a spec's source names it has. The checkpoint must stay open while they are read. */
 export function checkpointWeights(checkpoint: Pick<Checkpoint, 'folder' | 'entries'>): WeightSource {
@@ -42,9 +41,10 @@ function checkEntry({ name, dtype, shape, source }: StoredTensor, spec: WeightSp
   const sameShape = shape.length === wanted.length && shape.every((n, i) => n === wanted[i]);
   if (!sameShape)
     throw new FormatError(source.name, `${where} has shape [${shape.join(', ')}], the configuration asks for [${wanted.join(', ')}]`);
-  const type = WEIGHT_TYPES[dtype];
-  if (!type)
-    throw new FormatError(source.name, `${where} is stored as ${dtype}; weights of ${Object.keys(WEIGHT_TYPES).join(', ')} are read`);
+  const type = WEIGHT_TYPES.find((known) => known.toUpperCase() === dtype);
+  if (!type) {
+    throw new FormatError(source.name, `${where} is stored as ${dtype}; weights of F32, F16, BF16 and the block types of GGUF are read`);
+  }
   return type;
 }
 
@@ -82,12 +82,15 @@ function stackOf(
   return {
     dtype,
     read: async (first, target) => {
-      const itemBytes = byteLengthOf(dtype, 1);
-      const end = first + target.byteLength / itemBytes;
+      const end = first + elementsIn(dtype, target.byteLength);
       for (let at = first; at < end;) {
         const index = Math.floor(at / size);
         const stop = Math.min(end, (index + 1) * size);
-        await readElements(parts[index]!.entry, at - index * size, target.subarray((at - first) * itemBytes, (stop - first) * itemBytes));
+        await readElements(
+          parts[index]!.entry,
+          at - index * size,
+          target.subarray(byteLengthOf(dtype, at - first), byteLengthOf(dtype, stop - first)),
+        );
         at = stop;
       }
     },
@@ -101,17 +104,9 @@ function plusOffset(stored: SourceWeight, offset: number): SourceWeight {
     read: async (first, target) => {
       const raw = new Uint8Array(byteLengthOf(stored.dtype, target.byteLength / 4));
       await stored.read(first, raw);
-      const sums = widen(raw, stored.dtype).map((value) => value + offset);
-      target.set(new Uint8Array(sums.buffer));
+      const sums = new Float32Array(target.byteLength / 4);
+      widen(stored.dtype, raw, sums);
+      target.set(new Uint8Array(sums.map((value) => value + offset).buffer));
     },
   };
-}
-
-function widen({ buffer }: Uint8Array<ArrayBuffer>, dtype: WeightType): Float32Array<ArrayBuffer> {
-  if (dtype === 'f32') return new Float32Array(buffer);
-  const halves = new Uint16Array(buffer);
-  const result = new Float32Array(halves.length);
-  if (dtype === 'f16') widenF16(halves, result);
-  else widenBf16(halves, result);
-  return result;
 }

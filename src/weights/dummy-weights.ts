@@ -3,12 +3,12 @@
  * transformers, so that activations stay in a sane range.
  */
 import type { WeightSpec } from '../models/model.ts';
-import { byteLengthOf, f32ToBf16, f32ToF16, type WeightType } from '../tensor/dtype.ts';
+import { byteLengthOf, f32ToBf16, f32ToF16, type FloatType } from '../tensor/dtype.ts';
 import type { WeightSource } from './weight-source.ts';
 
 export interface DummyOptions {
   /** Type that the weights pretend to be stored in. */
-  readonly dtype: WeightType;
+  readonly dtype: FloatType;
 }
 
 /** Standard deviation of matrices, as OPT and GPT-2 are initialised. */
@@ -51,7 +51,7 @@ function copyCyclic(table: Uint8Array, start: number, target: Uint8Array): void 
   }
 }
 
-function makeTable(dtype: WeightType, length: number, mean: number, deviation: number): Uint8Array {
+function makeTable(dtype: FloatType, length: number, mean: number, deviation: number): Uint8Array {
   const values = Float32Array.from({ length }, (_, i) => mean + deviation * nearNormal(i));
   if (dtype === 'f32') return new Uint8Array(values.buffer);
   const narrow = dtype === 'f16' ? f32ToF16 : f32ToBf16;

@@ -1,10 +1,10 @@
 import type { Model, WeightSpec } from '../models/model.ts';
 import type { DeviceCapabilities } from '../tensor/device.ts';
-import { byteLengthOf, elementCount, type WeightType } from '../tensor/dtype.ts';
+import { byteLengthOf, elementCount, isQuantType, type WeightType } from '../tensor/dtype.ts';
 import { internalError } from '../util/errors.ts';
 import type { SourceWeight, WeightSource } from './weight-source.ts';
 
-/** `f32`: activations are never rounded below f32. `auto`: bf16 weights as the device takes them, others like `f32`. */
+/** `f32`: activations are never rounded below f32. `auto`: bf16 and quantised weights as the device takes them, others like `f32`. */
 export type Compute = 'auto' | 'f32';
 
 /** Where a weight comes from and what it becomes on the device. */
@@ -68,7 +68,8 @@ export function deviceTypeOf(
   compute: Compute,
 ): WeightType {
   if (role === 'vector' || role === 'router') return 'f32';
-  const usable = stored === 'bf16' && compute === 'auto' ? capabilities.weights : capabilities.exactWeights;
+  const rounds = stored === 'bf16' || isQuantType(stored);
+  const usable = rounds && compute === 'auto' ? capabilities.weights : capabilities.exactWeights;
   return usable.includes(stored) ? stored : 'f32';
 }
 

@@ -1,10 +1,13 @@
 import type { Device, Tensor } from '../tensor/device.ts';
-import { byteLengthOf, elementCount, type WeightType, widenBf16, widenF16 } from '../tensor/dtype.ts';
+import { widen } from '../quant/widen.ts';
+import { blockElements, byteLengthOf, elementCount, elementsIn } from '../tensor/dtype.ts';
 import { internalError } from '../util/errors.ts';
 import type { PlannedWeight } from './weight-plan.ts';
 
 /** Bytes read at once: enough for a disk's full speed, little beside any memory budget. */
 const STAGING_BYTES = 4 << 20;
+/** Elements widened at once: f16 as many as are read, of smaller types fewer, so that the widened ones stay small. */
+const WIDENED_ELEMENTS = STAGING_BYTES / 2;
 
 /** A staging buffer and the write that still reads it. */
 interface Slot {
@@ -25,22 +28,24 @@ export class WeightUploader {
   /** `weights` are all that will be uploaded: small models get small buffers. */
   constructor(device: Device, weights: readonly PlannedWeight[]) {
     this.#device = device;
-    const toWiden = weights.filter(({ source, deviceType }) => source.dtype !== deviceType);
-    const sizes = [largestPiece(weights), largestPiece(toWiden)] as const;
+    const rawBytes = weights.map((weight) => byteLengthOf(weight.source.dtype, pieceElements(weight)));
+    const widened = weights.filter(isWidened).map(pieceElements);
+    const sizes = [Math.max(0, ...rawBytes), Math.max(0, ...widened)] as const;
     this.#slots = [makeSlot(...sizes), makeSlot(...sizes)];
   }
 
   /** `checkpoint` is called before every piece and throws to stop. */
-  async upload({ spec, source, deviceType }: PlannedWeight, tensor: Tensor, checkpoint: () => void): Promise<void> {
+  async upload(weight: PlannedWeight, tensor: Tensor, checkpoint: () => void): Promise<void> {
+    const { spec, source, deviceType } = weight;
     const count = elementCount(spec.shape);
-    const pieceCount = STAGING_BYTES / byteLengthOf(source.dtype, 1);
+    const pieceCount = pieceElements(weight);
     for (let first = 0; first < count; first += pieceCount) {
       const slot = this.#slots[this.#turn++ % 2]!;
       await slot.written;
       checkpoint();
       const raw = slot.raw.subarray(0, byteLengthOf(source.dtype, Math.min(pieceCount, count - first)));
       await source.read(first, raw);
-      const bytes = convert(raw, slot.widened, source.dtype, deviceType);
+      const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
       slot.written = this.#device.write(tensor, byteLengthOf(deviceType, first), bytes);
       // It is awaited later, at the slot's next use or in `drain`; until then a failure must not count as unhandled.
       slot.written.catch(() => {});
@@ -55,23 +60,30 @@ export class WeightUploader {
   }
 }
 
-function makeSlot(rawBytes: number, bytesToWiden: number): Slot {
-  return { raw: new Uint8Array(rawBytes), widened: new Float32Array(bytesToWiden / 2), written: Promise.resolve() };
+const isWidened = ({ source, deviceType }: PlannedWeight): boolean => source.dtype !== deviceType;
+
+/** Whole blocks, of at most the staging buffer. */
+function pieceElements(weight: PlannedWeight): number {
+  const { dtype } = weight.source;
+  const most = Math.min(elementsIn(dtype, STAGING_BYTES), isWidened(weight) ? WIDENED_ELEMENTS : Infinity);
+  const block = blockElements(dtype);
+  return Math.min(elementCount(weight.spec.shape), Math.floor(most / block) * block);
 }
 
-/** Stored bytes, rounded up to 4 so that views of every type fit. */
-function largestPiece(weights: readonly PlannedWeight[]): number {
-  const bytes = weights.reduce((most, { spec, source }) => Math.max(most, byteLengthOf(source.dtype, elementCount(spec.shape))), 0);
-  return Math.min(STAGING_BYTES, Math.ceil(bytes / 4) * 4);
+/** Rounded up to 4 bytes, so that views of every type fit. */
+function makeSlot(rawBytes: number, widenedElements: number): Slot {
+  const raw = new Uint8Array(Math.ceil(rawBytes / 4) * 4);
+  return { raw, widened: new Float32Array(widenedElements), written: Promise.resolve() };
 }
 
-/** Bytes of the device's type; `widened` holds them when they differ from `raw`. Typed arrays are little-endian on all our platforms. */
-function convert(raw: Uint8Array<ArrayBuffer>, widened: Float32Array<ArrayBuffer>, stored: WeightType, wanted: WeightType): Uint8Array {
-  if (stored === wanted) return raw;
-  if (stored === 'f32' || wanted !== 'f32') throw internalError(`no conversion of weights from ${stored} to ${wanted}`);
-  const halves = new Uint16Array(raw.buffer, raw.byteOffset, raw.byteLength / 2);
-  const target = widened.subarray(0, halves.length);
-  if (stored === 'f16') widenF16(halves, target);
-  else widenBf16(halves, target);
+/** Typed arrays are little-endian on all our platforms. */
+function widenPiece(
+  { spec, source, deviceType }: PlannedWeight,
+  raw: Uint8Array<ArrayBuffer>,
+  widened: Float32Array<ArrayBuffer>,
+): Uint8Array {
+  if (deviceType !== 'f32') throw internalError(`${spec.name}: no conversion of weights from ${source.dtype} to ${deviceType}`);
+  const target = widened.subarray(0, elementsIn(source.dtype, raw.byteLength));
+  widen(source.dtype, raw, target);
   return new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
 }

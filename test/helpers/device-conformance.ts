@@ -8,7 +8,7 @@ import { describeAttention } from './attention-conformance.ts';
 import { describeElements, describeNorms, describeRope } from './element-conformance.ts';
 import { describeMoe } from './moe-conformance.ts';
 import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSigmoid, naiveSilu } from './naive-ops.ts';
-import { decode, differences, download, encode, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
+import { decode, differences, download, encode, floatWeights, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
 
 export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
   describe(`${name} conforms`, () => {
@@ -130,7 +130,7 @@ function describeRows(bench: Bench): void {
     { columns: 3, by: 'position', offset: 0 },
     { columns: 65, by: 'position', offset: 2 },
   ] as const)('embeds by $by, offset $offset, $columns columns, in every weight type', async ({ columns, by, offset }) => {
-    for (const dtype of device().capabilities.weights) {
+    for (const dtype of floatWeights(device())) {
       const values = randomNumbers(2, 70 * columns);
       const table = await uploadWeight(device(), scope, { dtype, shape: [70, columns], values });
       const got = await evaluate(bench, 5, (graph) => graph.embed(table, by, { offset }), rows);
@@ -206,7 +206,7 @@ function describeLinear(bench: Bench): void {
     { rows: 31, inputs: 65, outputs: 33, cuts: [1] },
     { rows: 3, inputs: 31, outputs: 65, bias: true, residual: true, cuts: [1, 32] },
   ])('%j in every weight type', async (linearCase) => {
-    for (const type of device().capabilities.weights) expect(await linearDifferences(bench, type, linearCase)).toEqual([]);
+    for (const type of floatWeights(device())) expect(await linearDifferences(bench, type, linearCase)).toEqual([]);
   });
 
   it.each<[Activation, number[]]>([

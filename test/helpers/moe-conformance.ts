@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import type { Activation } from '../../src/tensor/graph.ts';
 import { type Bench, evaluate } from './bench.ts';
 import { naiveGelu, naiveMoe, naiveSilu } from './naive-ops.ts';
-import { differences, randomNumbers, roundedTo, upload, uploadWeight } from './tensors.ts';
+import { differences, floatWeights, randomNumbers, roundedTo, upload, uploadWeight } from './tensors.ts';
 
 interface MoeCase {
   readonly rows: number;
@@ -31,7 +31,7 @@ export function describeMoe(bench: Bench): void {
     const xs = randomNumbers(1, rows * columns).map((value) => value / 5);
     const x = await upload(device(), scope, { shape: [rows, columns], values: xs });
     const logits = await upload(device(), scope, { shape: [rows, experts], values: ls });
-    for (const dtype of device().capabilities.weights) {
+    for (const dtype of floatWeights(device())) {
       const stack = async (seed: number, outputs: number, inputs: number) => {
         const values = randomNumbers(seed, experts * outputs * inputs);
         const weight = await uploadWeight(device(), scope, { dtype, shape: [experts * outputs, inputs], values });

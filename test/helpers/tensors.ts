@@ -1,6 +1,6 @@
 /** Numbers in and out of device tensors, for tests. */
 import type { Device, Tensor, Weight } from '../../src/tensor/device.ts';
-import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from '../../src/tensor/dtype.ts';
+import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16, type FloatType, isQuantType } from '../../src/tensor/dtype.ts';
 
 /** Disposes what a test made, newest first, so that programs go before the tensors they read. */
 export class Scope implements Disposable {
@@ -99,4 +99,9 @@ export function differences(got: ArrayLike<number>, wanted: ArrayLike<number>, t
     if (!close) found.push(`${what}: number ${i} is ${g}, ${w} wanted`);
   }
   return found;
+}
+
+/** Weight types that tests can store any numbers in; block types have tests of their own. */
+export function floatWeights({ capabilities }: Pick<Device, 'capabilities'>): FloatType[] {
+  return capabilities.weights.filter((type): type is FloatType => !isQuantType(type));
 }

@@ -50,16 +50,16 @@ describe.each(['llama-f32', 'llama-q8_0'])('%s.gguf', (name) => {
     expect(results).toHaveLength(prompts.length);
     for (const [i, result] of results.entries()) expectGolden(result, golden, prompts[i]!);
   });
+});
 
-  it('takes text and gives text', async () => {
-    await using llm = await LLM.load(file, F32);
-    const texts = golden.texts!;
-    const results = await llm.generate(
-      texts.map(({ text }) => text),
-      { maxTokens: 24, ignoreEos: true },
-    );
-    expect(texts.length).toBeGreaterThan(0);
-    expect(results.map(({ promptTokenIds }) => promptTokenIds)).toEqual(texts.map(({ prompt }) => golden.prompts[prompt]));
-    expect(results.map(({ text }) => text)).toEqual(texts.map(({ completion }) => completion));
-  });
+it('takes text and gives text', async () => {
+  const { texts = [], prompts } = readFixtureJson('gguf/llama-f32.golden.json') as Golden;
+  await using llm = await LLM.load(`${import.meta.dirname}/../fixtures/gguf/llama-f32.gguf`, F32);
+  const results = await llm.generate(
+    texts.map(({ text }) => text),
+    { maxTokens: 24, ignoreEos: true },
+  );
+  expect(texts.length).toBeGreaterThan(0);
+  expect(results.map(({ promptTokenIds }) => promptTokenIds)).toEqual(texts.map(({ prompt }) => prompts[prompt]));
+  expect(results.map(({ text }) => text)).toEqual(texts.map(({ completion }) => completion));
 });

@@ -20,7 +20,13 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
       if (fail !== undefined) throw fail;
       return EXIT.ok;
     };
-  const actions: CliActions = { run: action('run'), generate: action('generate'), doctor: action('doctor'), inspect: action('inspect'), demo: action('demo') };
+  const actions: CliActions = {
+    run: action('run'),
+    generate: action('generate'),
+    doctor: action('doctor'),
+    inspect: action('inspect'),
+    demo: action('demo'),
+  };
   let out = '';
   let err = '';
   const status = await runCli(args, actions, { out: (text) => void (out += text), err: (text) => void (err += text) });

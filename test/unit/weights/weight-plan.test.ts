@@ -161,7 +161,11 @@ describe('planWeights', () => {
       /^some\/model\.safetensors: tensor "a" of layer 3 has shape \[2, 3\], the configuration asks for \[3, 2\]/,
     ],
     ['another rank', spec('a', [6]), /has shape \[2, 3\], the configuration asks for \[6\]/],
-    ['an unusable type', spec('d', [1], 'vector'), /tensor "d" of layer 3 is stored as F64; weights of F32, F16, BF16 are read/],
+    [
+      'an unusable type',
+      spec('d', [1], 'vector'),
+      /tensor "d" of layer 3 is stored as F64; weights of F32, F16, BF16 and the block types of GGUF are read/,
+    ],
   ])('refuses %s', async (_what, wanted, message) => {
     const source = await sourceOf({
       a: f32Tensor([1, 2, 3, 4, 5, 6], [2, 3]),
