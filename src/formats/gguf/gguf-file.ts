@@ -104,7 +104,7 @@ function mergeEntries(parts: readonly Part[]): Map<string, StoredTensor> {
 /** Every part knows its number, how many there are, and how many tensors they have together. */
 function checkSplit(parts: readonly Part[], tensorCount: number): void {
   for (const [i, { source, metadata }] of parts.entries()) {
-    const expected = { 'split.no': i, 'split.count': parts.length, 'split.tensors.count': tensorCount };
+    const expected = { 'split.count': parts.length, 'split.no': i, 'split.tensors.count': tensorCount };
     // A model in one file need not say so.
     if (parts.length === 1 && !metadata.has('split.count')) return;
     for (const [key, value] of Object.entries(expected)) {
