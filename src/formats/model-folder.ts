@@ -4,6 +4,7 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { errorCode } from './error-code.ts';
 import { type JsonObject, readJsonObject } from './json-file.ts';
 import { MAX_CONFIG_BYTES } from './limits.ts';
+import { quote } from './quote.ts';
 
 /** What a Hugging Face folder says of its model, without the weights. */
 export interface ModelFolder {
@@ -25,12 +26,18 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const names = new Set(await list(folder));
   const configFile = join(folder, 'config.json');
   if (!names.has('config.json'))
-    throw new FormatError(folder, 'has no config.json; a model folder as Hugging Face publishes it is expected');
+    throw new FormatError(folder, `has no config.json; a model folder as Hugging Face publishes it is expected${ggufHint(names)}`);
   const config = await readJsonObject(configFile, MAX_CONFIG_BYTES);
   const generationConfig = names.has('generation_config.json')
     ? await readJsonObject(join(folder, 'generation_config.json'), MAX_CONFIG_BYTES)
     : undefined;
   return { folder, names, configFile, config, generationConfig };
+}
+
+/** For a message, when a folder has nothing else to read: a GGUF file is a model by itself. */
+export function ggufHint(names: ReadonlySet<string>): string {
+  const [file] = [...names].filter((name) => name.endsWith('.gguf')).sort();
+  return file === undefined ? '' : `; it has ${quote(file)}: name that file instead of the folder`;
 }
 
 async function list(folder: string): Promise<string[]> {

@@ -3,6 +3,7 @@ import { FormatError } from '../util/errors.ts';
 import { type ByteSource, openFile } from './byte-source.ts';
 import { isJsonObject, readJsonObject } from './json-file.ts';
 import { MAX_INDEX_BYTES, MAX_SHARDS } from './limits.ts';
+import { ggufHint } from './model-folder.ts';
 import { readPytorch } from './pytorch.ts';
 import { quote } from './quote.ts';
 import { readSafetensors } from './safetensors.ts';
@@ -63,13 +64,11 @@ export async function openWeightFiles(folder: string, names: ReadonlySet<string>
     if (names.has(kind.index)) return openShards(folder, names, kind);
   }
   const wanted = KINDS.flatMap(({ single, index }) => [single, index]).join(', ');
-  throw new FormatError(folder, `no weights found, looked for ${wanted}${hintFor([...names].sort())}`);
+  throw new FormatError(folder, `no weights found, looked for ${wanted}${ggufHint(names) || otherHint(names)}`);
 }
 
-function hintFor(names: readonly string[]): string {
-  const gguf = names.find((name) => name.endsWith('.gguf'));
-  if (gguf !== undefined) return `; it has ${quote(gguf)}: name that file instead of the folder`;
-  const other = names.find((name) => NOT_READ_YET.test(name));
+function otherHint(names: ReadonlySet<string>): string {
+  const [other] = [...names].filter((name) => NOT_READ_YET.test(name)).sort();
   return other === undefined ? '' : `; it has ${quote(other)}, a format that is not read yet: convert it to safetensors`;
 }
 

@@ -7,7 +7,7 @@ import { buildModel } from '../../src/models/registry.ts';
 import { elementCount } from '../../src/tensor/dtype.ts';
 import { checkpointWeights } from '../../src/weights/checkpoint-weights.ts';
 import { type FixtureModel, fixtureFolder } from './golden.ts';
-import { type MetadataValue, writeGguf } from './write-gguf.ts';
+import { type MetadataValue, writeFloatGguf } from './write-float-gguf.ts';
 
 type Config = Readonly<Record<string, unknown>>;
 
@@ -63,7 +63,7 @@ export async function writeFixtureAsGguf(model: FixtureModel, folder: string, em
   const metadata = embedConfig
     ? [...keysOf(config), ['config.huggingface.json', { type: 'string', value: JSON.stringify(config) }] as const]
     : keysOf(config);
-  await writeFile(file, writeGguf(metadata, [...parts.values(), ...ropeFactors(config)]));
+  await writeFile(file, writeFloatGguf(metadata, [...parts.values(), ...ropeFactors(config)]));
   return file;
 }
 

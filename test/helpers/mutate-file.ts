@@ -2,11 +2,13 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { type ByteSource, fromBytes } from '../../src/formats/byte-source.ts';
+import { readGguf } from '../../src/formats/gguf/gguf-reader.ts';
 import { readPytorch } from '../../src/formats/pytorch.ts';
 import { readTensor } from '../../src/formats/read-tensor.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import type { TensorEntry } from '../../src/formats/tensor-entry.ts';
 import { FormatError } from '../../src/util/errors.ts';
+import { array, f32, ggufBytes, str, u32, u64, u8 } from './write-gguf.ts';
 import { f32Tensor, safetensorsBytes } from './write-safetensors.ts';
 import { build, dict, f32Bytes, int, orderedDict, storage, tensor, torchLegacy, torchZip } from './write-pytorch.ts';
 
@@ -24,6 +26,7 @@ const MAX_SECONDS = 2;
 /** Memory against the file's size. */
 const MAX_GROWTH = 4;
 
+const readGgufEntries = async (source: ByteSource): Promise<readonly TensorEntry[]> => (await readGguf(source)).entries;
 const readBin = async (source: ByteSource): Promise<readonly TensorEntry[]> => (await readPytorch(source)).entries;
 
 /** Small files, where most bytes say something, and those that PyTorch and safetensors wrote themselves. */
@@ -36,7 +39,7 @@ export function makeSamples(): Sample[] {
   };
   const object = build(dict(tensors, orderedDict()), dict({ _metadata: dict({ '': dict({ version: int(1) }) }) }));
   const storages = { '0': data, '1': [1, 2, 3, 4] };
-  const fixture = (file: string): Uint8Array => readFileSync(path.join(import.meta.dirname, '../fixtures/models', file));
+  const fixture = (file: string): Uint8Array => readFileSync(path.join(import.meta.dirname, '../fixtures', file));
   return [
     { name: 'zip', bytes: torchZip({ object, storages }), read: readBin },
     { name: 'zip64', bytes: torchZip({ object, storages }, { zip64: true }), read: readBin },
@@ -46,10 +49,31 @@ export function makeSamples(): Sample[] {
       read: readBin,
     },
     { name: 'safetensors', bytes: safetensorsBytes({ a: f32Tensor([1, 2]), b: f32Tensor([3, 4, 5, 6], [2, 2]) }), read: readSafetensors },
-    { name: 'opt-bin', bytes: fixture('opt-bin/pytorch_model-00002-of-00002.bin'), read: readBin },
-    { name: 'opt-bin-old', bytes: fixture('opt-bin-old/pytorch_model.bin'), read: readBin },
-    { name: 'opt', bytes: fixture('opt/model.safetensors'), read: readSafetensors },
+    { name: 'opt-bin', bytes: fixture('models/opt-bin/pytorch_model-00002-of-00002.bin'), read: readBin },
+    { name: 'opt-bin-old', bytes: fixture('models/opt-bin-old/pytorch_model.bin'), read: readBin },
+    { name: 'opt', bytes: fixture('models/opt/model.safetensors'), read: readSafetensors },
+    { name: 'gguf', bytes: smallGguf(), read: readGgufEntries },
+    { name: 'gguf-llama', bytes: fixture('gguf/llama-q8_0.gguf'), read: readGgufEntries },
   ];
+}
+
+/** Every kind of value, and tensors of one to four dimensions. */
+function smallGguf(): Uint8Array {
+  return ggufBytes({
+    keys: [
+      ['general.architecture', 8, str('llama')],
+      ['general.alignment', 4, u32(32)],
+      ['rope', 6, f32(10_000)],
+      ['bos', 7, u8(1)],
+      ['large', 10, u64(2n ** 63n)],
+      ['tokens', 9, array(8, 4, str('a'), str('bc'), str('d'), str(''))],
+      ['scores', 9, array(6, 4, f32(1, 2, 3, 4))],
+      ['charsmap', 9, array(0, 8, u64(7))],
+      ['flags', 9, array(7, 2, u8(0), u8(1))],
+    ],
+    tensors: [{}, { name: 'q', dims: [32, 2], type: 2, offset: 32 }, { name: 'e', dims: [2, 2, 2, 2], type: 1, offset: 96 }],
+    data: 128,
+  });
 }
 
 /** mulberry32. */

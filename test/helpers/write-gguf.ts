@@ -1,55 +1,51 @@
-/** A plain writer of GGUF version 3 for tests: float tensors, alignment 32. */
-export type MetadataValue =
-  | { readonly type: 'u32' | 'f32'; readonly value: number }
-  | { readonly type: 'bool'; readonly value: boolean }
-  | { readonly type: 'string'; readonly value: string };
+/** GGUF files byte by byte, so that they can lie. */
+import { Buffer } from 'node:buffer';
 
-export interface FloatTensor {
-  readonly name: string;
-  /** Outermost dimension first. */
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
+export const u8 = (value: number): Buffer => Buffer.of(value);
+export const u32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer);
+export const u64 = (value: number | bigint): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
+export const f32 = (...values: number[]): Buffer => Buffer.from(Float32Array.from(values).buffer);
+export const str = (text: string | Uint8Array): Buffer => Buffer.concat([u64(Buffer.from(text).length), Buffer.from(text)]);
+
+export interface TensorLies {
+  readonly name?: string | Uint8Array;
+  /** Innermost first, as in the file. */
+  readonly dims?: readonly (number | bigint)[];
+  readonly rank?: number;
+  readonly type?: number;
+  readonly offset?: number | bigint;
 }
 
-const ALIGNMENT = 32;
-const TYPE_IDS = { u32: 4, f32: 6, bool: 7, string: 8 } as const;
+export interface GgufLies {
+  readonly magic?: string;
+  readonly version?: number;
+  readonly tensorCount?: number | bigint;
+  readonly keyCount?: number | bigint;
+  /** Key, number of the type, bytes of the value. */
+  readonly keys?: readonly (readonly [key: string | Uint8Array, type: number, value: Uint8Array])[];
+  /** F32 [2] at offset 0 by default. */
+  readonly tensors?: readonly TensorLies[];
+  readonly alignment?: number;
+  /** Bytes behind the padding. */
+  readonly data?: number;
+}
 
-export function writeGguf(metadata: readonly (readonly [string, MetadataValue])[], tensors: readonly FloatTensor[]): Buffer {
-  let offset = 0;
-  const infos = tensors.map(({ name, shape, values }) => {
-    const start = offset;
-    offset += pad(values.byteLength);
-    return Buffer.concat([text(name), u32(shape.length), ...shape.toReversed().map(u64), u32(0), u64(start)]);
-  });
+export function ggufBytes({ magic = 'GGUF', version = 3, keys = [], tensors = [], alignment = 32, data = 0, ...counts }: GgufLies): Buffer {
   const head = Buffer.concat([
-    Buffer.from('GGUF'),
-    u32(3),
-    u64(tensors.length),
-    u64(metadata.length),
-    ...metadata.map(([key, value]) => Buffer.concat([text(key), u32(TYPE_IDS[value.type]), valueBytes(value)])),
-    ...infos,
+    Buffer.from(magic),
+    u32(version),
+    u64(counts.tensorCount ?? tensors.length),
+    u64(counts.keyCount ?? keys.length),
+    ...keys.flatMap(([key, type, value]) => [str(key), u32(type), value]),
+    ...tensors.map(tensorBytes),
   ]);
-  const data = tensors.map(({ values }) => padded(Buffer.from(values.buffer, values.byteOffset, values.byteLength)));
-  return Buffer.concat([padded(head), ...data]);
+  return Buffer.concat([head, Buffer.alloc((alignment - (head.length % alignment)) % alignment), Buffer.alloc(data, 1)]);
 }
 
-function valueBytes({ type, value }: MetadataValue): Buffer {
-  if (type === 'string') return text(value);
-  if (type === 'bool') return Buffer.from([value ? 1 : 0]);
-  const bytes = Buffer.alloc(4);
-  if (type === 'u32') bytes.writeUInt32LE(value);
-  else bytes.writeFloatLE(value);
-  return bytes;
+/** The value of an array: type of the elements, number of them, their bytes. */
+export const array = (type: number, count: number | bigint, ...elements: Uint8Array[]): Buffer =>
+  Buffer.concat([u32(type), u64(count), ...elements]);
+
+function tensorBytes({ name = 'a', dims = [2], rank = dims.length, type = 0, offset = 0 }: TensorLies): Buffer {
+  return Buffer.concat([str(name), u32(rank), ...dims.map(u64), u32(type), u64(offset)]);
 }
-
-const u32 = (value: number): Buffer => valueBytes({ type: 'u32', value });
-
-function u64(value: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(value));
-  return bytes;
-}
-
-const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
-const pad = (length: number): number => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
-const padded = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc(pad(bytes.length) - bytes.length)]);

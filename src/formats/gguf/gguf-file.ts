@@ -40,8 +40,9 @@ export async function openGguf(path: string): Promise<GgufFile> {
   const parts: Part[] = [];
   try {
     for (const name of names) parts.push(await openPart(folder, name));
+    checkPlaces(parts);
     const entries = mergeEntries(parts);
-    checkSplit(parts, entries.size);
+    if (parts.length > 1) checkKey(parts[0]!, 'split.tensors.count', entries.size);
     return {
       file: parts[0]!.source.name,
       metadata: parts[0]!.metadata,
@@ -101,20 +102,20 @@ function mergeEntries(parts: readonly Part[]): Map<string, StoredTensor> {
   return merged;
 }
 
-/** Every part knows its number, how many there are, and how many tensors they have together. */
-function checkSplit(parts: readonly Part[], tensorCount: number): void {
-  for (const [i, { source, metadata }] of parts.entries()) {
-    const expected = { 'split.no': i, 'split.count': parts.length, 'split.tensors.count': tensorCount };
-    // A model in one file need not say so.
-    if (parts.length === 1 && !metadata.has('split.count')) return;
-    for (const [key, value] of Object.entries(expected)) {
-      const found = metadata.get(key);
-      if (found !== value) throw new FormatError(source.name, `${key} is ${describe(found)}, ${value} expected${hintFor(source.name)}`);
-    }
+/** Every part knows its number and how many there are; a model in one file need not say so. */
+function checkPlaces(parts: readonly Part[]): void {
+  if (parts.length === 1 && !parts[0]!.metadata.has('split.count')) return;
+  for (const [i, part] of parts.entries()) {
+    checkKey(part, 'split.count', parts.length);
+    checkKey(part, 'split.no', i);
   }
 }
 
-const describe = (value: unknown): string => (typeof value === 'bigint' ? String(value) : quote(value));
+function checkKey({ source, metadata }: Part, key: string, expected: number): void {
+  const found = metadata.get(key);
+  if (found === expected) return;
+  const hint = SPLIT_NAME.test(basename(source.name)) ? '' : '; parts of a model are found by names like NAME-00001-of-00003.gguf';
+  throw new FormatError(source.name, `${key} is ${describe(found)}, ${expected} expected${hint}`);
+}
 
-const hintFor = (path: string): string =>
-  SPLIT_NAME.test(basename(path)) ? '' : '; parts of a model are found by names like NAME-00001-of-00003.gguf';
+const describe = (value: unknown): string => (typeof value === 'bigint' ? String(value) : quote(value));

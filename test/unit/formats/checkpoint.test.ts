@@ -105,7 +105,7 @@ describe('openCheckpoint', () => {
     ],
     ['damaged PyTorch weights', { files: { 'pytorch_model.bin': 'x' } }, /pytorch_model\.bin: begins neither like a zip file nor/],
     ['other PyTorch files', { files: { 'model.pth': 'x' } }, /it has "model\.pth", a format that is not read yet/],
-    ['GGUF weights', { files: { 'opt-q4.gguf': 'x' } }, /it has "opt-q4\.gguf", a format that is not read yet/],
+    ['GGUF weights', { files: { 'opt-q4.gguf': 'x' } }, /it has "opt-q4\.gguf": name that file instead/],
     [
       'a truncated file',
       { files: { 'model.safetensors': safetensorsBytes(SINGLE.tensors).subarray(0, -1) } },
