@@ -89,7 +89,7 @@ async function readArray(cursor: GgufCursor, what: string, tally: Tally): Promis
 
 /** Waits only where the piece ends: vocabularies have hundreds of thousands of strings. */
 async function readStrings(cursor: GgufCursor, count: number, what: string): Promise<string[]> {
-  const strings = Array.from<string>({ length: count });
+  const strings = allocate<string>(count);
   for (let i = 0; i < count; i++) {
     if (cursor.available < 8) await cursor.fill(8, `${what}[${i}]`);
     const bytes = cursor.u64();
@@ -107,7 +107,7 @@ async function readFixed(
   what: string,
 ): Promise<(number | bigint | boolean)[]> {
   const { bytes } = VALUE_TYPES[type];
-  const values = Array.from<number | bigint | boolean>({ length: count });
+  const values = allocate<number | bigint | boolean>(count);
   for (let i = 0; i < count;) {
     await cursor.fill(bytes, `${what}[${i}]`);
     const end = Math.min(count, i + Math.floor(cursor.available / bytes));
@@ -120,6 +120,13 @@ function takeFixed(cursor: GgufCursor, type: Exclude<GgufScalarType, 'string'>, 
   if (type !== 'bool') return cursor.take(VALUE_TYPES[type].bytes, READ[type]);
   const value = cursor.take(1, READ.u8);
   return value === 0 || value === 1 ? value === 1 : cursor.fail(`${what} is ${value} as a truth value, 0 or 1 expected`);
+}
+
+/** Holes instead of `undefined`: an array that never held anything but numbers keeps them in 8 bytes each, others box them in 24. */
+function allocate<T>(count: number): T[] {
+  const values: T[] = [];
+  values.length = count;
+  return values;
 }
 
 function toNumber(value: bigint): number | bigint {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fromBytes } from '../../../src/formats/byte-source.ts';
+import type { GgufValue } from '../../../src/formats/gguf/gguf-metadata.ts';
 import { readGguf } from '../../../src/formats/gguf/gguf-reader.ts';
 import type { GgufDtype } from '../../../src/formats/gguf/gguf-types.ts';
 import { encodeGgufHeader, type GgufContent, type GgufEntry } from '../../../src/formats/gguf/gguf-writer.ts';
@@ -112,11 +113,10 @@ describe('encodeGgufHeader', () => {
 });
 
 /** The types that the fixture has. */
-function typeOf(key: string, value: unknown): GgufEntry {
-  if (Array.isArray(value)) {
-    const type = { tokens: 'string[]', scores: 'f32[]' }[key.split('.').pop()!] ?? 'i32[]';
-    return { type, value } as GgufEntry;
-  }
+function typeOf(key: string, value: GgufValue): GgufEntry {
+  if (key === 'tokenizer.ggml.tokens') return { type: 'string[]', value: value as string[] };
+  if (key === 'tokenizer.ggml.scores') return { type: 'f32[]', value: value as number[] };
+  if (key === 'tokenizer.ggml.token_type') return { type: 'i32[]', value: value as number[] };
   if (typeof value === 'number') return { type: /freq_base|epsilon/.test(key) ? 'f32' : 'u32', value };
   return typeof value === 'boolean' ? { type: 'bool', value } : { type: 'string', value: String(value) };
 }
