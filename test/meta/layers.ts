@@ -8,7 +8,7 @@ export const LAYERS: readonly (readonly string[])[] = [
   ['util'],
   ['native'],
   ['tensor'],
-  ['formats', 'quant', 'tokenizer', 'sampling', 'hub'],
+  ['formats', 'quant', 'tokenizer', 'sampling'],
   ['models'],
   ['policy'],
   ['weights', 'kv', 'profile'],
@@ -25,9 +25,7 @@ export const LAYERS: readonly (readonly string[])[] = [
 export const PACKAGE_OWNERS: Readonly<Record<string, string>> = {
   koffi: 'native',
   tokenizers: 'tokenizer',
-  pbf: 'tokenizer',
   '@huggingface/jinja': 'tokenizer',
-  '@huggingface/hub': 'hub',
   'csv-parse': 'batch',
   'csv-stringify': 'batch',
   commander: 'cli',
