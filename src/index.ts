@@ -1,12 +1,14 @@
 /** The public API. Nothing else is exported. */
 export { LLM, type LoadOptions } from './llm.ts';
 export type {
+  ChatMessage,
   FinishReason,
   GenerationEvent,
   GenerationParams,
   GenerationRequest,
   GenerationResult,
   GeneratorInfo,
+  PromptInput,
   RunSeconds,
   RunStats,
   RunTokens,

@@ -114,7 +114,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
   ): AsyncGenerator<GenerationEvent, void, void> {
     if (this.#closing.signal.aborted) throw new UsageError('the model is closed');
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closing.signal]) : this.#closing.signal;
-    const { tokenizer, stopIds } = this.#source;
+    const { tokenizer, chatTemplate, stopIds } = this.#source;
     const parts = {
       engine: this.#engine,
       device: this.#device,
@@ -122,8 +122,14 @@ export class LLM implements TextGenerator, AsyncDisposable {
       defaults: this.#defaults,
       stopIds,
       ...(tokenizer && { tokenizer }),
+      ...(chatTemplate && { chatTemplate }),
     };
     yield* new TextStream(parts).run(requests, signal);
+  }
+
+  /** Whether conversations can be given as `{ messages }`. */
+  get hasChatTemplate(): boolean {
+    return this.#source.chatTemplate !== undefined;
   }
 
   tokenText(id: number): string {

@@ -26,10 +26,19 @@ export interface GenerationParams {
   readonly promptLogprobs?: number;
 }
 
+/** A part of a conversation. */
+export interface ChatMessage {
+  /** Such as `system`, `user` or `assistant`; the model's chat template decides. */
+  readonly role: string;
+  readonly content: string;
+}
+
+/** What to complete: text, token ids that are used as they are, or a conversation for a model with a chat template. */
+export type PromptInput = string | readonly number[] | { readonly messages: readonly ChatMessage[] };
+
 /** One prompt to complete. */
 export interface GenerationRequest {
-  /** Text, or token ids that are used as they are. */
-  readonly prompt: string | readonly number[];
+  readonly prompt: PromptInput;
   readonly params?: GenerationParams;
   /**
    * Key of the random generator, with seed and position: a row sampled again under the same key gives the same tokens.

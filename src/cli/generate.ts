@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline/promises';
 import type { LLM } from '../llm.ts';
-import type { GenerationRequest } from '../requests.ts';
+import type { ChatMessage, GenerationRequest } from '../requests.ts';
 import { UsageError } from '../util/errors.ts';
 import { jsonPrinter, streamPrinter, textPrinter, type AnswerPrinter } from './answer-printer.ts';
 import { unescapeText } from './escapes.ts';
@@ -11,10 +11,11 @@ import { generationParams } from './options.ts';
 import { PROCESS_OUTPUT } from './output.ts';
 import type { GenerateOptions } from './program.ts';
 
-type Prompt = GenerationRequest['prompt'];
+type Prompt = string | readonly number[];
 
 /** `flexllmgen generate` */
 export async function generate(prompts: readonly string[], options: GenerateOptions): Promise<number> {
+  if (options.tokenIds && asksInChat(options)) throw new UsageError('--token-ids: a conversation is text; leave out --chat and --system');
   if (prompts.length === 0 && process.stdin.isTTY)
     throw new UsageError('no prompt: give one as an argument, or one per line on standard input');
   using interruption = onInterrupt(() => {});
@@ -31,6 +32,8 @@ export async function generate(prompts: readonly string[], options: GenerateOpti
 
 async function answer(prompts: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<number> {
   await using llm = await loadModel(options, signal, generationParams(options));
+  if (llm.hasChatTemplate && !asksInChat(options) && !options.tokenIds)
+    process.stderr.write('flexllmgen: this model was trained on conversations; --chat puts the prompt into its chat template\n');
   const pending = new Map<number, Prompt>();
   const printer = choosePrinter(options, prompts.length === 1, pending, llm);
   const lines = prompts.length === 0 ? stdinLines(signal) : prompts;
@@ -58,7 +61,7 @@ async function* requests(
   for await (const line of lines) {
     const prompt = options.tokenIds ? parseTokenIds(line) : unescapeText(line);
     if (options.json) pending.set(index++, prompt);
-    yield { prompt };
+    yield { prompt: asksInChat(options) && typeof prompt === 'string' ? { messages: chatOf(prompt, options) } : prompt };
   }
 }
 
@@ -71,6 +74,13 @@ async function* stdinLines(signal: AbortSignal): AsyncGenerator<string, void, vo
     lines.close();
     process.stdin.destroy();
   }
+}
+
+const asksInChat = ({ chat, system }: GenerateOptions): boolean => chat === true || system !== undefined;
+
+function chatOf(prompt: string, { system }: GenerateOptions): ChatMessage[] {
+  const user = { role: 'user', content: prompt };
+  return system === undefined ? [user] : [{ role: 'system', content: system }, user];
 }
 
 function parseTokenIds(line: string): number[] {

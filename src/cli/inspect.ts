@@ -24,7 +24,10 @@ export function renderModel(report: ModelReport): string {
     ['size', `${formatCount(report.parameters)} parameters, ${report.layers} layers, hidden ${report.hiddenSize}`],
     ['attention', `${heads} heads of ${headDim}, ${kvHeads} of keys${windows.length > 0 ? `, sliding window ${windows.join(', ')}` : ''}`],
     ['context', `${formatCount(report.contextLength)} tokens, vocabulary ${formatCount(report.vocabularySize)}`],
-    ['tokenizer', report.tokenizer ? 'yes' : 'none: prompts are token ids'],
+    [
+      'tokenizer',
+      report.tokenizer ? (report.chatTemplate ? 'yes, with a chat template' : 'yes, no chat template') : 'none: prompts are token ids',
+    ],
     ['free memory', formatBytes(report.availableBytes)],
   ];
   const types = renderTable(

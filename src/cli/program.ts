@@ -30,6 +30,8 @@ export interface RunOptions extends ModelOptions, SamplingOptions, ReportOptions
 export interface GenerateOptions extends ModelOptions, SamplingOptions {
   readonly json?: boolean;
   readonly tokenIds?: boolean;
+  readonly chat?: boolean;
+  readonly system?: string;
 }
 
 export interface DemoOptions extends ComputeOptions, ReportOptions {}
@@ -125,6 +127,8 @@ function addGenerate(program: Command): Command {
     .summary('answer a few prompts')
     .description('Answers prompts from the command line, or one per line of standard input. A single answer is shown as it grows.')
     .argument('[prompt...]', '\\n and \\t are understood')
+    .option('--chat', "each prompt is what a user says, in the model's chat template")
+    .option('--system <text>', 'what the system says before the user; implies --chat', unescapeText)
     .option('--token-ids', 'prompts and answers are token ids, separated by spaces');
   addSamplingOptions(addModelOptions(command)).optionsGroup('Report:').option('--json', 'one line of JSON per prompt');
   return command.addHelpText(

@@ -26,6 +26,7 @@ export interface ModelReport {
   /** As stored, largest first. */
   readonly types: readonly { readonly type: WeightType; readonly tensors: number; readonly bytes: number }[];
   readonly tokenizer: boolean;
+  readonly chatTemplate: boolean;
   /** Bytes of memory that may be used now. */
   readonly availableBytes: number;
   /** Memory at several block sizes, or why it does not fit. */
@@ -64,6 +65,7 @@ export async function inspectModel(name: string, { compute, kvType }: InspectOpt
     parameters: stored.reduce((sum, { spec }) => sum + elementCount(spec.shape), 0),
     types: sizesByType(stored),
     tokenizer: source.tokenizer !== undefined,
+    chatTemplate: source.chatTemplate !== undefined,
     availableBytes,
     plans: BLOCK_SIZES.map((rows) => {
       try {

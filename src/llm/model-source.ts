@@ -4,6 +4,7 @@ import type { Model } from '../models/model.ts';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
 import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
+import { type ChatTemplate, loadChatTemplate } from '../tokenizer/chat-template.ts';
 import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
 import type { FloatType } from '../tensor/dtype.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
@@ -20,6 +21,7 @@ export interface ModelSource {
   readonly model: Model;
   readonly weights: WeightSource;
   readonly tokenizer?: Tokenizer;
+  readonly chatTemplate?: ChatTemplate;
   /** Ids that end a completion: the model's and the tokenizer's folder's. */
   readonly stopIds: ReadonlySet<number>;
   readonly recommended: GenerationParams;
@@ -36,12 +38,13 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
   const folder = name === BUNDLED_NAME ? BUNDLED_MODEL : name;
   const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);
-  const tokenizer = await loadTokenizer(folder);
+  const [tokenizer, chatTemplate] = await Promise.all([loadTokenizer(folder), loadChatTemplate(folder)]);
   return {
     name,
     model,
     weights: checkpointWeights(checkpoint),
     ...(tokenizer && { tokenizer }),
+    ...(chatTemplate && { chatTemplate }),
     stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig)]),
     recommended: recommendedParams(checkpoint.generationConfig),
     fingerprint: await checkpoint.fingerprint(),

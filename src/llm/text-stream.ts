@@ -1,8 +1,9 @@
 /** One run of the engine with text at both ends: prompts are encoded, tokens decoded, stop strings found, requests checked. */
 import type { Engine, EngineInput, SweepOutcome } from '../engine/engine.ts';
 import type { SequenceRequest, SequenceResult } from '../engine/sequence.ts';
-import type { GenerationEvent, GenerationParams, GenerationRequest, GenerationResult, RunStats } from '../requests.ts';
+import type { ChatMessage, GenerationEvent, GenerationParams, GenerationRequest, GenerationResult, RunStats } from '../requests.ts';
 import type { Device } from '../tensor/device.ts';
+import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { FlexError, RequestError } from '../util/errors.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
@@ -14,6 +15,7 @@ export interface TextStreamParts {
   readonly device: Pick<Device, 'tier' | 'memory'>;
   readonly weights: Pick<WeightStore, 'loadSeconds'>;
   readonly tokenizer?: Tokenizer;
+  readonly chatTemplate?: ChatTemplate;
   readonly defaults: GenerationParams;
   readonly stopIds: ReadonlySet<number>;
 }
@@ -94,6 +96,7 @@ export class TextStream {
   }
 
   async #tokens(prompt: GenerationRequest['prompt'], maxTokens: number): Promise<Int32Array> {
+    if (typeof prompt === 'object' && 'messages' in prompt) return this.#chatTokens(prompt.messages, maxTokens);
     if (typeof prompt !== 'string') {
       const wrong = prompt.find((id) => id !== Math.trunc(id) || Math.abs(id) > MAX_ID); // what Int32Array would wrap around
       if (wrong !== undefined) throw new RequestError(`prompt: token ids expected, got ${String(wrong)}`);
@@ -101,10 +104,24 @@ export class TextStream {
     }
     const { tokenizer } = this.#parts;
     if (!tokenizer) throw new RequestError('the model has no tokenizer; its prompts must be token ids');
-    // A text that cannot fit is refused before it is encoded, which takes over 100 bytes of memory a character.
-    const minTokens = tokenizer.minTokens(prompt);
-    if (minTokens > 0) this.#parts.engine.checkLength(minTokens, maxTokens, 'at least ');
+    this.#checkText(tokenizer, prompt, maxTokens);
     return tokenizer.encode(prompt);
+  }
+
+  /** The template writes the special tokens itself. */
+  async #chatTokens(messages: readonly ChatMessage[], maxTokens: number): Promise<Int32Array> {
+    const { tokenizer, chatTemplate } = this.#parts;
+    if (!tokenizer || !chatTemplate)
+      throw new RequestError('messages: the model has no chat template; its prompts must be text or token ids');
+    const text = chatTemplate.render(messages);
+    this.#checkText(tokenizer, text, maxTokens);
+    return tokenizer.encodeRaw(text);
+  }
+
+  /** A text that cannot fit is refused before it is encoded, which takes over 100 bytes of memory a character. */
+  #checkText(tokenizer: Tokenizer, text: string, maxTokens: number): void {
+    const minTokens = tokenizer.minTokens(text);
+    if (minTokens > 0) this.#parts.engine.checkLength(minTokens, maxTokens, 'at least ');
   }
 
   *#takeRefused(): Generator<GenerationEvent, void, void> {

@@ -4,6 +4,7 @@ import type {
   GenerationRequest,
   GenerationResult,
   GeneratorInfo,
+  PromptInput,
   StreamOptions,
   TextGenerator,
 } from '../../src/requests.ts';
@@ -109,10 +110,17 @@ async function* oneSweep(
   yield { type: 'sweep', stats: { sweeps: ++totals.sweeps, running: running.length, peakGpuBytes: 0, tokens, seconds } };
 }
 
+/** The fake has no chat template. */
+function plain(prompt: PromptInput): string | readonly number[] {
+  if (typeof prompt === 'object' && 'messages' in prompt) throw new RequestError('messages: the fake has no chat template');
+  return prompt;
+}
+
 function refusal(
-  { prompt }: GenerationRequest,
+  request: GenerationRequest,
   { contextLength, failing, throwing }: FakeOptions & { contextLength: number },
 ): RequestError | undefined {
+  const prompt = plain(request.prompt);
   const text = typeof prompt === 'string' ? prompt : String.fromCodePoint(...prompt);
   if (throwing !== undefined && text.includes(throwing)) throw new NumericError('row 0: NaN in layer 0');
   if (failing !== undefined && text.includes(failing)) return new RequestError('refused by the fake');
@@ -121,7 +129,8 @@ function refusal(
     : undefined;
 }
 
-function complete({ prompt, params = {}, key = 0 }: GenerationRequest, index: number): GenerationResult {
+function complete({ prompt: input, params = {}, key = 0 }: GenerationRequest, index: number): GenerationResult {
+  const prompt = plain(input);
   const promptTokenIds = typeof prompt === 'string' ? Array.from(prompt, (char) => char.codePointAt(0) ?? 0) : prompt;
   const { maxTokens = 256, temperature = 0, seed = 0, logprobs, promptLogprobs } = params;
   const random = temperature > 0 ? `${seed}/${key}` : '';
