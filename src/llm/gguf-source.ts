@@ -9,6 +9,7 @@ import { elementCount } from '../tensor/dtype.ts';
 import { FormatError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
 import { ggufWeights } from '../weights/gguf-weights.ts';
+import { openGgufTokenizer } from './gguf-tokenizer.ts';
 import type { ModelSource } from './model-source.ts';
 
 /** All parts of a split file are opened, and stay so as long as `lifetime`. @throws {UsageError} {FormatError} {NativeError} */
@@ -16,11 +17,14 @@ export async function openGgufSource(file: string, lifetime: Lifetime): Promise<
   const gguf = lifetime.use(await openGguf(file));
   const { metadata, entries } = gguf;
   const model = buildGgufModel({ file, metadata, shapeOf: (name) => entries.get(name)?.shape, ropeFactors: await readRopeFactors(gguf) });
+  const text = await openGgufTokenizer(file, metadata, lifetime);
   return {
     name: file,
     model,
     weights: ggufWeights(gguf),
-    stopIds: new Set(model.eosTokenIds),
+    ...(text && { tokenizer: text.tokenizer }),
+    ...(text?.chatTemplate && { chatTemplate: text.chatTemplate }),
+    stopIds: new Set([...model.eosTokenIds, ...(text?.endIds ?? [])]),
     recommended: {},
     fingerprint: await gguf.fingerprint(),
   };

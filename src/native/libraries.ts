@@ -95,7 +95,7 @@ export function loadLibrary(directory: LibraryDirectory, name: string): Library 
 }
 
 function libraryFile(directory: LibraryDirectory, name: string): string {
-  const pattern = new RegExp(`^(lib)?${name}\\.(so|dylib|dll)$`);
+  const pattern = new RegExp(`^(lib)?${name}(\\.v[\\d.]+)?\\.(so|dylib|dll)$`);
   const file = listFiles(directory).find((entry) => pattern.test(entry));
   if (file === undefined) throw new NativeError(`${directory.path} (${directory.origin}): no library ${name}`);
   return file;

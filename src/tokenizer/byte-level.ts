@@ -2,16 +2,25 @@ import type { Detokenizer, StreamDecoder } from './detokenizer.ts';
 
 /** Decodes GPT-2 style byte-level tokens. `tokens[id]` is the token as the vocabulary spells it, null where an id is unused. */
 export function byteLevelDetokenizer(tokens: readonly (string | null)[], specialIds: ReadonlySet<number>): Detokenizer {
-  const table = buildTable(tokens);
+  const byteOf = byteAlphabet();
+  return bytesDetokenizer(
+    tokens.map((token) => (token === null ? NO_BYTES : tokenBytes(token, byteOf))),
+    specialIds,
+  );
+}
+
+/** Decodes tokens of which each stands for bytes, whatever comes before it. */
+export function bytesDetokenizer(parts: readonly Uint8Array[], specialIds: ReadonlySet<number>): Detokenizer {
+  const table = buildTable(parts);
   const isHidden = (id: number, skipSpecialTokens: boolean) => !isKnown(table, id) || (skipSpecialTokens && specialIds.has(id));
   return {
     decode: (ids, skipSpecialTokens) => {
-      const parts: Buffer[] = [];
+      const shown: Buffer[] = [];
       for (let i = 0; i < ids.length; i++) {
         const id = ids[i] as number;
-        if (!isHidden(id, skipSpecialTokens)) parts.push(bytesOf(table, id));
+        if (!isHidden(id, skipSpecialTokens)) shown.push(bytesOf(table, id));
       }
-      return Buffer.concat(parts).toString('utf8');
+      return Buffer.concat(shown).toString('utf8');
     },
     stream: (skipSpecialTokens) => new ByteStream((id) => (isHidden(id, skipSpecialTokens) ? NO_BYTES : bytesOf(table, id))),
   };
@@ -28,9 +37,7 @@ const NO_BYTES = Buffer.alloc(0);
 const isKnown = ({ starts }: ByteTable, id: number) => Number.isInteger(id) && id >= 0 && id < starts.length - 1;
 const bytesOf = ({ bytes, starts }: ByteTable, id: number) => bytes.subarray(starts[id], starts[id + 1]);
 
-function buildTable(tokens: readonly (string | null)[]): ByteTable {
-  const byteOf = byteAlphabet();
-  const parts = tokens.map((token) => (token === null ? NO_BYTES : tokenBytes(token, byteOf)));
+function buildTable(parts: readonly Uint8Array[]): ByteTable {
   const starts = new Uint32Array(parts.length + 1);
   for (const [i, part] of parts.entries()) starts[i + 1] = (starts[i] as number) + part.length;
   return { bytes: Buffer.concat(parts), starts };

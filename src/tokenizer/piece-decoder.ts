@@ -25,6 +25,40 @@ export function pieceDetokenizer(
   };
 }
 
+/**
+ * The decoder of SentencePiece vocabularies with byte fallback: `▁` is a space, a run of byte tokens is UTF-8.
+ * @param dropsFirstSpace the space that was put in front of the text is taken off again
+ */
+export function sentencePieceDecoder(dropsFirstSpace: boolean): PieceDecoder {
+  return {
+    decode(tokens) {
+      let text = '';
+      let run: number[] = [];
+      const endRun = () => {
+        text += decodeRun(run);
+        run = [];
+      };
+      for (const token of tokens) {
+        if (BYTE_TOKEN.test(token)) run.push(Number.parseInt(token.slice(3, 5), 16));
+        else {
+          endRun();
+          text += token.replaceAll('\u2581', ' ');
+        }
+      }
+      endRun();
+      return dropsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
+    },
+  };
+}
+
+function decodeRun(bytes: readonly number[]): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+  } catch {
+    return '\ufffd'.repeat(bytes.length);
+  }
+}
+
 /** `<0x0A>`: one byte. A run of them is decoded as a whole: one bad byte turns all of them into U+FFFD. */
 const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 

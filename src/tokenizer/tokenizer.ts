@@ -51,6 +51,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer | undefin
   return built && createTokenizer(join(folder, 'vocab.json'), built, JSON.stringify(built));
 }
 
+/** The tokenizer in the text of a `tokenizer.json`. @param file where it stands, for messages. @throws {FormatError} */
+export async function parseTokenizer(file: string, text: string): Promise<Tokenizer> {
+  return createTokenizer(file, parseJsonObject(file, text), text);
+}
+
 /** @param content what `text` parses to */
 async function createTokenizer(file: string, content: JsonObject, text: string): Promise<Tokenizer> {
   const { model, added_tokens: added = [] } = content;
@@ -79,7 +84,7 @@ function encoderOf(binding: Binding): Pick<Tokenizer, 'encode' | 'encodeRaw'> {
   };
 }
 
-function decoderOf(detokenizer: Detokenizer): Pick<Tokenizer, 'decode' | 'streamDecoder' | 'tokenText'> {
+export function decoderOf(detokenizer: Detokenizer): Pick<Tokenizer, 'decode' | 'streamDecoder' | 'tokenText'> {
   return {
     decode: (ids, { skipSpecialTokens = true } = {}) => detokenizer.decode(ids, skipSpecialTokens),
     streamDecoder: ({ skipSpecialTokens = true } = {}) => detokenizer.stream(skipSpecialTokens),
