@@ -15,6 +15,8 @@ import { scoreTasks, type AnsweredRow, type TaskScore } from './score.ts';
 
 const PROMPT = 'Task: {{instruction}}\nInput: {{input}}\nOutput:';
 const ANSWER_COLUMN = 'output';
+/** The bundled model ends its answers itself; others were trained for other things and talk on. */
+const OTHER_MODEL = { maxTokens: 32, stop: ['\n'] } as const;
 
 /** `flexllmgen demo`, which is `npm start`. Writes nowhere but into a fresh temporary folder. */
 export async function demo(options: DemoOptions): Promise<number> {
@@ -33,8 +35,15 @@ export async function demo(options: DemoOptions): Promise<number> {
 
 async function clean(output: string, options: DemoOptions, progress: Progress): Promise<number> {
   const talks = !options.json && !options.quiet;
-  if (talks) process.stdout.write(`Cleaning ${BUNDLED_TABLE} with the bundled model tidy-opt-5m.\n\n`);
-  const job = { ...options, input: BUNDLED_TABLE, output, prompt: PROMPT, column: ANSWER_COLUMN };
+  if (talks) process.stdout.write(`Cleaning ${BUNDLED_TABLE} with ${options.model ?? 'the bundled model tidy-opt-5m'}.\n\n`);
+  const job = {
+    ...options,
+    ...(options.model !== undefined && OTHER_MODEL),
+    input: BUNDLED_TABLE,
+    output,
+    prompt: PROMPT,
+    column: ANSWER_COLUMN,
+  };
   const { summary, exitCode } = await runTable(job, progress);
   if (exitCode === EXIT.interrupted) return exitCode;
   progress.end();

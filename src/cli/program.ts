@@ -3,12 +3,10 @@ import { unescapeText } from './escapes.ts';
 import { describeError, EXIT, exitCodeOf } from './exit-code.ts';
 import type { InspectCliOptions } from './inspect.ts';
 import {
-  addComputeOptions,
   addTypeOptions,
   addModelOptions,
   addSamplingOptions,
   notEmpty,
-  type ComputeOptions,
   type ModelOptions,
   type ReportOptions,
   type SamplingOptions,
@@ -34,7 +32,7 @@ export interface GenerateOptions extends ModelOptions, SamplingOptions {
   readonly system?: string;
 }
 
-export interface DemoOptions extends ComputeOptions, ReportOptions {}
+export interface DemoOptions extends ModelOptions, ReportOptions {}
 
 /** What the commands do. Each returns the exit status. */
 export interface CliActions {
@@ -165,12 +163,11 @@ function addInspect(program: Command): Command {
 function addDemo(program: Command): Command {
   const command = program
     .command('demo')
-    .summary('clean a table of 560 rows with the bundled model')
-    .description('Cleans the bundled table with the bundled model, shows some rows before and after, and how many answers are right.');
-  return addReportOptions(addComputeOptions(command)).addHelpText(
-    'after',
-    examples('flexllmgen demo', 'flexllmgen demo --compute f32 --threads 1'),
-  );
+    .summary('clean a table of 560 rows with the bundled model, or another')
+    .description(
+      'Cleans the bundled table with the bundled model or another, shows some rows before and after, and how many answers are right.',
+    );
+  return addReportOptions(addModelOptions(command)).addHelpText('after', examples('flexllmgen demo', 'flexllmgen demo -m ./model.gguf'));
 }
 
 function addReportOptions(command: Command): Command {

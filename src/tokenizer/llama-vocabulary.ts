@@ -37,6 +37,8 @@ export class LlamaTokenizer implements AsyncDisposable {
     this.endIds = ids.filter((id) => llama.isEnd(this.#vocabulary, id));
     const parts = ids.map((id) => this.#pieceOf(id));
     const bytes = bytesDetokenizer(parts, specialIds);
+    // Some tokens take the whitespace beside them, so that only the rest is sure to become tokens.
+    const longest = parts.reduce((most, { length }) => Math.max(most, length), 1);
     const pieces =
       sentencePieces &&
       pieceDetokenizer(sentencePieceDecoder(sentencePieces.dropsFirstSpace), (id) => sentencePieces.tokens[id] ?? null, specialIds);
@@ -45,7 +47,7 @@ export class LlamaTokenizer implements AsyncDisposable {
       specialIds,
       encode: (text) => this.#encode(text, true),
       encodeRaw: (text) => this.#encode(text, false),
-      minTokens: () => 0,
+      minTokens: (text) => Math.ceil(Buffer.byteLength(text.replace(/\s+/gu, '')) / longest),
       ...decoderOf(pieces ?? bytes),
       tokenText: (id) => bytes.decode([id], false),
     };
