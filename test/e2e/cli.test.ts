@@ -10,7 +10,7 @@ describe('flexllmgen', () => {
     expect(await cli(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n`, stderr: '' });
     const help = await cli(['--help']);
     expect(help).toMatchObject({ status: 0, stderr: '' });
-    for (const command of ['run', 'generate', 'doctor', 'demo']) expect(help.stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
+    for (const command of ['run', 'generate', 'doctor', 'inspect', 'demo']) expect(help.stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
   });
 
   it('does not load the tensor library for help and wrong usage', async () => {
