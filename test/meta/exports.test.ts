@@ -15,9 +15,11 @@ describe('public names', () => {
         "NumericError",
         "RequestError",
         "UsageError",
+        "type ChatMessage",
         "type DeviceName",
         "type ExecutionPlan",
         "type FinishReason",
+        "type FloatType",
         "type GenerationEvent",
         "type GenerationParams",
         "type GenerationRequest",
@@ -27,13 +29,13 @@ describe('public names', () => {
         "type LoadOptions",
         "type PlanBytes",
         "type PositionLogprobs",
+        "type PromptInput",
         "type RunSeconds",
         "type RunStats",
         "type RunTokens",
         "type StreamOptions",
         "type TextGenerator",
         "type TokenLogprob",
-        "type WeightType",
       ]
     `);
   });

@@ -128,7 +128,6 @@ describe('wrong usage', () => {
     ['run -i x -o y surplus', 'too many arguments'],
     ['rum', 'Did you mean run?'],
     ['doctor --jsn', 'Did you mean --json?'],
-    ['demo -m x', "unknown option '-m'"],
   ])('%s', async (line, message) => {
     const { status, err, out, calls } = await cli(line.split(' '));
     expect(err).toContain(message);

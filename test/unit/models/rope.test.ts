@@ -54,7 +54,7 @@ describe('readRope', () => {
   });
 
   it.each<[Record<string, unknown>, RegExp]>([
-    [{ rope_scaling: { type: 'dynamic' } }, /one of default, linear, llama3, yarn, longrope, su expected, got "dynamic"/],
+    [{ rope_scaling: { type: 'dynamic' } }, /one of default, linear, factors, llama3, yarn, longrope, su expected, got "dynamic"/],
     [{ rope_scaling: { type: 'longrope', short_factor: [1, 2] } }, /"rope_scaling\.short_factor": a list of 4 numbers above 0 expected/],
     [{ rope_scaling: { type: 'llama3', factor: 8, low_freq_factor: 4 } }, /"rope_scaling\.high_freq_factor": more than low_freq_factor 4/],
     [{ partial_rotary_factor: 0.4 }, /"partial_rotary_factor": .*even number of the 8 columns of a head expected, got 0\.4/],
