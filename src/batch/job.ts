@@ -1,6 +1,7 @@
 import { rm, stat } from 'node:fs/promises';
 import type { TextGenerator } from '../requests.ts';
-import { digestFile, DiskFullError, fileExists } from '../util/durable-file.ts';
+import { digestFile, fileExists } from '../util/durable-file.ts';
+import { DiskFullError } from '../util/system-errors.ts';
 import { UsageError } from '../util/errors.ts';
 import { assemble, closeJob } from './assemble.ts';
 import { discardEarlier, type Earlier, findEarlier, isEqual, reopen } from './earlier.ts';
@@ -10,7 +11,7 @@ import { Journal } from './journal.ts';
 import type { JournalContent } from './journal-file.ts';
 import { JournalIndex } from './journal-index.ts';
 import { type Finished, JOURNAL_KIND, JOURNAL_VERSION, type JournalHeader } from './journal-lines.ts';
-import { acquireLock } from './lock.ts';
+import { acquireLock } from '../util/lock.ts';
 import { type JobPaths, resolveFormat, resolvePaths, type TableFormat } from './paths.ts';
 import { type OpenTable, type ScanResult, scanTable, tableOpener } from './scan.ts';
 import { spool } from './spool.ts';

@@ -1,6 +1,6 @@
 import type { Digest } from '../util/durable-file.ts';
 import { hex64 } from '../util/hash.ts';
-import { isRecord } from './json-value.ts';
+import { isRecord } from '../util/json-value.ts';
 import type { RowOutcome } from './rows.ts';
 import type { JobRows } from './types.ts';
 

@@ -3,7 +3,7 @@ import { UsageError } from '../util/errors.ts';
 import { byteLines, type ByteLine } from './byte-lines.ts';
 import type { FileChunks } from './file-chunks.ts';
 import { IdSet } from './id-set.ts';
-import { isRecord } from './json-value.ts';
+import { isRecord } from '../util/json-value.ts';
 import { openAiRequest } from './openai-request.ts';
 import { openAiResult } from './openai-result.ts';
 import {

@@ -3,7 +3,7 @@ import type { GenerationParams } from '../requests.ts';
 import { MAX_TEMPERATURE, MAX_TOKEN_ID } from '../sampling/check-params.ts';
 import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import type { IdSet } from './id-set.ts';
-import { isRecord } from './json-value.ts';
+import { isRecord } from '../util/json-value.ts';
 import { type RowProblem, type RowRequest, rowRequest } from './rows.ts';
 
 /** The only endpoint whose requests are text in, text out. */

@@ -1,7 +1,7 @@
 import { access, constants, lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { errorCode } from '../util/durable-file.ts';
 import { UsageError } from '../util/errors.ts';
+import { reason } from '../util/system-errors.ts';
 import type { JobFormat } from './types.ts';
 
 /** Every file of a job. All but the input lie in one folder, so that a rename moves no bytes. */
@@ -92,17 +92,4 @@ async function isSameFile(a: string, b: string): Promise<boolean> {
   const [first, second] = await Promise.all([a, b].map((path) => stat(path, { bigint: true }).catch(() => undefined)));
   if (first === undefined || second === undefined) return a === b;
   return first.dev === second.dev && first.ino === second.ino;
-}
-
-/** An error of the file system in words. */
-export function reason(error: unknown): string {
-  const words: Record<string, string> = {
-    ENOENT: 'does not exist',
-    ENOTDIR: 'is not in a folder',
-    EACCES: 'permission denied',
-    EPERM: 'not permitted',
-    EROFS: 'the file system is read-only',
-    ENAMETOOLONG: 'the name is too long',
-  };
-  return words[errorCode(error) ?? ''] ?? (error instanceof Error ? error.message : String(error));
 }

@@ -2,7 +2,8 @@ import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { crashPoint } from '../util/crash-point.ts';
-import { guarded, syncFolder } from '../util/durable-file.ts';
+import { syncFolder } from '../util/durable-file.ts';
+import { guarded } from '../util/system-errors.ts';
 
 /**
  * Copies a stream to a file that is there completely or not at all. `signal` ends it without one.

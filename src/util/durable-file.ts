@@ -2,14 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, writeSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { crashPoint } from './crash-point.ts';
-import { FlexError } from './errors.ts';
-
-/** No room for a file: disk, quota or file-size limit. What was written before is kept. */
-export class DiskFullError extends FlexError {
-  constructor(path: string, cause: Error & { code?: string }) {
-    super('disk-full', `no room to write ${path} (${cause.code ?? cause.message})`, { path }, { cause });
-  }
-}
+import { errorCode, guarded } from './system-errors.ts';
 
 /** Length and SHA-256 of a file's content. */
 export interface Digest {
@@ -19,7 +12,6 @@ export interface Digest {
 
 /** Large enough that system calls do not matter, small enough that memory does not. */
 const WRITE_BYTES = 256 * 1024;
-const FULL_CODES = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /** Appends text to one file through a buffer. Nothing is on disk before `sync`. */
 export class DurableWriter implements AsyncDisposable {
@@ -139,18 +131,4 @@ export async function fileExists(path: string): Promise<boolean> {
       throw error;
     },
   );
-}
-
-export function errorCode(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
-/** Turns "no space left" of an operation on `path` into a DiskFullError. */
-export async function guarded<T>(path: string, operation: Promise<T>): Promise<T> {
-  try {
-    return await operation;
-  } catch (error) {
-    if (error instanceof Error && FULL_CODES.has(errorCode(error) ?? '')) throw new DiskFullError(path, error);
-    throw error;
-  }
 }

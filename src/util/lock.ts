@@ -1,9 +1,8 @@
 import { link, open, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { errorCode, guarded } from '../util/durable-file.ts';
-import { UsageError } from '../util/errors.ts';
+import { UsageError } from './errors.ts';
 import { isRecord } from './json-value.ts';
-import { reason } from './paths.ts';
+import { errorCode, guarded, reason } from './system-errors.ts';
 
 interface Holder {
   readonly pid: number;
