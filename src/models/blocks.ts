@@ -5,16 +5,18 @@ import { internalError } from '../util/errors.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 
 /** `name.weight` [outputs, inputs] and, if wanted, `name.bias` [outputs]. */
-export function linearWeights(name: string, { inputs, outputs, bias, sources, rows }: LinearSpec): WeightSpec[] {
+export function linearWeights(name: string, { inputs, outputs, bias, sources, rows, interleave }: LinearSpec): WeightSpec[] {
   const part = (suffix: string) => rows && { rows: { ...rows, ...(rows.fusedName && { fusedName: `${rows.fusedName}.${suffix}` }) } };
+  const order = interleave && { interleave };
   const weight: WeightSpec = {
     name: `${name}.weight`,
     shape: [outputs, inputs],
     role: 'matrix',
     sources: suffixed(sources, 'weight'),
     ...part('weight'),
+    ...order,
   };
-  return bias ? [weight, { ...vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias')), ...part('bias') }] : [weight];
+  return bias ? [weight, { ...vectorWeight(`${name}.bias`, outputs, suffixed(sources, 'bias')), ...part('bias'), ...order }] : [weight];
 }
 
 export interface LinearSpec {
@@ -24,6 +26,7 @@ export interface LinearSpec {
   readonly sources: readonly string[];
   /** Its part of a fused projection. */
   readonly rows?: NonNullable<WeightSpec['rows']>;
+  readonly interleave?: WeightSpec['interleave'];
 }
 
 /** `name.weight` [size]. `offset` is what a model adds to the stored weight. */

@@ -40,7 +40,7 @@ type CountKey =
   | 'num_hidden_layers'
   | 'num_attention_heads'
   | 'max_position_embeddings';
-type SharedShape = Omit<DecoderShape, 'activation' | 'layers' | 'attentionScale'>;
+type SharedShape = Omit<DecoderShape, 'activation' | 'layers' | 'attentionScale' | 'gguf'>;
 
 /** @throws {FormatError} naming the key, what was expected and what was found */
 export function readSharedShape(reader: ConfigReader, family: string, defaults: DecoderDefaults): SharedShape {

@@ -4,6 +4,7 @@
  */
 import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
 import { internalError } from '../util/errors.ts';
+import { decoderGguf, type GgufTraits } from './decoder-gguf.ts';
 import { linear, type LinearSpec, linearWeights, requireHidden, requireWeight, rmsNorm, rmsNormWeights } from './blocks.ts';
 import type { LayerInputs, LayerSpec, Model, WeightSpec } from './model.ts';
 import { moe, type MoeShape, moeWeights } from './moe.ts';
@@ -40,6 +41,8 @@ export interface DecoderShape {
   readonly headNorms?: boolean;
   /** Norms behind attention and MLP too, in front of their residual sums. */
   readonly normsBehind?: boolean;
+  /** How GGUF files have the family. */
+  readonly gguf: GgufTraits;
   /** Files have q, k and v as one tensor, and gate and up as one. */
   readonly fused?: boolean;
 }
@@ -63,6 +66,7 @@ export function decoder(shape: DecoderShape): Model {
     kvHeads: shape.kvHeads,
     headDim: shape.headDim,
     eosTokenIds: shape.eosTokenIds,
+    gguf: decoderGguf(shape),
     layers: [embedLayer(shape), ...shape.layers.map((layer, index) => block(shape, layer, index)), headLayer(shape)],
   };
 }
@@ -113,7 +117,7 @@ function block(shape: DecoderShape, layer: DecoderLayer, index: number): LayerSp
     name: `layer ${index}`,
     attends: true,
     ...(layer.window !== undefined && { window: layer.window }),
-    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, index), ...mlpWeights(shape, layer, index)],
+    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, layer, index), ...mlpWeights(shape, layer, index)],
     build(graph, inputs) {
       const site: Site = { graph, inputs, shape, layer, own };
       const x = requireHidden(inputs);
@@ -161,7 +165,7 @@ function normalise({ graph, inputs, shape, own }: Site, x: Value, name: string, 
   return rmsNorm(graph, inputs, x, `${own}.${name}`, { epsilon: shape.normEpsilon, groups });
 }
 
-function attentionWeights(shape: DecoderShape, index: number): WeightSpec[] {
+function attentionWeights(shape: DecoderShape, { rope }: DecoderLayer, index: number): WeightSpec[] {
   const { hiddenSize, heads, kvHeads, headDim, biases = {}, headNorms, normsBehind, normOffset } = shape;
   const own = `blk.${index}`;
   const from = (name: string): string[] => sources(`layers.${index}.${name}`);
@@ -169,7 +173,11 @@ function attentionWeights(shape: DecoderShape, index: number): WeightSpec[] {
   const [queries, keys] = [heads * headDim, kvHeads * headDim];
   const projections = shape.fused
     ? fusedLinears([queries, keys, keys], from('self_attn.qkv_proj'), `${own}.attn_qkv`)
-    : [queries, keys, keys].map((outputs, i) => ({ outputs, sources: from(`self_attn.${'qkv'[i]}_proj`) }));
+    : [queries, keys, keys].map((outputs, i) => ({
+        outputs,
+        sources: from(`self_attn.${'qkv'[i]}_proj`),
+        ...(shape.gguf.interleave && i < 2 && { interleave: { headRows: headDim, rotatedRows: rope.rotaryDims } }),
+      }));
   const output = { inputs: queries, outputs: hiddenSize, bias: biases.output ?? false, sources: from('self_attn.o_proj') };
   return [
     ...norm('attn_norm', hiddenSize, 'input_layernorm'),

@@ -33,6 +33,7 @@ export const gemma: ModelFamily = (config, file) => {
   return decoder({
     ...shape,
     ...readGemmaTraits(reader, shape.hiddenSize),
+    gguf: { architecture: 'gemma' },
     activation: config['hidden_activation'] ? readActivation(reader, 'hidden_activation', 'gelu_pytorch_tanh') : activation,
     attentionScale: 1 / Math.sqrt(shape.headDim),
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 })),

@@ -33,6 +33,7 @@ export const gemma2: ModelFamily = (config, file) => {
   const sliding = readSlidingLayers(reader, shape.layerCount, (layer) => layer % 2 === 0);
   return decoder({
     ...shape,
+    gguf: { architecture: 'gemma2' },
     ...readGemmaTraits(reader, shape.hiddenSize),
     ...readLaterTraits(reader, { attention: 50, logits: 30 }),
     layers: sliding.map((slides) => (slides && window !== undefined ? { rope, window } : { rope })),

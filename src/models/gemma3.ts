@@ -38,6 +38,7 @@ export const gemma3: ModelFamily = (config, file) => {
   const sliding = readSlidingLayers(reader, shape.layerCount, (layer) => (layer + 1) % pattern !== 0);
   return decoder({
     ...shape,
+    gguf: { architecture: 'gemma3' },
     ...readGemmaTraits(reader, shape.hiddenSize),
     ...readLaterTraits(reader, { attention: undefined, logits: undefined }),
     headNorms: true,

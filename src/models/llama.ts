@@ -4,7 +4,7 @@
  */
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape } from './decoder-config.ts';
-import { decoder } from './decoder.ts';
+import { decoder, type DecoderShape } from './decoder.ts';
 import { decoderConfig, type GgufTranslation } from './gguf-config.ts';
 import type { ModelFamily, Storage } from './model.ts';
 import { readRope } from './rope.ts';
@@ -29,7 +29,7 @@ export const llama: ModelFamily = (config, file, storage) => {
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
-    ropeStyle: ropeStyleOf(storage),
+    ...llamaRows(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: bias, output: bias, mlp: reader.flag('mlp_bias', false) },
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 })),
@@ -37,7 +37,10 @@ export const llama: ModelFamily = (config, file, storage) => {
 };
 
 /** GGUF files have the rows of q and k of this kind so that neighbours rotate together. */
-export const ropeStyleOf = (storage: Storage | undefined): 'half' | 'interleaved' => (storage === 'gguf' ? 'interleaved' : 'half');
+export function llamaRows(storage: Storage | undefined): Pick<DecoderShape, 'ropeStyle' | 'gguf'> {
+  const stored = storage === 'gguf';
+  return { ropeStyle: stored ? 'interleaved' : 'half', gguf: { architecture: 'llama', interleave: !stored } };
+}
 
 /** The architecture `llama` is also that of Mistral and Mixtral. */
 export const llamaFromGguf: GgufTranslation = (gguf) => {

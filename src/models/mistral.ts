@@ -5,7 +5,7 @@
 import { readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
-import { ropeStyleOf } from './llama.ts';
+import { llamaRows } from './llama.ts';
 import type { ModelFamily } from './model.ts';
 import { readRope } from './rope.ts';
 
@@ -29,7 +29,7 @@ export const mistral: ModelFamily = (config, file, storage) => {
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
-    ropeStyle: ropeStyleOf(storage),
+    ...llamaRows(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     layers: equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 }), readWindow(reader, 4096)),
   });

@@ -5,7 +5,7 @@
 import { LIMITS, readConfig } from './config.ts';
 import { type DecoderDefaults, equalLayers, readActivation, readSharedShape, readWindow } from './decoder-config.ts';
 import { decoder } from './decoder.ts';
-import { ropeStyleOf } from './llama.ts';
+import { llamaRows } from './llama.ts';
 import type { ModelFamily } from './model.ts';
 import type { MoeShape, MoeSources } from './moe.ts';
 import { readRope } from './rope.ts';
@@ -40,7 +40,7 @@ export const mixtral: ModelFamily = (config, file, storage) => {
   return decoder({
     ...shape,
     activation: readActivation(reader, 'hidden_act', 'silu'),
-    ropeStyle: ropeStyleOf(storage),
+    ...llamaRows(storage),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     layers: layers.map((layer) => ({ ...layer, moe })),
   });

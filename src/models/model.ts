@@ -1,3 +1,4 @@
+import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
 import type { KvLayer, Weight } from '../tensor/device.ts';
 import type { GraphBuilder, Value } from '../tensor/graph.ts';
 
@@ -27,8 +28,19 @@ export interface WeightSpec {
   readonly rowsPerToken?: number;
   /** Added to the elements of a vector that is stored without it, such as 1 where a model multiplies by 1 + weight. */
   readonly offset?: number;
+  /** GGUF files have its rows in another order. Only where they are stored as Hugging Face has them. */
+  readonly interleave?: Interleave;
   /** The elements of a vector that no checkpoint has, because the configuration decides them. It has no `sources`. */
   readonly values?: readonly number[];
+}
+
+/**
+ * Rows of queries and keys in heads of `headRows`. The first `rotatedRows` of each are two halves that rotate together, row by row; in
+ * GGUF files of some families they alternate: (half, i) stands where (i, half) stood.
+ */
+export interface Interleave {
+  readonly headRows: number;
+  readonly rotatedRows: number;
 }
 
 /** What a layer's graph reads. */
@@ -70,6 +82,17 @@ export interface Model {
   readonly eosTokenIds: readonly number[];
   /** In execution order: embedding, blocks, head. */
   readonly layers: readonly LayerSpec[];
+  /** How a GGUF file describes it to other programs. Missing where no other program runs the family from such files. */
+  readonly gguf?: GgufForm;
+}
+
+export interface GgufForm {
+  /** `general.architecture` */
+  readonly architecture: string;
+  /** Typed, with their full names. */
+  readonly keys: ReadonlyMap<string, GgufEntry>;
+  /** Vectors that belong to the configuration, beside the weights. */
+  readonly vectors: ReadonlyMap<string, readonly number[]>;
 }
 
 /** How weights are stored: as Hugging Face publishes them, or as GGUF files do, where some families have the rows of q and k in another order. */

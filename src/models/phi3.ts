@@ -27,6 +27,7 @@ export const phi3: ModelFamily = (config, file) => {
   const shape = readSharedShape(reader, 'phi3', DEFAULTS);
   return decoder({
     ...shape,
+    gguf: { architecture: 'phi3' },
     activation: readActivation(reader, 'hidden_act', 'silu'),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     fused: true,

@@ -30,6 +30,7 @@ export const qwen2Moe: ModelFamily = (config, file) => {
   const moe = { ...readQwenExperts(reader, { inner: 1408, experts: 60, used: 4 }), sharedInner };
   return decoder({
     ...shape,
+    gguf: { architecture: 'qwen2moe' },
     activation: readActivation(reader, 'hidden_act', 'silu'),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: reader.flag('qkv_bias', true) },

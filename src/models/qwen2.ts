@@ -26,6 +26,7 @@ export const qwen2: ModelFamily = (config, file) => {
   const shape = readSharedShape(reader, 'qwen2', DEFAULTS);
   return decoder({
     ...shape,
+    gguf: { architecture: 'qwen2' },
     activation: readActivation(reader, 'hidden_act', 'silu'),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: true },

@@ -30,6 +30,7 @@ export const qwen3Moe: ModelFamily = (config, file) => {
   const layers = equalLayers(shape.layerCount, readRope(reader, { ...shape, theta: 10000 }), window);
   return decoder({
     ...shape,
+    gguf: { architecture: 'qwen3moe' },
     activation: readActivation(reader, 'hidden_act', 'silu'),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: bias, output: bias },

@@ -29,6 +29,7 @@ export const qwen3: ModelFamily = (config, file) => {
   const bias = reader.flag('attention_bias', false);
   return decoder({
     ...shape,
+    gguf: { architecture: 'qwen3' },
     activation: readActivation(reader, 'hidden_act', 'silu'),
     attentionScale: 1 / Math.sqrt(shape.headDim),
     biases: { qkv: bias, output: bias },

@@ -13,9 +13,34 @@ export interface Rope {
   readonly divisors: readonly number[];
   /** Multiplies what is rotated. */
   readonly factor: number;
+  /** Base of the frequencies. */
+  readonly theta: number;
+  /** What was done to plain divisors. */
+  readonly scaling?: RopeScaling;
   /** Longest sequence that these divisors are for, if longer ones have others. */
   readonly contextLength?: number;
 }
+
+/** Kinds of scaling that GGUF files know. */
+export type RopeScaling =
+  | { readonly type: 'linear'; readonly factor: number }
+  | { readonly type: 'factors'; readonly factors: readonly number[] }
+  | {
+      readonly type: 'yarn';
+      readonly factor: number;
+      readonly originalContext: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Multiplies what is rotated. */
+      readonly attention: number;
+    }
+  | {
+      readonly type: 'longrope';
+      readonly short: readonly number[];
+      readonly long: readonly number[];
+      readonly originalContext: number;
+      readonly attention: number;
+    };
 
 export interface RopeDefaults {
   readonly headDim: number;
@@ -34,7 +59,7 @@ interface Plain {
   readonly originalContext: number;
 }
 
-type Scaling = (plain: Plain) => Partial<Pick<Rope, 'divisors' | 'factor' | 'contextLength'>>;
+type Scaling = (plain: Plain) => Partial<Pick<Rope, 'divisors' | 'factor' | 'contextLength' | 'scaling'>>;
 
 /** `dynamic` is not here: its frequencies change as a sequence grows, and the cache holds keys that were rotated with earlier ones. */
 const SCALINGS = {
@@ -65,7 +90,7 @@ export function makeRope(
   const rotaryDims = readRotaryDims(reader, parameters, headDim);
   const theta = parameters?.positive('rope_theta', defaultTheta) ?? defaultTheta;
   const divisors = Array.from({ length: rotaryDims / 2 }, (_, i) => theta ** ((2 * i) / rotaryDims));
-  const plain: Rope = { name, rotaryDims, divisors, factor: 1 };
+  const plain: Rope = { name, rotaryDims, divisors, factor: 1, theta };
   if (!parameters) return plain;
   const kind = parameters.oneOf('rope_type', KINDS, parameters.oneOf('type', KINDS, 'default'));
   const context = { max: LIMITS.contextLength, fallback: contextLength };
@@ -85,45 +110,50 @@ function readRotaryDims(reader: ConfigReader, parameters: ConfigReader | undefin
 }
 
 /** Position interpolation. Source: Chen et al. 2023, arXiv:2306.15595. */
-function linear({ parameters, divisors }: Plain): { divisors: number[] } {
+function linear({ parameters, divisors }: Plain): ReturnType<Scaling> {
   const factor = readFactor(parameters);
-  return { divisors: divisors.map((divisor) => divisor * factor) };
+  return { divisors: divisors.map((divisor) => divisor * factor), scaling: { type: 'linear', factor } };
 }
 
 /** As GGUF files have the scaling of Llama 3: worked out. */
-function factors({ parameters, divisors }: Plain): { divisors: number[] } {
-  const list = parameters.positives('factors', divisors.length);
-  return { divisors: divisors.map((divisor, i) => divisor * list[i]!) };
+function factors({ parameters, divisors }: Plain): ReturnType<Scaling> {
+  return scaledBy(divisors, parameters.positives('factors', divisors.length));
+}
+
+function scaledBy(divisors: readonly number[], list: readonly number[]): ReturnType<Scaling> {
+  return { divisors: divisors.map((divisor, i) => divisor * list[i]!), scaling: { type: 'factors', factors: list } };
 }
 
 /** Long waves are stretched, short ones are kept, those between are blended. */
-function llama3({ parameters, divisors, originalContext }: Plain): { divisors: number[] } {
+function llama3({ parameters, divisors, originalContext }: Plain): ReturnType<Scaling> {
   const factor = readFactor(parameters);
   const low = parameters.positive('low_freq_factor', 1);
   const high = parameters.positive('high_freq_factor', 4);
   if (high <= low) parameters.fail('high_freq_factor', `more than low_freq_factor ${low}`);
-  return {
-    divisors: divisors.map((divisor) => {
-      const turns = originalContext / (2 * Math.PI * divisor); // in the original context
-      const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
-      return divisor / ((1 - kept) / factor + kept);
-    }),
-  };
+  const list = divisors.map((divisor) => {
+    const turns = originalContext / (2 * Math.PI * divisor); // in the original context
+    const kept = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    return 1 / ((1 - kept) / factor + kept);
+  });
+  return scaledBy(divisors, list);
 }
 
 /** Source: Peng et al. 2023, arXiv:2309.00071. */
-function yarn({ parameters, theta, divisors, contextLength, originalContext }: Plain): { divisors: number[]; factor: number } {
+function yarn({ parameters, theta, divisors, contextLength, originalContext }: Plain): ReturnType<Scaling> {
   const factor = parameters.positive('factor', contextLength / originalContext);
   const columns = 2 * divisors.length;
   /** The pair, as a real number, that turns this often in the original context. */
   const pairOf = (turns: number): number => (columns * Math.log(originalContext / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
-  const [fast, slow] = [pairOf(parameters.positive('beta_fast', 32)), pairOf(parameters.positive('beta_slow', 1))];
+  const [betaFast, betaSlow] = [parameters.positive('beta_fast', 32), parameters.positive('beta_slow', 1)];
+  const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
   const truncate = parameters.flag('truncate', true);
   const first = Math.max(0, truncate ? Math.floor(fast) : fast);
   const last = Math.min(columns - 1, truncate ? Math.ceil(slow) : slow);
   const span = last === first ? 0.001 : last - first;
+  const attention = parameters.positive('attention_factor', yarnFactor(parameters, factor));
   return {
-    factor: parameters.positive('attention_factor', yarnFactor(parameters, factor)),
+    factor: attention,
+    scaling: { type: 'yarn', factor, originalContext, betaFast, betaSlow, attention },
     divisors: divisors.map((divisor, pair) => {
       const stretched = Math.min(1, Math.max(0, (pair - first) / span));
       return divisor / (stretched / factor + 1 - stretched);
@@ -141,13 +171,16 @@ function yarnFactor(parameters: ConfigReader, factor: number): number {
  * Only up to the original context: with one token more, other divisors count for all positions, those in the cache included.
  * Source: Ding et al. 2024, arXiv:2402.13753.
  */
-function longrope({ parameters, divisors, contextLength, originalContext }: Plain): Required<ReturnType<Scaling>> {
+function longrope({ parameters, divisors, contextLength, originalContext }: Plain): ReturnType<Scaling> {
   const shares = parameters.positives('short_factor', divisors.length);
   const growth = contextLength / originalContext;
   const factor = growth <= 1 ? 1 : Math.sqrt(1 + Math.log(growth) / Math.log(originalContext));
+  const attention = parameters.positive('attention_factor', factor);
+  const long = parameters.positives('long_factor', divisors.length);
   return {
     divisors: divisors.map((divisor, i) => divisor * shares[i]!),
-    factor: parameters.positive('attention_factor', factor),
+    factor: attention,
+    scaling: { type: 'longrope', short: shares, long, originalContext, attention },
     contextLength: Math.min(contextLength, originalContext),
   };
 }
