@@ -76,6 +76,15 @@ export function bindBase(lib: Library) {
     typeSize: bind<(type: number) => number>('ggml_type_size', 'size_t', ['int']),
     // const struct ggml_type_traits * ggml_get_type_traits(enum ggml_type type);
     typeTraits: bind<(type: number) => Pointer<'ggml_type_traits'>>('ggml_get_type_traits', P, ['int']),
+    // size_t ggml_quantize_chunk(enum ggml_type type, const float * src, void * dst, int64_t start, int64_t nrows, int64_t n_per_row,
+    //     const float * imatrix);
+    quantizeChunk: bind<AsyncCall<[number, Float32Array, Uint8Array, number, number, number, null], number>>(
+      'ggml_quantize_chunk',
+      'size_t',
+      ['int', P, P, 'int64', 'int64', 'int64', P],
+    ),
+    // bool ggml_validate_row_data(enum ggml_type type, const void * data, size_t nbytes);
+    validateRowData: bind<AsyncCall<[number, Uint8Array, number], boolean>>('ggml_validate_row_data', 'bool', ['int', P, 'size_t']),
     // struct ggml_context * ggml_init(struct ggml_init_params params);
     init: bind<(params: { mem_size: number; mem_buffer: null; no_alloc: boolean }) => Context>('ggml_init', P, [initParams]),
     // void ggml_free(struct ggml_context * ctx);

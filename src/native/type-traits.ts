@@ -1,6 +1,6 @@
 /** How ggml stores an element type, and its own function that turns such elements into f32. */
 import koffi from 'koffi';
-import type { GgmlBase } from './ggml.ts';
+import type { AsyncCall, GgmlBase } from './ggml.ts';
 
 // struct ggml_type_traits { const char * type_name; int64_t blck_size; int64_t blck_size_interleave; size_t type_size; bool is_quantized;
 //     ggml_to_float_t to_float; ggml_from_float_t from_float_ref; };
@@ -22,7 +22,7 @@ export interface TypeTraits {
   readonly blockElements: number;
   readonly blockBytes: number;
   /** Exact. `count` is a multiple of `blockElements`. Missing for types that are no floats. */
-  readonly toFloat?: (source: Uint8Array, target: Float32Array, count: number) => void;
+  readonly toFloat?: AsyncCall<[source: Uint8Array, target: Float32Array, count: number], void>;
 }
 
 /** `type` is a value of GGML_TYPE. */

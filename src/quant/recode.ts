@@ -1,0 +1,63 @@
+/** Elements of one stored type as another, worked out on threads beside the main one. */
+import { availableParallelism } from 'node:os';
+import { GGML_TYPE } from '../native/ggml.ts';
+import { openBase } from '../native/open-ggml.ts';
+import { readTypeTraits } from '../native/type-traits.ts';
+import { blockElements, byteLengthOf, elementsIn, isQuantType, type WeightType } from '../tensor/dtype.ts';
+import { FlexError, NativeError } from '../util/errors.ts';
+
+/** Below this, starting a thread costs more than it saves. */
+const MIN_ELEMENTS_PER_THREAD = 1 << 15;
+
+/**
+ * Fills `target` with the elements of `source` as `to`, rounded as ggml does: to nearest for f16 and bf16, its reference code for blocks.
+ * Both are whole blocks of either type; `source` starts at a multiple of 4 bytes.
+ * @throws {FlexError} `value`, for numbers that are not finite, or are too large for f16
+ */
+export async function recode(from: WeightType, source: Uint8Array, to: WeightType, target: Uint8Array): Promise<void> {
+  const count = elementsIn(from, source.byteLength);
+  const unit = Math.max(blockElements(from), blockElements(to));
+  const threads = Math.max(1, Math.min(availableParallelism(), Math.floor(count / MIN_ELEMENTS_PER_THREAD)));
+  const share = Math.ceil(count / threads / unit) * unit;
+  const parts = Array.from({ length: Math.ceil(count / share) }, (_, i) => [i * share, Math.min(count, (i + 1) * share)] as const);
+  const piece = (type: WeightType, bytes: Uint8Array, first: number, end: number): Uint8Array =>
+    bytes.subarray(byteLengthOf(type, first), byteLengthOf(type, end));
+  await Promise.all(parts.map(([first, end]) => recodePart(from, piece(from, source, first, end), to, piece(to, target, first, end))));
+}
+
+async function recodePart(from: WeightType, source: Uint8Array, to: WeightType, target: Uint8Array): Promise<void> {
+  if (!isQuantType(from) && !(await isFinite(from, source))) throw valueError('a number that is not finite');
+  const values = await floatsOf(from, source);
+  await quantize(to, values, target);
+  if (to === 'f16' && !(await isFinite(to, target)))
+    throw valueError('a number beyond 65504, the largest that f16 has; bf16 has larger ones');
+}
+
+const valueError = (what: string): FlexError => new FlexError('value', what);
+
+async function floatsOf(from: WeightType, source: Uint8Array): Promise<Float32Array> {
+  const count = elementsIn(from, source.byteLength);
+  if (from === 'f32') return new Float32Array(source.buffer, source.byteOffset, count);
+  const { toFloat } = readTypeTraits(openBase(), GGML_TYPE[from]);
+  if (!toFloat) throw new NativeError(`ggml does not widen ${from}`);
+  const values = new Float32Array(count);
+  await new Promise<void>((resolve, reject) => {
+    toFloat.async(source, values, count, (error) => (error ? reject(error) : resolve()));
+  });
+  return values;
+}
+
+async function quantize(to: WeightType, values: Float32Array, target: Uint8Array): Promise<void> {
+  const written = await new Promise<number>((resolve, reject) => {
+    openBase().quantizeChunk.async(GGML_TYPE[to], values, target, 0, 1, values.length, null, (error, bytes) =>
+      error ? reject(error) : resolve(bytes),
+    );
+  });
+  if (written !== target.byteLength) throw new NativeError(`ggml wrote ${written} bytes of ${to}, ${target.byteLength} expected`);
+}
+
+async function isFinite(type: WeightType, bytes: Uint8Array): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    openBase().validateRowData.async(GGML_TYPE[type], bytes, bytes.byteLength, (error, valid) => (error ? reject(error) : resolve(valid)));
+  });
+}
