@@ -4,7 +4,8 @@ import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
 import { KvCache } from './kv/kv-cache.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
-import { type ModelSource, dummyModelSource, openModelSource } from './llm/model-source.ts';
+import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
+import { type ConvertMode, openStoredSource, recodedSource } from './llm/stored-source.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
   GenerationEvent,
@@ -17,6 +18,8 @@ import type {
 } from './requests.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
+import type { WriteProgress } from './convert/write-model.ts';
+import type { StorageType } from './weights/storage-type.ts';
 import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { Lifetime } from './util/lifetime.ts';
@@ -38,6 +41,14 @@ export interface LoadOptions {
   readonly threads?: number;
   /** Random weights: the name is that of a published shape, such as `opt-125m`. `true` stores them as f16. Default false. */
   readonly dummy?: boolean | FloatType;
+  /** Type of the weights; `auto` keeps the one that they are stored in. Vectors and what decides between experts are always f32. Default `auto`. */
+  readonly dtype?: StorageType;
+  /** Whether a model that is no GGUF file, or of another type, is first written to the cache as one. `auto`: from 1 GiB on. Default `auto`. */
+  readonly convert?: ConvertMode;
+  /** While such a file is written. */
+  readonly onConversion?: (progress: WriteProgress) => void;
+  /** What is worth telling the user, in sentences. */
+  readonly onNotice?: (notice: string) => void;
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
   readonly defaults?: GenerationParams;
   /** Bytes of memory that may be used. Default: what is free now, container limits included. */
@@ -155,8 +166,8 @@ interface LoadedParts {
 
 async function openParts(name: string, options: LoadOptions, lifetime: Lifetime): Promise<LoadedParts> {
   checkCounts(options);
-  const { compute = 'auto', dummy = false, signal } = options;
-  const source = dummy === false ? await openModelSource(name, lifetime) : dummyModelSource(name, dummy === true ? undefined : dummy);
+  const { compute = 'auto', signal } = options;
+  const source = await openSource(name, options, lifetime);
   const { model } = source;
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
@@ -183,6 +194,12 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     kernels: device.name,
   };
   return { source, engine, device, weights, plan, info };
+}
+
+async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {
+  const { dummy = false, dtype: type = 'auto', convert, signal, onConversion: onProgress, onNotice } = options;
+  if (dummy === false) return openStoredSource(name, lifetime, { type, convert, signal, onProgress, onNotice });
+  return recodedSource(dummyModelSource(name, dummy === true ? undefined : dummy), type);
 }
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */

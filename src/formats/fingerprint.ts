@@ -4,7 +4,18 @@ import { type ByteSource, openFile } from './byte-source.ts';
 import type { WeightFile } from './weight-files.ts';
 
 /** Text files that decide what a model computes. */
-const TEXT_FILES = ['config.json', 'tokenizer.json', 'vocab.json', 'merges.txt', 'tokenizer_config.json'];
+const TEXT_FILES = [
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'vocab.json',
+  'merges.txt',
+  'tokenizer.model',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+];
 /** Hashing the 300 GB of a large model would take minutes. Training changes every tensor, so samples tell versions apart. */
 const SAMPLES_PER_FILE = 64;
 /** A page: what a disk reads anyway. */

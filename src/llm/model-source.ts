@@ -1,11 +1,14 @@
 /** Finds what a user names: a GGUF file, a model folder, the bundled model, or, for random weights, a published shape. */
-import { openCheckpoint } from '../formats/checkpoint.ts';
+import { basename, resolve } from 'node:path';
+import { folderMetadata } from '../convert/metadata.ts';
+import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.ts';
+import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
 import type { Model } from '../models/model.ts';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
 import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
-import { type ChatTemplate, loadChatTemplate } from '../tokenizer/chat-template.ts';
-import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
+import { type ChatTemplate, loadChatTemplate, readChatTemplate } from '../tokenizer/chat-template.ts';
+import { type Tokenizer, loadTokenizer, readTokenizerContent } from '../tokenizer/tokenizer.ts';
 import type { FloatType } from '../tensor/dtype.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
 import { UsageError } from '../util/errors.ts';
@@ -27,6 +30,10 @@ export interface ModelSource {
   readonly recommended: GenerationParams;
   /** Changes with configuration, tokenizer and weights. */
   readonly fingerprint: string;
+  /** It is in a GGUF file already. */
+  readonly isGguf?: boolean;
+  /** Of a GGUF file with this model. Missing for random weights. */
+  readonly metadata?: () => Promise<ReadonlyMap<string, GgufEntry>>;
 }
 
 /** Random weights are stored as the published ones are, unless another type is asked for. */
@@ -48,7 +55,20 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
     stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig)]),
     recommended: recommendedParams(checkpoint.generationConfig),
     fingerprint: await checkpoint.fingerprint(),
+    metadata: () => describeFolder(checkpoint, model),
   };
+}
+
+async function describeFolder({ folder, config, generationConfig }: Checkpoint, model: Model): Promise<ReadonlyMap<string, GgufEntry>> {
+  const [tokenizer, chatTemplate] = await Promise.all([readTokenizerContent(folder), readChatTemplate(folder)]);
+  const facts = {
+    name: basename(resolve(folder)),
+    config,
+    generationConfig,
+    tokenizer: tokenizer?.text,
+    chatTemplate: chatTemplate?.source,
+  };
+  return folderMetadata({ ...facts, vocabulary: new Map() }, model);
 }
 
 /** Who names a shape and no folder may have forgotten the flag. */

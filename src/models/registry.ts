@@ -45,7 +45,7 @@ const TRANSLATIONS: Readonly<Record<string, GgufTranslation>> = {
 };
 
 /** A file that was made from a Hugging Face folder may carry the folder's `config.json`, which says more than the keys of GGUF can. */
-const CONFIG_KEY = 'config.huggingface.json';
+export const CONFIG_KEY = 'config.huggingface.json';
 
 /**
  * Makes the model that the metadata of a GGUF file describes.

@@ -47,13 +47,19 @@ export function createChatTemplate(source: string, tokens: TemplateTokens, file:
  * @throws {FormatError} naming the file and what is wrong in it
  */
 export async function loadChatTemplate(folder: string): Promise<ChatTemplate | undefined> {
+  const found = await readChatTemplate(folder);
+  return found && createChatTemplate(found.source, found.tokens, found.file);
+}
+
+/** What `loadChatTemplate` makes a template of. @throws {FormatError} */
+export async function readChatTemplate(folder: string): Promise<{ source: string; tokens: TemplateTokens; file: string } | undefined> {
   const { file, settings, roles } = await readTokenizerConfig(folder);
   const tokens = Object.fromEntries([...roles].map(([role, { content }]) => [role, content]));
   const ownFile = join(folder, 'chat_template.jinja');
   const own = await readTextIfPresent(ownFile, MAX_TEMPLATE_CHARACTERS * 4);
-  if (own !== undefined) return createChatTemplate(own, tokens, ownFile);
+  if (own !== undefined) return { source: own, tokens, file: ownFile };
   const source = chosenTemplate(settings['chat_template'], file);
-  return source === undefined ? undefined : createChatTemplate(source, tokens, file);
+  return source === undefined ? undefined : { source, tokens, file };
 }
 
 /** One template, or several by name, of which `default` counts. */

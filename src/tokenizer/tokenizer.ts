@@ -43,12 +43,28 @@ const MAX_TOKENIZER_JSON_BYTES = 256 * 2 ** 20;
  * @throws {FormatError} naming the file and what is wrong in it
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer | undefined> {
+  const found = await readTokenizerContent(folder);
+  return found && createTokenizer(found.file, found.content, found.text);
+}
+
+/** What a tokenizer is made of. */
+export interface TokenizerContent {
+  /** Where it was found, for messages. */
+  readonly file: string;
+  /** As in a `tokenizer.json`. */
+  readonly content: JsonObject;
+  /** What `content` was parsed from. */
+  readonly text: string;
+}
+
+/** The files of `loadTokenizer` as one `tokenizer.json`. @throws {FormatError} */
+export async function readTokenizerContent(folder: string): Promise<TokenizerContent | undefined> {
   const file = join(folder, 'tokenizer.json');
   const config = await readTokenizerConfig(folder);
   const text = await readTextIfPresent(file, MAX_TOKENIZER_JSON_BYTES);
-  if (text !== undefined) return createTokenizer(file, parseJsonObject(file, text), text);
+  if (text !== undefined) return { file, content: parseJsonObject(file, text), text };
   const built = await readGpt2Files(folder, config);
-  return built && createTokenizer(join(folder, 'vocab.json'), built, JSON.stringify(built));
+  return built && { file: join(folder, 'vocab.json'), content: built, text: JSON.stringify(built) };
 }
 
 /** The tokenizer in the text of a `tokenizer.json`. @param file where it stands, for messages. @throws {FormatError} */

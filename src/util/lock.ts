@@ -11,6 +11,9 @@ interface Holder {
   readonly started: string;
 }
 
+/** Another process works on the same output. */
+export class LockedError extends UsageError {}
+
 /** A lock without content is being written, or its process died on the spot. */
 const EMPTY_LOCK_MS = 5_000;
 /** Others may take over the same stale lock at the same time. */
@@ -19,7 +22,8 @@ const ATTEMPTS = 5;
 /**
  * Makes this process the only one that works on an output; disposing of the lock ends that. A lock whose process has died is
  * taken over.
- * @throws {UsageError} when another process holds it, or the folder cannot be written
+ * @throws {LockedError} when another process holds it
+ * @throws {UsageError} when the folder cannot be written
  */
 export async function acquireLock(path: string, output: string): Promise<AsyncDisposable> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -53,9 +57,9 @@ async function create(path: string, output: string): Promise<boolean> {
   return true;
 }
 
-function inUse(path: string, output: string, holder: Holder | undefined): UsageError {
+function inUse(path: string, output: string, holder: Holder | undefined): LockedError {
   const who = holder === undefined ? 'another process' : `process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}`;
-  return new UsageError(`${output} is in use by ${who}; wait for it, or remove ${path} if that process is gone`);
+  return new LockedError(`${output} is in use by ${who}; wait for it, or remove ${path} if that process is gone`);
 }
 
 /** Moves the lock aside first: if it is no longer the one that was read, someone else was faster, and it is put back. */

@@ -7,7 +7,7 @@ import { MAX_SHARDS } from '../limits.ts';
 import { quote } from '../quote.ts';
 import type { StoredTensor } from '../tensor-entry.ts';
 import { closeAll, type WeightFile } from '../weight-files.ts';
-import type { GgufMetadata } from './gguf-metadata.ts';
+import type { GgufMetadata, GgufTypes } from './gguf-metadata.ts';
 import { readGguf } from './gguf-reader.ts';
 
 /** An open GGUF model of one file or several. Disposing closes the files. */
@@ -16,6 +16,8 @@ export interface GgufFile extends AsyncDisposable {
   readonly file: string;
   /** Of the first file. */
   readonly metadata: GgufMetadata;
+  /** Of the values of `metadata`. */
+  readonly types: GgufTypes;
   readonly entries: ReadonlyMap<string, StoredTensor>;
   readonly files: readonly WeightFile[];
   /** SHA-256 in hex over metadata, tables and samples of the weights, whatever the files are called. */
@@ -25,6 +27,7 @@ export interface GgufFile extends AsyncDisposable {
 /** One of the files, with what it says of itself. */
 interface Part extends WeightFile {
   readonly metadata: GgufMetadata;
+  readonly types: GgufTypes;
 }
 
 /** As llama.cpp names the parts of a model. */
@@ -46,6 +49,7 @@ export async function openGguf(path: string): Promise<GgufFile> {
     return {
       file: parts[0]!.source.name,
       metadata: parts[0]!.metadata,
+      types: parts[0]!.types,
       entries,
       files: parts,
       fingerprint: () => fingerprintOfFiles(parts),
@@ -82,8 +86,8 @@ async function exists(path: string): Promise<boolean> {
 async function openPart(folder: string, name: string): Promise<Part> {
   const source = await openFile(join(folder, name));
   try {
-    const { metadata, entries, headerBytes } = await readGguf(source);
-    return { name, source, metadata, headerBytes, entries: new Map(entries.map((entry) => [entry.name, { ...entry, source }])) };
+    const { metadata, types, entries, headerBytes } = await readGguf(source);
+    return { name, source, metadata, types, headerBytes, entries: new Map(entries.map((entry) => [entry.name, { ...entry, source }])) };
   } catch (cause) {
     await source[Symbol.asyncDispose]();
     throw cause;

@@ -7,6 +7,8 @@ import { type GgufNumberType, type GgufScalarType, type GgufValueType, VALUE_TYP
 export type GgufScalar = number | bigint | boolean | string;
 export type GgufValue = GgufScalar | readonly GgufScalar[];
 export type GgufMetadata = ReadonlyMap<string, GgufValue>;
+/** By key: how a value is written. */
+export type GgufTypes = ReadonlyMap<string, GgufScalarType | `${GgufScalarType}[]`>;
 
 /** Elements of all arrays read so far. */
 interface Tally {
@@ -31,17 +33,20 @@ const READ: Readonly<Record<GgufNumberType, (buffer: Buffer, at: number) => numb
   f64: (buffer, at) => buffer.readDoubleLE(at),
 };
 
-/** Reads `count` keys with their values. @throws {FormatError} naming the key */
-export async function readMetadata(cursor: GgufCursor, count: number): Promise<Map<string, GgufValue>> {
+/** Reads `count` keys with their values and types. @throws {FormatError} naming the key */
+export async function readMetadata(cursor: GgufCursor, count: number): Promise<{ metadata: GgufMetadata; types: GgufTypes }> {
   const metadata = new Map<string, GgufValue>();
+  const types = new Map<string, GgufScalarType | `${GgufScalarType}[]`>();
   const tally: Tally = { elements: 0, byteElements: 0 };
   for (let i = 0; i < count; i++) {
     const key = await readKey(cursor, `key ${i + 1} of ${count}`);
     const what = `key ${quote(key)}`;
     if (metadata.has(key)) cursor.fail(`${what} stands twice`);
-    metadata.set(key, await readValue(cursor, what, tally));
+    const { type, value } = await readValue(cursor, what, tally);
+    metadata.set(key, value);
+    types.set(key, type);
   }
-  return metadata;
+  return { metadata, types };
 }
 
 async function readKey(cursor: GgufCursor, what: string): Promise<string> {
@@ -51,9 +56,14 @@ async function readKey(cursor: GgufCursor, what: string): Promise<string> {
   return cursor.strictText(bytes, what);
 }
 
-async function readValue(cursor: GgufCursor, what: string, tally: Tally): Promise<GgufValue> {
+interface TypedValue {
+  readonly type: GgufScalarType | `${GgufScalarType}[]`;
+  readonly value: GgufValue;
+}
+
+async function readValue(cursor: GgufCursor, what: string, tally: Tally): Promise<TypedValue> {
   const type = await readType(cursor, what);
-  return type === 'array' ? readArray(cursor, what, tally) : readScalar(cursor, type, what);
+  return type === 'array' ? readArray(cursor, what, tally) : { type, value: await readScalar(cursor, type, what) };
 }
 
 async function readType(cursor: GgufCursor, what: string): Promise<GgufValueType> {
@@ -74,7 +84,7 @@ async function readString(cursor: GgufCursor, what: string): Promise<string> {
   return cursor.text(bytes);
 }
 
-async function readArray(cursor: GgufCursor, what: string, tally: Tally): Promise<GgufScalar[]> {
+async function readArray(cursor: GgufCursor, what: string, tally: Tally): Promise<TypedValue> {
   const type = await readType(cursor, what);
   if (type === 'array') return cursor.fail(`${what} is an array of arrays, which is not read`);
   const elementBytes = VALUE_TYPES[type].bytes;
@@ -84,7 +94,8 @@ async function readArray(cursor: GgufCursor, what: string, tally: Tally): Promis
   if (tally.elements > MAX_GGUF_ELEMENTS) cursor.fail(`${what}: arrays of more than ${MAX_GGUF_ELEMENTS} elements together`);
   if (tally.byteElements > MAX_GGUF_BYTE_ELEMENTS)
     cursor.fail(`${what}: arrays of more than ${MAX_GGUF_BYTE_ELEMENTS} elements of one byte together`);
-  return type === 'string' ? readStrings(cursor, count, what) : readFixed(cursor, type, count, what);
+  const value = type === 'string' ? await readStrings(cursor, count, what) : await readFixed(cursor, type, count, what);
+  return { type: `${type}[]`, value };
 }
 
 /** Waits only where the piece ends: vocabularies have hundreds of thousands of strings. */

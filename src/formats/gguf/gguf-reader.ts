@@ -4,13 +4,14 @@ import { quote } from '../quote.ts';
 import type { TensorEntry } from '../tensor-entry.ts';
 import { GgufCursor } from './gguf-cursor.ts';
 import { MAX_GGUF_ALIGNMENT, MAX_GGUF_KEYS, MAX_GGUF_RANK, MIN_GGUF_KEY_BYTES, MIN_GGUF_TENSOR_BYTES } from './gguf-limits.ts';
-import { type GgufMetadata, readMetadata } from './gguf-metadata.ts';
+import { type GgufMetadata, type GgufTypes, readMetadata } from './gguf-metadata.ts';
 import { ALIGNMENT_KEY, alignUp, DEFAULT_ALIGNMENT, dtypeOfId, REFUSED_TENSOR_TYPES, tensorBytes } from './gguf-types.ts';
 
 /** What a GGUF file says before its weights. */
 export interface GgufHeader {
   readonly version: number;
   readonly metadata: GgufMetadata;
+  readonly types: GgufTypes;
   /** In file order. */
   readonly entries: readonly TensorEntry[];
   /** Bytes from the start of the file to the end of the table of tensors, without the padding that follows. */
@@ -35,7 +36,7 @@ export async function readGguf(source: ByteSource): Promise<GgufHeader> {
   const version = await readVersion(cursor);
   const tensorCount = await cursor.count('the table', 'tensors', MAX_TENSORS, MIN_GGUF_TENSOR_BYTES);
   const keyCount = await cursor.count('the metadata', 'keys', MAX_GGUF_KEYS, MIN_GGUF_KEY_BYTES);
-  const metadata = await readMetadata(cursor, keyCount);
+  const { metadata, types } = await readMetadata(cursor, keyCount);
   const alignment = alignmentOf(cursor, metadata);
   const relative = await readTable(cursor, tensorCount);
   const headerBytes = cursor.position;
@@ -43,7 +44,7 @@ export async function readGguf(source: ByteSource): Promise<GgufHeader> {
   const entries = relative.map((entry) => place(cursor, entry, dataStart, alignment));
   entries.sort((a, b) => a.start - b.start);
   checkRanges(cursor, entries, source.byteLength);
-  return { version, metadata, entries, headerBytes, alignment };
+  return { version, metadata, types, entries, headerBytes, alignment };
 }
 
 async function readVersion(cursor: GgufCursor): Promise<number> {

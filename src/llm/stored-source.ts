@@ -1,0 +1,103 @@
+/** A model in the type that was asked for: converted once into a file, or on its way into memory. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FINGERPRINT_KEY, typeMetadata } from '../convert/metadata.ts';
+import { outputTensors } from '../convert/output-tensors.ts';
+import { writeModel, type WriteOptions } from '../convert/write-model.ts';
+import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
+import { byteLengthOf, elementCount } from '../tensor/dtype.ts';
+import { fileExists } from '../util/durable-file.ts';
+import { FlexError, UsageError } from '../util/errors.ts';
+import { Lifetime } from '../util/lifetime.ts';
+import { LockedError } from '../util/lock.ts';
+import { errorCode } from '../util/system-errors.ts';
+import { recodedWeights } from '../weights/recoded-weights.ts';
+import type { StorageType } from '../weights/storage-type.ts';
+import { openGgufSource } from './gguf-source.ts';
+import { cachedFile } from './model-cache.ts';
+import { type ModelSource, openModelSource } from './model-source.ts';
+
+/** Whether a model that is not in the wanted form gets a file of its own: `auto` from a size on that is worth it. */
+export const CONVERT_MODES = ['auto', 'always', 'never'] as const;
+export type ConvertMode = (typeof CONVERT_MODES)[number];
+
+export interface StorageOptions extends WriteOptions {
+  /** Default `auto`, the types as they are. */
+  readonly type?: StorageType | undefined;
+  /** Default `auto`. */
+  readonly convert?: ConvertMode | undefined;
+  /** Something that takes time, or is not as asked for, in a sentence. */
+  readonly onNotice?: ((notice: string) => void) | undefined;
+}
+
+/** Smaller models are read as fast from what they are. */
+const WORTH_CONVERTING_BYTES = 2 ** 30;
+const WAIT_MS = 500;
+
+/** Opens a model as `openModelSource` does, in the type that `options` ask for. @throws as that */
+export async function openStoredSource(name: string, lifetime: Lifetime, options: StorageOptions = {}): Promise<ModelSource> {
+  const { type = 'auto', convert = 'auto' } = options;
+  const own = new Lifetime();
+  lifetime.use(own);
+  const source = await openModelSource(name, own);
+  if (source.isGguf && type === 'auto') return source;
+  const recoded = recodedSource(source, type);
+  if (convert === 'never' || (convert === 'auto' && storedBytes(recoded) <= WORTH_CONVERTING_BYTES))
+    return type === 'auto' ? source : recoded;
+  try {
+    const path = await convertedFile(recoded, options);
+    await own[Symbol.asyncDispose]();
+    return { ...(await openGgufSource(path, lifetime)), name };
+  } catch (cause) {
+    if (convert === 'always' || !isRoomProblem(cause)) throw cause;
+    options.onNotice?.(`${name} runs without conversion: ${cause.message}`);
+    return type === 'auto' ? source : recoded;
+  }
+}
+
+/** The same model, its weights recoded while they are read. */
+export function recodedSource(source: ModelSource, type: StorageType): ModelSource {
+  const fingerprint = type === 'auto' ? source.fingerprint : `${source.fingerprint}-${type}`;
+  return { ...source, weights: recodedWeights(source.weights, type, source.name), fingerprint };
+}
+
+/** Writes a model as one GGUF file. @throws {UsageError} for random weights; else as `writeModel` */
+export async function convertSource(source: ModelSource, path: string, options: WriteOptions): Promise<void> {
+  if (!source.metadata) throw new UsageError(`${source.name}: random weights are not converted`);
+  const tensors = outputTensors(source.model, source.weights);
+  const metadata = new Map<string, GgufEntry>([
+    ...(await source.metadata()),
+    ...typeMetadata(tensors),
+    [FINGERPRINT_KEY, { type: 'string', value: source.fingerprint }],
+  ]);
+  await writeModel(path, { metadata, tensors }, options);
+}
+
+/** The file of the cache, made if it is not there; waits for another process that makes it. */
+async function convertedFile(source: ModelSource, options: StorageOptions): Promise<string> {
+  const path = await cachedFile(source.name, source.fingerprint, options.type ?? 'auto');
+  for (let told = false; !(await fileExists(path)); told = true) {
+    options.signal?.throwIfAborted();
+    try {
+      if (!told) options.onNotice?.(`converting ${source.name} once, into ${path}`);
+      await convertSource(source, path, options);
+    } catch (error) {
+      if (!(error instanceof LockedError)) throw error;
+      if (!told) options.onNotice?.(`waiting: ${error.message}`);
+      await sleep(WAIT_MS, undefined, { signal: options.signal });
+    }
+  }
+  return path;
+}
+
+export function storedBytes({ model, weights }: Pick<ModelSource, 'model' | 'weights'>): number {
+  return outputTensors(model, weights).reduce((sum, { dtype, shape }) => sum + byteLengthOf(dtype, elementCount(shape)), 0);
+}
+
+const READ_ONLY = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
+
+/** A cache that cannot be written, or has no room. */
+function isRoomProblem(cause: unknown): cause is Error {
+  if (cause instanceof FlexError && cause.code === 'disk-full') return true;
+  const code = errorCode(cause) ?? errorCode((cause as Error).cause);
+  return code !== undefined && READ_ONLY.has(code);
+}
