@@ -5,7 +5,7 @@ import { Executor } from './engine/executor.ts';
 import { KvCache } from './kv/kv-cache.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
-import { type ConvertMode, openStoredSource, recodedSource } from './llm/stored-source.ts';
+import { openStoredSource, recodedSource } from './llm/stored-source.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
   GenerationEvent,
@@ -19,7 +19,7 @@ import type {
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
 import type { WriteProgress } from './convert/write-model.ts';
-import type { StorageType } from './weights/storage-type.ts';
+import type { ConvertMode, StorageType } from './weights/storage-type.ts';
 import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { Lifetime } from './util/lifetime.ts';

@@ -10,6 +10,7 @@ import { loadModel } from './model.ts';
 import { generationParams } from './options.ts';
 import { PROCESS_OUTPUT } from './output.ts';
 import type { GenerateOptions } from './program.ts';
+import { stderrProgress } from './progress.ts';
 
 type Prompt = string | readonly number[];
 
@@ -31,7 +32,9 @@ export async function generate(prompts: readonly string[], options: GenerateOpti
 }
 
 async function answer(prompts: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<number> {
-  await using llm = await loadModel(options, signal, generationParams(options));
+  const progress = stderrProgress({ json: false });
+  await using llm = await loadModel(options, progress, signal, generationParams(options));
+  progress.end();
   if (llm.hasChatTemplate && !asksInChat(options) && !options.tokenIds)
     process.stderr.write('flexllmgen: this model was trained on conversations; --chat puts the prompt into its chat template\n');
   const pending = new Map<number, Prompt>();

@@ -1,4 +1,5 @@
 import type { ModelReport } from '../llm/inspect.ts';
+import type { StorageType } from '../weights/storage-type.ts';
 import { BUNDLED_NAME } from '../util/bundled.ts';
 import { formatBytes, formatCount } from '../util/units.ts';
 import type { ComputeOptions } from './options.ts';
@@ -6,6 +7,7 @@ import { renderFacts, renderTable } from './render.ts';
 
 export interface InspectCliOptions extends Pick<ComputeOptions, 'compute' | 'kvType'> {
   readonly json?: boolean;
+  readonly dtype?: StorageType;
 }
 
 /** `flexllmgen inspect`. Exit status 1 when the model cannot run here, not even one row at a time. */

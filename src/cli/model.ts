@@ -2,10 +2,16 @@ import type { LLM } from '../llm.ts';
 import type { GenerationParams } from '../requests.ts';
 import { UsageError } from '../util/errors.ts';
 import { BUNDLED_NAME } from '../util/bundled.ts';
+import type { Progress } from './progress.ts';
 import type { ModelOptions } from './options.ts';
 
 /** Opens the model that the flags name; the tensor library is loaded here and not before. */
-export async function loadModel(options: ModelOptions, signal: AbortSignal, defaults: GenerationParams = {}): Promise<LLM> {
+export async function loadModel(
+  options: ModelOptions,
+  progress: Pick<Progress, 'say' | 'conversion'>,
+  signal: AbortSignal,
+  defaults: GenerationParams = {},
+): Promise<LLM> {
   const { LLM } = await import('../llm.ts');
   const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads } = options;
   return LLM.load(modelName(options), {
@@ -14,6 +20,10 @@ export async function loadModel(options: ModelOptions, signal: AbortSignal, defa
     kvType,
     defaults,
     signal,
+    onConversion: progress.conversion,
+    onNotice: progress.say,
+    ...(options.dtype !== undefined && { dtype: options.dtype }),
+    ...(options.convert !== undefined && { convert: options.convert }),
     ...(dummy !== undefined && { dummy }),
     ...(gpuBatchSize !== undefined && { gpuBatchSize }),
     ...(numGpuBatches !== undefined && { numGpuBatches }),
@@ -23,7 +33,13 @@ export async function loadModel(options: ModelOptions, signal: AbortSignal, defa
 
 /** What decides the answers, as far as it can be known without opening the model. */
 export function modelIdentity(options: ModelOptions): Record<string, string> {
-  return { model: modelName(options), weights: options.dummy ? 'random' : 'files', compute: options.compute, kvType: options.kvType };
+  return {
+    model: modelName(options),
+    weights: options.dummy ? 'random' : 'files',
+    dtype: options.dtype ?? 'auto',
+    compute: options.compute,
+    kvType: options.kvType,
+  };
 }
 
 function modelName(options: ModelOptions): string {

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { DeviceName } from '../llm/device.ts';
 import type { GenerationParams } from '../requests.ts';
+import { CONVERT_MODES, type ConvertMode, STORAGE_TYPES, type StorageType } from '../weights/storage-type.ts';
 import { MAX_TEMPERATURE } from '../sampling/check-params.ts';
 import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import { unescapeText } from './escapes.ts';
@@ -19,6 +20,8 @@ export interface ComputeOptions {
 export interface ModelOptions extends ComputeOptions {
   readonly model?: string;
   readonly dummy?: boolean;
+  readonly dtype?: StorageType;
+  readonly convert?: ConvertMode;
 }
 
 /** How completions are sampled; what is missing is left to the model's own defaults. */
@@ -50,8 +53,19 @@ export function addModelOptions(command: Command): Command {
   command
     .optionsGroup('Model:')
     .option('-m, --model <path>', 'GGUF file or folder of a Hugging Face model (default: the bundled tidy-opt-5m)', notEmpty)
+    .addOption(dtypeOption())
+    .addOption(
+      new Option('--convert <when>', 'write a converted model to the cache: auto does from 1 GiB on')
+        .choices(CONVERT_MODES)
+        .default('auto'),
+    )
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
   return addComputeOptions(command);
+}
+
+/** Type of the weights. */
+export function dtypeOption(): Option {
+  return new Option('--dtype <type>', 'type of the weights; auto keeps the stored one').choices(STORAGE_TYPES).default('auto');
 }
 
 export function addComputeOptions(command: Command): Command {

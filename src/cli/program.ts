@@ -6,11 +6,13 @@ import {
   addTypeOptions,
   addModelOptions,
   addSamplingOptions,
+  dtypeOption,
   notEmpty,
   type ModelOptions,
   type ReportOptions,
   type SamplingOptions,
 } from './options.ts';
+import type { StorageType } from '../weights/storage-type.ts';
 import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { packageVersion } from './package-version.ts';
 
@@ -32,6 +34,12 @@ export interface GenerateOptions extends ModelOptions, SamplingOptions {
   readonly system?: string;
 }
 
+export interface ConvertOptions extends ReportOptions {
+  readonly dtype: StorageType;
+  readonly output?: string;
+  readonly force?: boolean;
+}
+
 export interface DemoOptions extends ModelOptions, ReportOptions {}
 
 /** What the commands do. Each returns the exit status. */
@@ -41,6 +49,8 @@ export interface CliActions {
   doctor(options: { readonly json?: boolean }): Promise<number>;
   inspect(model: string | undefined, options: InspectCliOptions): Promise<number>;
   demo(options: DemoOptions): Promise<number>;
+  convert(model: string, options: ConvertOptions): Promise<number>;
+  verify(file: string, options: ReportOptions): Promise<number>;
 }
 
 /** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
@@ -50,6 +60,8 @@ const ACTIONS: CliActions = {
   doctor: async (options) => (await import('./doctor.ts')).doctor(options),
   inspect: async (model, options) => (await import('./inspect.ts')).inspect(model, options),
   demo: async (options) => (await import('./demo.ts')).demo(options),
+  convert: async (model, options) => (await import('./convert.ts')).convert(model, options),
+  verify: async (file, options) => (await import('./verify.ts')).verify(file, options),
 };
 
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
@@ -92,6 +104,8 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
     finish(await actions.inspect(model, options)),
   );
   addDemo(program).action(async (options: DemoOptions) => finish(await actions.demo(options)));
+  addConvert(program).action(async (model: string, options: ConvertOptions) => finish(await actions.convert(model, options)));
+  addVerify(program).action(async (file: string, options: ReportOptions) => finish(await actions.verify(file, options)));
   return program;
 }
 
@@ -156,6 +170,7 @@ function addInspect(program: Command): Command {
     .description('Shows family, size, types, context and chat template of a model, and the memory it takes at several numbers of rows.')
     .argument('[model]', 'as for -m of run (default: the bundled tidy-opt-5m)');
   return addTypeOptions(command)
+    .addOption(dtypeOption())
     .option('--json', 'one line of JSON')
     .addHelpText('after', examples('flexllmgen inspect ./llama.gguf', 'flexllmgen inspect ./models/opt-1.3b --kv-type f32 --json'));
 }
@@ -168,6 +183,36 @@ function addDemo(program: Command): Command {
       'Cleans the bundled table with the bundled model or another, shows some rows before and after, and how many answers are right.',
     );
   return addReportOptions(addModelOptions(command)).addHelpText('after', examples('flexllmgen demo', 'flexllmgen demo -m ./model.gguf'));
+}
+
+function addConvert(program: Command): Command {
+  const command = program
+    .command('convert')
+    .summary('write a model as one GGUF file, in another type if wanted')
+    .description(
+      'Writes weights, configuration and tokenizer as one GGUF file with checksums, which loads fastest. Can be stopped at any time; the same ' +
+        'command goes on where it was. Without -o the file goes to the cache, where every command finds it.',
+    )
+    .argument('<model>', 'folder of a Hugging Face model, or GGUF file')
+    .addOption(dtypeOption())
+    .option('-o, --output <file>', 'name of the new file (default: in the cache)', notEmpty)
+    .option('--force', 'replace a file that is there');
+  return addReportOptions(command).addHelpText(
+    'after',
+    examples('flexllmgen convert ./llama --dtype q4 -o llama-q4.gguf', 'flexllmgen convert ./opt-1.3b --dtype q8'),
+  );
+}
+
+function addVerify(program: Command): Command {
+  const command = program
+    .command('verify')
+    .summary('compare a converted file with its checksums')
+    .description('Reads a file that `flexllmgen convert` wrote and names every tensor that has changed since. Exit status 1 if one has.')
+    .argument('<file>', 'GGUF file');
+  return addReportOptions(command).addHelpText(
+    'after',
+    examples('flexllmgen verify llama-q4.gguf', 'flexllmgen verify llama-q4.gguf --json'),
+  );
 }
 
 function addReportOptions(command: Command): Command {

@@ -1,4 +1,6 @@
 import type { JobProgress } from '../batch/types.ts';
+import type { VerifyProgress } from '../convert/verify.ts';
+import type { WriteProgress } from '../convert/write-model.ts';
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
 import { planText } from './plan-text.ts';
@@ -24,6 +26,10 @@ export interface Progress {
   readonly say: (message: string) => void;
   /** The memory that will be used, before it is. */
   readonly plan: (plan: ExecutionPlan) => void;
+  /** A model is written in another form. */
+  readonly conversion: (progress: WriteProgress) => void;
+  /** A file is compared with its checksums. */
+  readonly verification: (progress: VerifyProgress) => void;
   /** Removes the line, and writes the last state as JSON. */
   readonly end: () => void;
 }
@@ -79,6 +85,13 @@ export function createProgress(options: ProgressOptions): Progress {
     shown = latest;
     shownAt = options.now();
   };
+  /** A state of something else than rows. */
+  const pass = (type: string, facts: object, bytes: { done: number; total: number }, line: () => string): void => {
+    if (mode === 'off' || (options.now() - shownAt < every && bytes.done < bytes.total)) return;
+    shownAt = options.now();
+    if (mode === 'json') write(`${JSON.stringify({ type, ...facts })}\n`);
+    else write(ERASE_LINE + line().slice(0, Math.max(20, options.columns() - 1)));
+  };
   return {
     update: (progress) => {
       if (mode === 'off') return;
@@ -94,6 +107,9 @@ export function createProgress(options: ProgressOptions): Progress {
       if (mode === 'json') write(`${JSON.stringify({ type: 'plan', plan })}\n`);
       else if (mode === 'line') write(`${ERASE_LINE}${planText(plan)}\n`);
     },
+    conversion: (progress) => pass('conversion', progress, progress.bytes, () => conversionLine(progress)),
+    verification: (progress) =>
+      pass('verification', progress, progress, () => `verifying: ${formatBytes(progress.done)} of ${formatBytes(progress.total)}`),
     end: () => {
       if (mode === 'json') show();
       else if (mode === 'line') write(ERASE_LINE);
@@ -119,6 +135,14 @@ export function reportOf(progress: JobProgress, memoryBytes: number): ProgressRe
     ...(known && { etaSeconds: (computing / answered) * left }),
     memoryBytes,
   };
+}
+
+/** Such as `converting: 1.2 GB of 2.5 GB  310 MB/s  4.2 s left`. */
+function conversionLine({ bytes, seconds }: WriteProgress): string {
+  const rate = seconds > 0 ? (bytes.done - bytes.reused) / seconds : 0;
+  const parts = [`converting: ${formatBytes(bytes.done)} of ${formatBytes(bytes.total)}`];
+  if (rate > 0) parts.push(`${formatBytes(rate)}/s`, `${formatSeconds((bytes.total - bytes.done) / rate)} left`);
+  return parts.join('  ');
 }
 
 /** Such as `120/560 rows  1,234 tokens/s (3,456 with prompts)  8.2 s left  212 MB`. */

@@ -46,7 +46,7 @@ export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, prog
       ...(retryFailed !== undefined && { retryFailed }),
     },
     async () => {
-      const llm = await loadModel(options, interruption.signal);
+      const llm = await loadModel(options, progress, interruption.signal);
       progress.plan(llm.plan);
       return llm;
     },

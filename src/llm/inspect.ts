@@ -5,9 +5,11 @@ import { byteLengthOf, elementCount } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { Lifetime } from '../util/lifetime.ts';
 import { availableMemoryBytes } from '../util/machine.ts';
+import type { StorageType } from '../weights/storage-type.ts';
 import { type Compute, type PlannedWeight, planWeights } from '../weights/weight-plan.ts';
 import { openDevice } from './device.ts';
 import { openModelSource } from './model-source.ts';
+import { recodedSource } from './stored-source.ts';
 
 export interface ModelReport {
   readonly name: string;
@@ -36,15 +38,18 @@ export interface ModelReport {
 export interface InspectOptions {
   readonly compute: Compute;
   readonly kvType: 'auto' | KvType;
+  /** As if the weights were of this type. */
+  readonly dtype?: StorageType;
 }
 
 /** From a single conversation to a large batch. */
 const BLOCK_SIZES = [1, 16, 64, 256];
 
 /** @throws {UsageError} {FormatError} when it cannot be opened */
-export async function inspectModel(name: string, { compute, kvType }: InspectOptions): Promise<ModelReport> {
+export async function inspectModel(name: string, { compute, kvType, dtype = 'auto' }: InspectOptions): Promise<ModelReport> {
   await using lifetime = new Lifetime();
-  const source = await openModelSource(name, lifetime);
+  const opened = await openModelSource(name, lifetime);
+  const source = dtype === 'auto' ? opened : recodedSource(opened, dtype);
   const { model } = source;
   const device = lifetime.use(await openDevice('cpu', 1, compute === 'f32'));
   const { weights, bytes: weightBytes } = planWeights(model, source.weights, device.capabilities, compute);

@@ -11,14 +11,10 @@ import { Lifetime } from '../util/lifetime.ts';
 import { LockedError } from '../util/lock.ts';
 import { errorCode } from '../util/system-errors.ts';
 import { recodedWeights } from '../weights/recoded-weights.ts';
-import type { StorageType } from '../weights/storage-type.ts';
+import type { ConvertMode, StorageType } from '../weights/storage-type.ts';
 import { openGgufSource } from './gguf-source.ts';
 import { cachedFile } from './model-cache.ts';
 import { type ModelSource, openModelSource } from './model-source.ts';
-
-/** Whether a model that is not in the wanted form gets a file of its own: `auto` from a size on that is worth it. */
-export const CONVERT_MODES = ['auto', 'always', 'never'] as const;
-export type ConvertMode = (typeof CONVERT_MODES)[number];
 
 export interface StorageOptions extends WriteOptions {
   /** Default `auto`, the types as they are. */

@@ -6,6 +6,10 @@ import { blockElements, type WeightType } from '../tensor/dtype.ts';
 export const STORAGE_TYPES = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'] as const;
 export type StorageType = (typeof STORAGE_TYPES)[number];
 
+/** Whether a model that is not in the wanted form gets a file of its own: `auto` from a size on that is worth it. */
+export const CONVERT_MODES = ['auto', 'always', 'never'] as const;
+export type ConvertMode = (typeof CONVERT_MODES)[number];
+
 /** The block types behind the names, in the order in which they are tried: rows must be whole blocks. Why these: docs/decisions/q4.md */
 const CANDIDATES: Readonly<Record<Exclude<StorageType, 'auto'>, readonly WeightType[]>> = {
   f32: ['f32'],

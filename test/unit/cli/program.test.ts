@@ -26,6 +26,8 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
     doctor: action('doctor'),
     inspect: action('inspect'),
     demo: action('demo'),
+    convert: action('convert'),
+    verify: action('verify'),
   };
   let out = '';
   let err = '';
