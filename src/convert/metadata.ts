@@ -40,7 +40,8 @@ export function folderMetadata(facts: FolderFacts, model: Pick<Model, 'family' |
     ...optional(GENERATION_CONFIG_KEY, generationConfig && JSON.stringify(generationConfig)),
     ...optional(TOKENIZER_KEY, tokenizer),
     ...optional(CHAT_TEMPLATE_KEY, chatTemplate),
-    ...facts.vocabulary,
+    // llama.cpp takes a model without a vocabulary only if the file says so.
+    ...(facts.vocabulary.size > 0 ? facts.vocabulary : [['tokenizer.ggml.model', text('none')] as const]),
   ]);
 }
 

@@ -58,6 +58,15 @@ export function readFixtureJson(file: string): unknown {
   return JSON.parse(readFileSync(path.join(fixtures, file), 'utf8'));
 }
 
+/** The fixture with some keys of its configuration changed, copied into `folder`. */
+export async function copyFixture(model: FixtureModel, folder: string, changes: Readonly<Record<string, unknown>>): Promise<string> {
+  const copy = path.join(folder, model);
+  await cp(fixtureFolder(model), copy, { recursive: true });
+  const config = readFixtureJson(`models/${model}/config.json`) as object;
+  await writeFile(path.join(copy, 'config.json'), JSON.stringify({ ...config, ...changes }));
+  return copy;
+}
+
 /** The fixture with its configuration in the form of transformers 5, copied to `folder`. */
 export async function copyWithNewConfig(model: FixtureModel, folder: string): Promise<string> {
   await cp(fixtureFolder(model), folder, { recursive: true });
