@@ -2,9 +2,10 @@
 import { UsageError } from '../src/util/errors.ts';
 import { parseBenchArguments } from './arguments.ts';
 import { type Bench, printFigure } from './figure.ts';
+import { conversion } from './conversion.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { throughput };
+const BENCHES: Readonly<Record<string, Bench>> = { throughput, conversion };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -15,7 +15,7 @@ import { formatBytes } from '../util/units.ts';
 import { CHECKSUMS_KEY, checksumEntry, unknownChecksums } from './checksums.ts';
 import { ConversionJournal } from './conversion-journal.ts';
 import type { OutputTensor } from './output-tensors.ts';
-import { tensorPieces } from './tensor-pieces.ts';
+import { PieceReader } from './tensor-pieces.ts';
 
 export interface ModelContent {
   readonly metadata: ReadonlyMap<string, GgufEntry>;
@@ -108,6 +108,7 @@ class TensorWriter {
   readonly #layout: GgufLayout;
   readonly #journal: ConversionJournal;
   readonly #options: WriteOptions;
+  readonly #reader = new PieceReader();
   /** Checksums of tensors that are written but perhaps not on disk. */
   #unsynced: string[] = [];
   #unsyncedBytes = 0;
@@ -150,7 +151,7 @@ class TensorWriter {
   async #writeTensor(tensor: OutputTensor, offset: number, onBytes: (bytes: number) => void): Promise<void> {
     const hash = createHash('sha256');
     let at = offset;
-    for await (const piece of tensorPieces(tensor)) {
+    for await (const piece of this.#reader.pieces(tensor)) {
       this.#options.signal?.throwIfAborted();
       crashPoint('conversion-piece');
       const written = writeAll(this.#handle, this.#file, piece, at);

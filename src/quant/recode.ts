@@ -4,6 +4,7 @@ import { GGML_TYPE } from '../native/ggml.ts';
 import { openBase } from '../native/open-ggml.ts';
 import { readTypeTraits } from '../native/type-traits.ts';
 import { blockElements, byteLengthOf, elementsIn, isQuantType, type WeightType } from '../tensor/dtype.ts';
+import { BufferPool } from '../util/buffer-pool.ts';
 import { FlexError, NativeError } from '../util/errors.ts';
 
 /** Below this, starting a thread costs more than it saves. */
@@ -12,9 +13,16 @@ const MIN_ELEMENTS_PER_THREAD = 1 << 15;
 /**
  * Fills `target` with the elements of `source` as `to`, rounded as ggml does: to nearest for f16 and bf16, its reference code for blocks.
  * Both are whole blocks of either type; `source` starts at a multiple of 4 bytes.
+ * @param pool for what lies between
  * @throws {FlexError} `value`, for numbers that are not finite, or are too large for f16
  */
-export async function recode(from: WeightType, source: Uint8Array, to: WeightType, target: Uint8Array): Promise<void> {
+export async function recode(
+  from: WeightType,
+  source: Uint8Array,
+  to: WeightType,
+  target: Uint8Array,
+  pool: BufferPool = new BufferPool(),
+): Promise<void> {
   const count = elementsIn(from, source.byteLength);
   const unit = Math.max(blockElements(from), blockElements(to));
   const threads = Math.max(1, Math.min(availableParallelism(), Math.floor(count / MIN_ELEMENTS_PER_THREAD)));
@@ -22,29 +30,33 @@ export async function recode(from: WeightType, source: Uint8Array, to: WeightTyp
   const parts = Array.from({ length: Math.ceil(count / share) }, (_, i) => [i * share, Math.min(count, (i + 1) * share)] as const);
   const piece = (type: WeightType, bytes: Uint8Array, first: number, end: number): Uint8Array =>
     bytes.subarray(byteLengthOf(type, first), byteLengthOf(type, end));
-  await Promise.all(parts.map(([first, end]) => recodePart(from, piece(from, source, first, end), to, piece(to, target, first, end))));
+  await Promise.all(
+    parts.map(([first, end]) => recodePart(from, piece(from, source, first, end), to, piece(to, target, first, end), pool)),
+  );
 }
 
-async function recodePart(from: WeightType, source: Uint8Array, to: WeightType, target: Uint8Array): Promise<void> {
+async function recodePart(from: WeightType, source: Uint8Array, to: WeightType, target: Uint8Array, pool: BufferPool): Promise<void> {
   if (!isQuantType(from) && !(await isFinite(from, source))) throw valueError('a number that is not finite');
-  const values = await floatsOf(from, source);
-  await quantize(to, values, target);
+  const count = elementsIn(from, source.byteLength);
+  if (from === 'f32') await quantize(to, new Float32Array(source.buffer, source.byteOffset, count), target);
+  else
+    await pool.use(4 * count, async ({ buffer }) => {
+      const values = new Float32Array(buffer, 0, count);
+      await toFloats(from, source, values);
+      await quantize(to, values, target);
+    });
   if (to === 'f16' && !(await isFinite(to, target)))
     throw valueError('a number beyond 65504, the largest that f16 has; bf16 has larger ones');
 }
 
 const valueError = (what: string): FlexError => new FlexError('value', what);
 
-async function floatsOf(from: WeightType, source: Uint8Array): Promise<Float32Array> {
-  const count = elementsIn(from, source.byteLength);
-  if (from === 'f32') return new Float32Array(source.buffer, source.byteOffset, count);
+async function toFloats(from: WeightType, source: Uint8Array, values: Float32Array): Promise<void> {
   const { toFloat } = readTypeTraits(openBase(), GGML_TYPE[from]);
   if (!toFloat) throw new NativeError(`ggml does not widen ${from}`);
-  const values = new Float32Array(count);
   await new Promise<void>((resolve, reject) => {
-    toFloat.async(source, values, count, (error) => (error ? reject(error) : resolve()));
+    toFloat.async(source, values, values.length, (error) => (error ? reject(error) : resolve()));
   });
-  return values;
 }
 
 async function quantize(to: WeightType, values: Float32Array, target: Uint8Array): Promise<void> {

@@ -1,5 +1,6 @@
 import { recode } from '../quant/recode.ts';
 import { blockElements, byteLengthOf, elementsIn, type WeightType } from '../tensor/dtype.ts';
+import { BufferPool } from '../util/buffer-pool.ts';
 import { FormatError } from '../util/errors.ts';
 import { type StorageType, storageTypeOf } from './storage-type.ts';
 import type { SourceWeight, WeightSource } from './weight-source.ts';
@@ -9,29 +10,31 @@ import type { SourceWeight, WeightSource } from './weight-source.ts';
  * @param file where they come from, for messages
  */
 export function recodedWeights(source: WeightSource, type: StorageType, file: string): WeightSource {
+  const pool = new BufferPool();
   return {
     find: (spec, layer) => {
       const stored = source.find(spec, layer);
       const dtype = storageTypeOf(spec, stored.dtype, type);
-      return dtype === stored.dtype ? stored : recoded(stored, dtype, `${file}: ${spec.name} of ${layer}`);
+      return dtype === stored.dtype ? stored : recoded(stored, dtype, { pool, what: `${file}: ${spec.name} of ${layer}` });
     },
   };
 }
 
-function recoded(stored: SourceWeight, dtype: WeightType, what: string): SourceWeight {
+function recoded(stored: SourceWeight, dtype: WeightType, { pool, what }: { pool: BufferPool; what: string }): SourceWeight {
   return {
     dtype,
     read: async (first, target) => {
       const end = first + elementsIn(dtype, target.byteLength);
       const block = blockElements(stored.dtype);
       const [from, to] = [Math.floor(first / block) * block, Math.ceil(end / block) * block];
-      const raw = new Uint8Array(byteLengthOf(stored.dtype, to - from));
-      await stored.read(from, raw);
       // Blocks of the source may be longer than those wanted; then a little more is worked out than asked for.
       const exact = from === first && to === end;
       const whole = exact ? target : new Uint8Array(byteLengthOf(dtype, to - from));
-      await recode(stored.dtype, raw, dtype, whole).catch((cause: Error) => {
-        throw new FormatError(what, `has ${cause.message}`, {}, { cause });
+      await pool.use(byteLengthOf(stored.dtype, to - from), async (raw) => {
+        await stored.read(from, raw);
+        await recode(stored.dtype, raw, dtype, whole, pool).catch((cause: Error) => {
+          throw new FormatError(what, `has ${cause.message}`, {}, { cause });
+        });
       });
       if (!exact) target.set(whole.subarray(byteLengthOf(dtype, first - from), byteLengthOf(dtype, end - from)));
     },
