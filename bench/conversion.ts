@@ -10,7 +10,7 @@ import { writeMadeModel } from './made-model.ts';
 
 /** 5.3 GB of f16. */
 const SHAPE = 'opt-2.7b';
-const TYPES = ['f16', 'q8', 'q4'] as const;
+const TYPES = ['f16', 'q8_0', 'q4_0'] as const;
 const CHILD = new URL('conversion-child.ts', import.meta.url).pathname;
 
 interface Outcome {

@@ -2,10 +2,11 @@
 import { UsageError } from '../src/util/errors.ts';
 import { parseBenchArguments } from './arguments.ts';
 import { type Bench, printFigure } from './figure.ts';
+import { accuracy } from './accuracy.ts';
 import { conversion } from './conversion.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { throughput, conversion };
+const BENCHES: Readonly<Record<string, Bench>> = { throughput, conversion, accuracy };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -11,7 +11,7 @@ import { Lifetime } from '../util/lifetime.ts';
 import { LockedError } from '../util/lock.ts';
 import { errorCode } from '../util/system-errors.ts';
 import { recodedWeights } from '../weights/recoded-weights.ts';
-import type { ConvertMode, StorageType } from '../weights/storage-type.ts';
+import { type ConvertMode, type StorageType, storageTypeOf } from '../weights/storage-type.ts';
 import { openGgufSource } from './gguf-source.ts';
 import { cachedFile } from './model-cache.ts';
 import { type ModelSource, openModelSource } from './model-source.ts';
@@ -53,7 +53,11 @@ export async function openStoredSource(name: string, lifetime: Lifetime, options
 /** The same model, its weights recoded while they are read. */
 export function recodedSource(source: ModelSource, type: StorageType): ModelSource {
   const fingerprint = type === 'auto' ? source.fingerprint : `${source.fingerprint}-${type}`;
-  return { ...source, weights: recodedWeights(source.weights, type, source.name), fingerprint };
+  return {
+    ...source,
+    weights: recodedWeights(source.weights, (spec, stored) => storageTypeOf(spec, stored, type), source.name),
+    fingerprint,
+  };
 }
 
 /** Writes a model as one GGUF file. @throws {UsageError} for random weights; else as `writeModel` */

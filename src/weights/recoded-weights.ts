@@ -1,20 +1,23 @@
+import type { WeightSpec } from '../models/model.ts';
 import { recode } from '../quant/recode.ts';
 import { blockElements, byteLengthOf, elementsIn, type WeightType } from '../tensor/dtype.ts';
 import { BufferPool } from '../util/buffer-pool.ts';
 import { FormatError } from '../util/errors.ts';
-import { type StorageType, storageTypeOf } from './storage-type.ts';
 import type { SourceWeight, WeightSource } from './weight-source.ts';
+
+/** The type that a weight gets. */
+export type TypeChoice = (spec: WeightSpec, stored: WeightType) => WeightType;
 
 /**
  * The weights of another source in other types, worked out while they are read.
  * @param file where they come from, for messages
  */
-export function recodedWeights(source: WeightSource, type: StorageType, file: string): WeightSource {
+export function recodedWeights(source: WeightSource, typeOf: TypeChoice, file: string): WeightSource {
   const pool = new BufferPool();
   return {
     find: (spec, layer) => {
       const stored = source.find(spec, layer);
-      const dtype = storageTypeOf(spec, stored.dtype, type);
+      const dtype = typeOf(spec, stored.dtype);
       return dtype === stored.dtype ? stored : recoded(stored, dtype, { pool, what: `${file}: ${spec.name} of ${layer}` });
     },
   };

@@ -10,13 +10,13 @@ export type StorageType = (typeof STORAGE_TYPES)[number];
 export const CONVERT_MODES = ['auto', 'always', 'never'] as const;
 export type ConvertMode = (typeof CONVERT_MODES)[number];
 
-/** The block types behind the names, in the order in which they are tried: rows must be whole blocks. Why these: docs/decisions/q4.md */
+/** The block types behind the names, in the order in which they are tried: rows must be whole blocks. Why these: docs/decisions/0006-q4-is-q4-k.md */
 const CANDIDATES: Readonly<Record<Exclude<StorageType, 'auto'>, readonly WeightType[]>> = {
   f32: ['f32'],
   f16: ['f16'],
   bf16: ['bf16'],
   q8: ['q8_0', 'f16'],
-  q4: ['q4_1', 'f16'],
+  q4: ['q4_k', 'q4_0', 'f16'],
 };
 
 /** The type of a weight that is stored as `stored`. Vectors and routers are small, decide much, and always f32. */
