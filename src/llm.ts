@@ -127,7 +127,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
     yield* new TextStream(parts).run(requests, signal);
   }
 
-  /** Whether conversations can be given as `{ messages }`. */
+  /** See TextGenerator. */
   get hasChatTemplate(): boolean {
     return this.#source.chatTemplate !== undefined;
   }
