@@ -1,7 +1,7 @@
 /** Conversations in rows: a list of messages as OpenAI's chat API writes them. */
 import type { ChatMessage } from '../requests.ts';
 import { isRecord } from '../util/json-value.ts';
-import { show, unsupported, wrongValue } from './body-fields.ts';
+import { invalidRequest, show, unsupported, wrongValue } from './body-fields.ts';
 import type { RowProblem } from './rows.ts';
 
 /** `developer` is the newer word for `system`; templates know only the older one. */
@@ -16,11 +16,16 @@ const ROLES: ReadonlyMap<unknown, string> = new Map([
 /** Keys of a message that no chat template needs. */
 const IGNORED = new Set(['name', 'tool_call_id', 'annotations']);
 
+/** More turns than a context holds; a template takes some 25 us and 1 kB for each, and nothing else is done meanwhile. */
+export const MAX_MESSAGES: number = 16_384;
+
 type ReadMessages = { readonly messages: readonly ChatMessage[] } | { readonly problem: RowProblem };
 
 /** @param value of the key `messages` */
 export function readMessages(value: unknown): ReadMessages {
   if (!Array.isArray(value) || value.length === 0) return { problem: wrongValue('messages', 'a list of at least one message', value) };
+  if (value.length > MAX_MESSAGES)
+    return { problem: invalidRequest('messages', `messages: at most ${MAX_MESSAGES} are read, got ${value.length}`) };
   const messages: ChatMessage[] = [];
   for (const [i, item] of (value as readonly unknown[]).entries()) {
     const read = readMessage(item, `messages[${i}]`);
