@@ -13,7 +13,7 @@ import { JournalIndex } from './journal-index.ts';
 import { type Finished, JOURNAL_KIND, JOURNAL_VERSION, type JournalHeader } from './journal-lines.ts';
 import { acquireLock } from '../util/lock.ts';
 import { type JobPaths, resolveFormat, resolvePaths, type TableFormat } from './paths.ts';
-import { checkTemplates, rowPrompts } from './row-prompt.ts';
+import { checkTemplates, promptNotice } from './row-prompt.ts';
 import { type OpenTable, type ScanResult, scanTable, tableOpener } from './scan.ts';
 import { spool } from './spool.ts';
 import { type JobTracker, trackJob } from './tracker.ts';
@@ -163,7 +163,7 @@ async function runRows(job: Job, input: string, content: JournalContent | undefi
   const { total, refused, reused } = scan;
   const before = { total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed };
   tracker.count(before);
-  const state: Scanned = { open, scan, content, before, mayReplaceOutput: outputExists, notice: promptNotice(options, scan) };
+  const state: Scanned = { open, scan, content, before, mayReplaceOutput: outputExists, notice: promptNotice(options, scan.allAlike) };
   const modelMatters = content?.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0;
   return scan.pending > 0 || modelMatters ? await runWithModel(job, state) : await runWithoutModel(job, state);
 }
@@ -259,13 +259,6 @@ function checkConversations({ conversation: line }: ScanResult, { hasChatTemplat
   throw new UsageError(
     `line ${line} is a conversation, but ${info.model} has no chat template; give it prompts of text (--prompt, /v1/completions), or choose another model with -m`,
   );
-}
-
-/** Allowed, because an answer may be drawn many times; more often a column was forgotten. */
-function promptNotice(options: JobOptions, { allAlike }: ScanResult): string | undefined {
-  const { ask, columns } = rowPrompts(options);
-  if (ask === undefined || !allAlike || columns.length > 0) return undefined;
-  return 'the prompt names no {{column}}, so that every row asked for the same';
 }
 
 function pendingIn(index: JournalIndex, { retryFailed = false }: JobOptions): (row: number, hash: bigint) => boolean {

@@ -40,6 +40,13 @@ export function rowPrompts(templates: PromptTemplates): RowPrompts {
   };
 }
 
+/** Rows that all ask for the same are allowed, because an answer may be drawn many times; more often a column was forgotten. */
+export function promptNotice(templates: PromptTemplates, allAlike: boolean): string | undefined {
+  const { ask, columns } = rowPrompts(templates);
+  if (ask === undefined || !allAlike || columns.length > 0) return undefined;
+  return 'the prompt names no {{column}}, so that every row asked for the same';
+}
+
 /** A conversation that begins. */
 export function turns(user: string, system: string | undefined): ChatMessage[] {
   return withSystem([{ role: 'user', content: user }], system);
