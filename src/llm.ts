@@ -129,7 +129,8 @@ export class LLM implements TextGenerator, AsyncDisposable {
 
   /** See TextGenerator. */
   get hasChatTemplate(): boolean {
-    return this.#source.chatTemplate !== undefined;
+    const { tokenizer, chatTemplate } = this.#source;
+    return tokenizer !== undefined && chatTemplate !== undefined;
   }
 
   tokenText(id: number): string {

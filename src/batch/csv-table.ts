@@ -67,7 +67,9 @@ function checkedLayout(header: CsvRecord, settings: TableSettings): Omit<Layout,
   const { ask, columns } = rowPrompts(settings.templates);
   if (ask === undefined) {
     const example = `{{${names[0] ?? 'column'}}}`;
-    throw new UsageError(`a CSV needs --prompt or --user, such as --prompt "Input: ${example}"; columns of ${name}: ${list(names)}`);
+    throw new UsageError(
+      `a CSV needs a prompt, such as --prompt "Input: ${example}" or --user "${example}"; columns of ${name}: ${list(names)}`,
+    );
   }
   if (names.includes(column)) throw new UsageError(`${name} has a column "${column}" already; choose another with --column`);
   return { names, ask, positions: columnPositions(columns, names, name), settings };

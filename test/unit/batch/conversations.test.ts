@@ -93,7 +93,9 @@ describe('--system and --user', () => {
   it('refuse a CSV with --system alone, and a column that it does not have', async () => {
     await using folder = await jobFolder();
     await folder.write('in.csv', 'id\n1\n');
-    await expect(folder.run({ prompt: undefined, system: 'S' } as object)).rejects.toThrow(/a CSV needs --prompt or --user/);
+    await expect(folder.run({ prompt: undefined, system: 'S' } as object)).rejects.toThrow(
+      /a CSV needs a prompt, such as .* or --user "\{\{id\}\}"/,
+    );
     await expect(folder.run({ prompt: undefined, system: '{{x}}', user: '{{id}}' } as object)).rejects.toThrow(/column "x" is not in/);
   });
 
