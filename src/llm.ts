@@ -138,9 +138,10 @@ export class LLM implements TextGenerator, AsyncDisposable {
     yield* new TextStream(parts).run(requests, signal);
   }
 
-  /** Whether conversations can be given as `{ messages }`. */
+  /** See TextGenerator. */
   get hasChatTemplate(): boolean {
-    return this.#source.chatTemplate !== undefined;
+    const { tokenizer, chatTemplate } = this.#source;
+    return tokenizer !== undefined && chatTemplate !== undefined;
   }
 
   tokenText(id: number): string {

@@ -132,6 +132,8 @@ export interface GeneratorInfo {
 /** What a batch job needs of an LLM. */
 export interface TextGenerator {
   readonly info: GeneratorInfo;
+  /** Whether conversations can be given as `{ messages }`. */
+  readonly hasChatTemplate: boolean;
   /**
    * Generates for all requests, a block at a time; requests are pulled as room appears, so the source may be endless. Results come in
    * the order in which they finish. Errors of the generator itself (I/O, memory, NaN) are thrown.

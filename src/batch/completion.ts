@@ -1,9 +1,10 @@
 import type { GenerationResult } from '../requests.ts';
 import type { PositionLogprobs } from '../sampling/params.ts';
+import { toChatLogprobs } from './chat-logprobs.ts';
 import type { Completion, LegacyLogprobs, RowRequest } from './rows.ts';
 
 /** What of a request must be kept until its result comes. */
-export type CompletionWishes = Pick<RowRequest, 'echo' | 'returnTokenIds'> & {
+export type CompletionWishes = Pick<RowRequest, 'echo' | 'returnTokenIds' | 'layout'> & {
   /** Text of the prompt, if it was text and is to be echoed. */
   readonly promptText?: string;
 };
@@ -12,11 +13,8 @@ export type CompletionWishes = Pick<RowRequest, 'echo' | 'returnTokenIds'> & {
 export function toCompletion(result: GenerationResult, wishes: CompletionWishes, tokenText: (id: number) => string): Completion {
   const { text, tokenIds, promptTokenIds, finishReason } = result;
   const prompt = wishes.echo ? (wishes.promptText ?? promptTokenIds.map(tokenText).join('')) : '';
-  const logprobs = toLegacyLogprobs(
-    wishes.echo ? [...(result.promptLogprobs ?? []), ...(result.logprobs ?? [])] : result.logprobs,
-    result,
-    tokenText,
-  );
+  const logprobs =
+    wishes.layout === 'chat' ? result.logprobs && toChatLogprobs(result.logprobs, tokenText) : legacyOf(result, wishes, tokenText);
   return {
     text: prompt + text,
     finishReason,
@@ -27,12 +25,9 @@ export function toCompletion(result: GenerationResult, wishes: CompletionWishes,
   };
 }
 
-function toLegacyLogprobs(
-  positions: readonly (PositionLogprobs | null)[] | undefined,
-  result: GenerationResult,
-  tokenText: (id: number) => string,
-): LegacyLogprobs | undefined {
-  if (positions === undefined || result.logprobs === undefined) return undefined;
+function legacyOf(result: GenerationResult, { echo }: CompletionWishes, tokenText: (id: number) => string): LegacyLogprobs | undefined {
+  if (result.logprobs === undefined) return undefined;
+  const positions = [...(echo ? (result.promptLogprobs ?? []) : []), ...result.logprobs];
   // Only the first token of a prompt has no log-probability, and so no id of its own here.
   const tokens = positions.map((position) => tokenText(position?.id ?? result.promptTokenIds[0] ?? 0));
   let offset = 0;

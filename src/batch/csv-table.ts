@@ -2,6 +2,7 @@ import { stringify } from 'csv-stringify/sync';
 import { UsageError } from '../util/errors.ts';
 import { cellText, type CsvRecord, csvRecords, isValidCell } from './csv-records.ts';
 import type { FileChunks } from './file-chunks.ts';
+import { type RowPrompts, rowPrompts } from './row-prompt.ts';
 import {
   atLine,
   freeName,
@@ -12,12 +13,11 @@ import {
   rowRequest,
   type TableSettings,
 } from './rows.ts';
-import { parseTemplate, type Template } from './template.ts';
 
 /** Columns of the input, and what each template column reads. */
 interface Layout {
   readonly names: readonly string[];
-  readonly template: Template;
+  readonly ask: NonNullable<RowPrompts['ask']>;
   readonly positions: ReadonlyMap<string, number>;
   readonly newline: string;
   readonly settings: TableSettings;
@@ -64,16 +64,20 @@ function checkedLayout(header: CsvRecord, settings: TableSettings): Omit<Layout,
     throw new UsageError(
       `${name}: the header has a carriage return without a newline; save the file with LF or CRLF at the end of its lines`,
     );
-  if (settings.template === undefined)
-    throw new UsageError(`a CSV needs a prompt, such as --prompt "Input: {{${names[0] ?? 'column'}}}"; columns of ${name}: ${list(names)}`);
+  const { ask, columns } = rowPrompts(settings.templates);
+  if (ask === undefined) {
+    const example = `{{${names[0] ?? 'column'}}}`;
+    throw new UsageError(
+      `a CSV needs a prompt, such as --prompt "Input: ${example}" or --user "${example}"; columns of ${name}: ${list(names)}`,
+    );
+  }
   if (names.includes(column)) throw new UsageError(`${name} has a column "${column}" already; choose another with --column`);
-  const template = parseTemplate(settings.template);
-  return { names, template, positions: columnPositions(template, names, name), settings };
+  return { names, ask, positions: columnPositions(columns, names, name), settings };
 }
 
-function columnPositions(template: Template, names: readonly string[], file: string): Map<string, number> {
+function columnPositions(columns: readonly string[], names: readonly string[], file: string): Map<string, number> {
   return new Map(
-    template.columns.map((column) => {
+    columns.map((column) => {
       const matches = names.flatMap((name, i) => (name === column || name.trim() === column ? [i] : []));
       if (matches.length === 0) throw new UsageError(`the prompt's column "${column}" is not in ${file}; it has ${list(names)}`);
       if (matches.length > 1) throw new UsageError(`the prompt's column "${column}" is ${matches.length} times in ${file}; rename one`);
@@ -92,8 +96,11 @@ function csvRow(record: CsvRecord, index: number, layout: Layout): InputRow {
   const row = { index, line, render: (outcome: RowOutcome) => renderRow(record, outcome, layout) };
   const message = recordProblem(record, layout.names);
   if (message !== undefined) return { ...row, problem: { message, code: 'invalid_row' } };
-  const prompt = layout.template.render((column) => cellText(cells[layout.positions.get(column) ?? -1] ?? '').text);
-  return { ...row, request: rowRequest({ prompt, params: layout.settings.params, echo: false, returnTokenIds: false }) };
+  const prompt = layout.ask((column) => cellText(cells[layout.positions.get(column) ?? -1] ?? '').text);
+  return {
+    ...row,
+    request: rowRequest({ prompt, params: layout.settings.params, echo: false, returnTokenIds: false, layout: 'completions' }),
+  };
 }
 
 function recordProblem({ cells, broken }: CsvRecord, names: readonly string[]): string | undefined {

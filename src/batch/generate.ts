@@ -66,13 +66,14 @@ async function* pendingRequests(
   let index = 0;
   for await (const row of table.rows) {
     if ('problem' in row || !isPending(row.index, row.request.hash)) continue;
-    const { prompt, params, hash, echo, returnTokenIds } = row.request;
+    const { prompt, params, hash, echo, returnTokenIds, layout } = row.request;
     inFlight.set(index++, {
       row: row.index,
       line: row.line,
       hash,
       echo,
       returnTokenIds,
+      layout,
       ...(echo && typeof prompt === 'string' && { promptText: prompt }),
     });
     yield { prompt, params, key: row.index };

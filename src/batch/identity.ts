@@ -7,9 +7,17 @@ const MAX_SHOWN = 160;
 
 /** What decides a job's results beside its input and its model, in readable form. Retried and forced runs are still the same job. */
 export function jobSettings(options: JobOptions, format: TableFormat): Record<string, unknown> {
-  const { prompt, column = DEFAULT_COLUMN, params = {}, returnTokenIds = false } = options;
+  const { prompt, system, user, column = DEFAULT_COLUMN, params = {}, returnTokenIds = false } = options;
   const given = Object.entries(params).filter(([, value]) => value !== undefined);
-  return { format, prompt: prompt ?? null, column, returnTokenIds, ...Object.fromEntries(given) };
+  return {
+    format,
+    prompt: prompt ?? null,
+    ...(system !== undefined && { system }),
+    ...(user !== undefined && { user }),
+    column,
+    returnTokenIds,
+    ...Object.fromEntries(given),
+  };
 }
 
 /** One text per fact that is not the same in both; empty when they are equal. */

@@ -13,9 +13,9 @@ import { JournalIndex } from './journal-index.ts';
 import { type Finished, JOURNAL_KIND, JOURNAL_VERSION, type JournalHeader } from './journal-lines.ts';
 import { acquireLock } from '../util/lock.ts';
 import { type JobPaths, resolveFormat, resolvePaths, type TableFormat } from './paths.ts';
+import { checkTemplates, promptNotice } from './row-prompt.ts';
 import { type OpenTable, type ScanResult, scanTable, tableOpener } from './scan.ts';
 import { spool } from './spool.ts';
-import { parseTemplate } from './template.ts';
 import { type JobTracker, trackJob } from './tracker.ts';
 import type { JobExitCode, JobOptions, JobOutcome, JobRows, OpenGenerator } from './types.ts';
 
@@ -62,7 +62,7 @@ type Opened = NonNullable<JournalHeader['opened']>;
 export async function runJob(options: JobOptions, openGenerator: OpenGenerator): Promise<JobOutcome> {
   const never = new AbortController().signal;
   const { input, output, signal = never, abortSignal = never } = options;
-  if (options.prompt === '') throw new UsageError('the prompt is empty; give one, such as --prompt "Input: {{column}}"');
+  checkTemplates(options);
   const tracker = trackJob(options.onProgress);
   const format = resolveFormat(options.format ?? 'auto', input, output);
   const paths = await resolvePaths(input, output);
@@ -150,9 +150,9 @@ async function inputFile({ paths, options, signal }: Job, earlier: Earlier): Pro
 async function runRows(job: Job, input: string, content: JournalContent | undefined, outputExists: boolean): Promise<JobOutcome> {
   const { options, tracker, paths } = job;
   if (content !== undefined) checkSettings(job, content.header);
-  const { prompt, column = DEFAULT_COLUMN, params = {}, returnTokenIds = false } = options;
+  const { column = DEFAULT_COLUMN, params = {}, returnTokenIds = false } = options;
   const name = paths.input === undefined ? 'stdin' : options.input;
-  const open = tableOpener(input, job.format, { name, column, params, returnTokenIds, ...(prompt !== undefined && { template: prompt }) });
+  const open = tableOpener(input, job.format, { name, column, params, returnTokenIds, templates: options });
   const index = content?.index ?? new JournalIndex();
   const scan = await scanTable(open, pendingIn(index, options), index, (total) => {
     job.signal.throwIfAborted();
@@ -163,7 +163,7 @@ async function runRows(job: Job, input: string, content: JournalContent | undefi
   const { total, refused, reused } = scan;
   const before = { total, done: reused.done, failed: refused + reused.failed, reused: reused.done + reused.failed };
   tracker.count(before);
-  const state: Scanned = { open, scan, content, before, mayReplaceOutput: outputExists, notice: promptNotice(prompt, scan) };
+  const state: Scanned = { open, scan, content, before, mayReplaceOutput: outputExists, notice: promptNotice(options, scan.allAlike) };
   const modelMatters = content?.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0;
   return scan.pending > 0 || modelMatters ? await runWithModel(job, state) : await runWithoutModel(job, state);
 }
@@ -176,6 +176,7 @@ async function runWithModel(job: Job, state: Scanned): Promise<JobOutcome> {
   let journal: Journal;
   try {
     if (state.content !== undefined) checkModel(job, state.content.header, generator);
+    checkConversations(state.scan, generator);
     const { fingerprint, model, kernels } = generator.info;
     ({ header, journal } = await openJournal(job, state, { fingerprint, model, kernels }));
   } catch (error) {
@@ -252,10 +253,12 @@ function checkModel({ options, paths }: Job, header: JournalHeader, { info }: Te
   );
 }
 
-/** Allowed, because an answer may be drawn many times; more often a column was forgotten. */
-function promptNotice(prompt: string | undefined, { allAlike }: ScanResult): string | undefined {
-  if (prompt === undefined || !allAlike || parseTemplate(prompt).columns.length > 0) return undefined;
-  return 'the prompt names no {{column}}, so that every row asked for the same';
+/** A mistake of the whole job, told before any row is generated. */
+function checkConversations({ conversation: line }: ScanResult, { hasChatTemplate, info }: TextGenerator): void {
+  if (line === undefined || hasChatTemplate) return;
+  throw new UsageError(
+    `line ${line} is a conversation, but ${info.model} has no chat template; give it prompts of text (--prompt, /v1/completions), or choose another model with -m`,
+  );
 }
 
 function pendingIn(index: JournalIndex, { retryFailed = false }: JobOptions): (row: number, hash: bigint) => boolean {

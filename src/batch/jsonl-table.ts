@@ -6,18 +6,19 @@ import { IdSet } from './id-set.ts';
 import { isRecord } from '../util/json-value.ts';
 import { openAiRequest } from './openai-request.ts';
 import { openAiResult } from './openai-result.ts';
+import { ownPrompt } from './own-prompt.ts';
+import { type RowPrompts, rowPrompts } from './row-prompt.ts';
 import {
   atLine,
   freeName,
   type InputRow,
   type InputTable,
+  type ParsedRequest,
   type RowOutcome,
   type RowProblem,
-  type RowRequest,
   rowRequest,
   type TableSettings,
 } from './rows.ts';
-import { parseTemplate, type Template } from './template.ts';
 
 /** Room for a prompt of millions of tokens; more is no row. */
 export const MAX_LINE_BYTES: number = 16 * 2 ** 20;
@@ -26,7 +27,7 @@ export const MAX_LINE_BYTES: number = 16 * 2 ** 20;
 interface PassState {
   readonly ids: IdSet;
   readonly settings: TableSettings;
-  readonly template: Template | undefined;
+  readonly prompts: RowPrompts;
   /** Template columns that no plain object has had. */
   readonly unseen: Set<string>;
   /** Keys of the first plain object. */
@@ -34,8 +35,6 @@ interface PassState {
   /** A line that cannot be read is answered like the line before it. */
   lastWasOpenAi: boolean;
 }
-
-type Parsed = { readonly request: RowRequest } | { readonly problem: RowProblem };
 
 /**
  * Rows of a JSONL file. Each line is a request of OpenAI's batch format, answered in that format, or another object, whose line is repeated
@@ -52,9 +51,9 @@ export function openJsonl(source: FileChunks, settings: TableSettings): InputTab
 }
 
 async function* jsonlRows(lines: AsyncIterable<ByteLine>, settings: TableSettings): AsyncGenerator<InputRow, void, void> {
-  const template = settings.template === undefined ? undefined : parseTemplate(settings.template);
-  const unseen = new Set(template?.columns);
-  const state: PassState = { ids: new IdSet(), settings, template, unseen, firstKeys: undefined, lastWasOpenAi: false };
+  const prompts = rowPrompts(settings.templates);
+  const unseen = new Set(prompts.columns);
+  const state: PassState = { ids: new IdSet(), settings, prompts, unseen, firstKeys: undefined, lastWasOpenAi: false };
   let index = 0;
   for await (const line of lines) {
     const row = jsonlRow(line, index, state);
@@ -95,18 +94,16 @@ function plainRow(text: string, value: Record<string, unknown>, line: number, in
   return { index, line, render, ...plainRequest(value, state) };
 }
 
-function plainRequest(value: Record<string, unknown>, { settings, template }: PassState): Parsed {
+function plainRequest(value: Record<string, unknown>, { settings, prompts }: PassState): ParsedRequest {
   const { column, params, returnTokenIds } = settings;
-  const fail = (message: string, param: string): Parsed => ({ problem: { message, param, code: 'invalid_row' } });
+  const fail = (message: string, param: string): ParsedRequest => ({ problem: { message, param, code: 'invalid_row' } });
   if (Object.hasOwn(value, column)) return fail(`has a key "${column}" already; choose another with --column`, column);
-  if (template === undefined) {
-    const { prompt } = value;
-    if (!isPrompt(prompt)) return fail('no --prompt was given and the key "prompt" holds neither text nor token ids', 'prompt');
-    return { request: rowRequest({ prompt, params, echo: false, returnTokenIds }) };
-  }
-  const missing = template.columns.find((name) => !Object.hasOwn(value, name));
+  const missing = prompts.columns.find((name) => !Object.hasOwn(value, name));
   if (missing !== undefined) return fail(`no key "${missing}", which the prompt names; keys: ${Object.keys(value).join(', ')}`, missing);
-  return { request: rowRequest({ prompt: template.render((name) => plainText(value[name])), params, echo: false, returnTokenIds }) };
+  const valueOf = (name: string): string => plainText(value[name]);
+  const read = prompts.ask === undefined ? ownPrompt(value, prompts.system?.(valueOf)) : { prompt: prompts.ask(valueOf) };
+  if ('problem' in read) return read;
+  return { request: rowRequest({ prompt: read.prompt, params, echo: false, returnTokenIds, layout: 'completions' }) };
 }
 
 function plainResult(outcome: RowOutcome, line: number, column: string, value: Record<string, unknown>): Record<string, unknown> {
@@ -142,9 +139,6 @@ function parseJson(text: string): unknown {
     return undefined;
   }
 }
-
-const isPrompt = (value: unknown): value is string | number[] =>
-  typeof value === 'string' || (Array.isArray(value) && value.length > 0 && value.every((id) => Number.isInteger(id) && id >= 0));
 
 /** Values other than text stand in a prompt as JSON; null as nothing. */
 const plainText = (value: unknown): string => (typeof value === 'string' ? value : value === null ? '' : JSON.stringify(value));

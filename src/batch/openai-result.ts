@@ -17,7 +17,7 @@ export function openAiResult(row: OpenAiRow, outcome: RowOutcome, context: Rende
 }
 
 function answer(row: OpenAiRow, id: string, outcome: RowOutcome, context: RenderContext): Record<string, unknown> {
-  if ('completion' in outcome) return { response: response(200, id, completionBody(id, outcome.completion, context)), error: null };
+  if ('completion' in outcome) return { response: response(200, id, resultBody(row, id, outcome.completion, context)), error: null };
   const { param = null, code } = outcome.problem;
   const message = atLine(row.line, outcome.problem);
   if (code === 'invalid_json_line') return { response: null, error: { code, message } };
@@ -28,9 +28,18 @@ function response(status: number, id: string, body: unknown): Record<string, unk
   return { status_code: status, request_id: `req_${id}`, body };
 }
 
-function completionBody(id: string, completion: Completion, { created, model }: RenderContext): Record<string, unknown> {
-  const { text, finishReason, promptTokens, completionTokens, logprobs, tokenIds } = completion;
-  const choice = { index: 0, text, finish_reason: finishReason, logprobs: logprobs ?? null, ...(tokenIds && { token_ids: tokenIds }) };
+function resultBody(
+  { request }: OpenAiRow,
+  id: string,
+  completion: Completion,
+  { created, model }: RenderContext,
+): Record<string, unknown> {
+  const { text, finishReason, promptTokens, completionTokens, logprobs = null, tokenIds } = completion;
   const usage = { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens };
-  return { id: `cmpl-${id}`, object: 'text_completion', created, model, choices: [choice], usage };
+  const end = { finish_reason: finishReason, logprobs, ...(tokenIds && { token_ids: tokenIds }) };
+  if (request?.layout === 'chat') {
+    const message = { role: 'assistant', content: text, refusal: null };
+    return { id: `chatcmpl-${id}`, object: 'chat.completion', created, model, choices: [{ index: 0, message, ...end }], usage };
+  }
+  return { id: `cmpl-${id}`, object: 'text_completion', created, model, choices: [{ index: 0, text, ...end }], usage };
 }

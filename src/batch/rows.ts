@@ -1,16 +1,25 @@
-import type { FinishReason, GenerationParams } from '../requests.ts';
+import type { FinishReason, GenerationParams, PromptInput } from '../requests.ts';
 import { hash64, hex64 } from '../util/hash.ts';
+import type { PromptTemplates } from './row-prompt.ts';
+
+/** OpenAI's endpoint whose answers an answer looks like; rows of tables have log-probabilities as completions do. */
+export type AnswerLayout = 'completions' | 'chat';
 
 /** What a row asks for. */
 export interface RowRequest {
-  readonly prompt: string | readonly number[];
+  readonly prompt: PromptInput;
   readonly params: GenerationParams;
   /** The completion's text begins with the prompt. */
   readonly echo: boolean;
   readonly returnTokenIds: boolean;
+  /** Of the answer, where it has log-probabilities or is a body. */
+  readonly layout: AnswerLayout;
   /** Of all of the above: an equal hash gives an equal completion. */
   readonly hash: bigint;
 }
+
+/** A request, or why a row is none. */
+export type ParsedRequest = { readonly request: RowRequest } | { readonly problem: RowProblem };
 
 /** Why a row has no completion. */
 export interface RowProblem {
@@ -29,6 +38,20 @@ export interface LegacyLogprobs {
   readonly text_offset: readonly number[];
 }
 
+/** A token in the layout of OpenAI's chat completions. */
+export interface ChatToken {
+  readonly token: string;
+  readonly logprob: number;
+  /** UTF-8; null for a part of a character. */
+  readonly bytes: readonly number[] | null;
+}
+
+/** Log-probabilities in the layout of OpenAI's chat completions. */
+export interface ChatLogprobs {
+  readonly content: readonly (ChatToken & { readonly top_logprobs: readonly ChatToken[] })[];
+  readonly refusal: null;
+}
+
 /** What the journal keeps of a result. */
 export interface Completion {
   readonly text: string;
@@ -36,7 +59,8 @@ export interface Completion {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly tokenIds?: readonly number[];
-  readonly logprobs?: LegacyLogprobs;
+  /** In the layout that the request has. */
+  readonly logprobs?: LegacyLogprobs | ChatLogprobs;
 }
 
 export type RowOutcome = { readonly completion: Completion } | { readonly problem: RowProblem };
@@ -58,7 +82,7 @@ interface RowBase {
 }
 
 /** A row of the input: a request, or the reason why it is none. */
-export type InputRow = RowBase & ({ readonly request: RowRequest } | { readonly problem: RowProblem });
+export type InputRow = RowBase & ParsedRequest;
 
 /** One pass over the input. Disposing of it closes the file. */
 export interface InputTable extends AsyncDisposable {
@@ -71,16 +95,16 @@ export interface InputTable extends AsyncDisposable {
 export interface TableSettings {
   /** For messages. */
   readonly name: string;
-  readonly template?: string;
+  readonly templates: PromptTemplates;
   readonly column: string;
   readonly params: GenerationParams;
   readonly returnTokenIds: boolean;
 }
 
 export function rowRequest(fields: Omit<RowRequest, 'hash'>): RowRequest {
-  const { prompt, params, echo, returnTokenIds } = fields;
+  const { prompt, params, echo, returnTokenIds, layout } = fields;
   const sorted = Object.entries(params).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return { ...fields, hash: hash64(JSON.stringify([prompt, sorted, echo, returnTokenIds])) };
+  return { ...fields, hash: hash64(JSON.stringify([prompt, sorted, echo, returnTokenIds, layout])) };
 }
 
 /** Identifies the result of a row: the same in every run of the same input. */

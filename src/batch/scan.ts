@@ -1,3 +1,4 @@
+import type { PromptInput } from '../requests.ts';
 import type { Digest } from '../util/durable-file.ts';
 import { openCsv } from './csv-table.ts';
 import { fileChunks } from './file-chunks.ts';
@@ -19,6 +20,8 @@ export interface ScanResult {
   readonly reused: { readonly done: number; readonly failed: number };
   /** Rows to generate. */
   readonly pending: number;
+  /** Line of the first of them that is a conversation. */
+  readonly conversation: number | undefined;
   /** There are several requests, and all ask for the same. */
   readonly allAlike: boolean;
   readonly input: Digest;
@@ -46,16 +49,21 @@ export async function scanTable(
   await using _closed = table;
   const counts = { total: 0, refused: 0, done: 0, failed: 0, pending: 0 };
   const hashes = new Set<bigint>();
+  let conversation: number | undefined;
   for await (const row of table.rows) {
     // Two are enough to tell that they differ.
     if ('request' in row && hashes.size < 2) hashes.add(row.request.hash);
     if (++counts.total % REPORT_ROWS === 0) onRows(counts.total);
     if ('problem' in row) counts.refused++;
-    else if (isPending(row.index, row.request.hash)) counts.pending++;
-    else if (index.find(row.index, row.request.hash)?.failed === true) counts.failed++;
+    else if (isPending(row.index, row.request.hash)) {
+      counts.pending++;
+      if (isConversation(row.request.prompt)) conversation ??= row.line;
+    } else if (index.find(row.index, row.request.hash)?.failed === true) counts.failed++;
     else counts.done++;
   }
   const { total, refused, done, failed, pending } = counts;
   const allAlike = hashes.size === 1 && total - refused > 1;
-  return { total, refused, reused: { done, failed }, pending, allAlike, input: digest() };
+  return { total, refused, reused: { done, failed }, pending, conversation, allAlike, input: digest() };
 }
+
+const isConversation = (prompt: PromptInput): boolean => typeof prompt === 'object' && 'messages' in prompt;

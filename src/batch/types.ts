@@ -11,8 +11,18 @@ export interface JobOptions {
   readonly output: string;
   /** Default `auto`. */
   readonly format?: JobFormat;
-  /** Template with `{{column}}`. Needed for CSV; without it plain JSONL objects are read at their key `prompt`. Raw text: no escapes. */
+  /**
+   * Template with `{{column}}`. CSV needs this or `user`; without either, plain JSONL objects are read at their key `prompt` or `messages`.
+   * Raw text: no escapes.
+   */
   readonly prompt?: string;
+  /** Template of what the user says in a conversation, in place of `prompt`. The model must have a chat template. */
+  readonly user?: string;
+  /**
+   * Template of what the system says before the user. Without `user` it is put before the messages of a row, unless they have a system
+   * message, and makes a row's text what the user says.
+   */
+  readonly system?: string;
   /** Name of the new column or key. Default `completion`. The input must not have it yet. */
   readonly column?: string;
   /** The user's flags, and only those: what is left out is left to the generator. Fields of a request body win over them. */

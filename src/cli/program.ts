@@ -20,6 +20,8 @@ export interface RunOptions extends ModelOptions, SamplingOptions, ReportOptions
   readonly input: string;
   readonly output: string;
   readonly prompt?: string;
+  readonly system?: string;
+  readonly user?: string;
   readonly column?: string;
   readonly format?: 'csv' | 'jsonl';
   readonly force?: boolean;
@@ -118,6 +120,8 @@ function addRun(program: Command): Command {
     .requiredOption('-i, --input <file>', 'CSV, or JSONL of plain objects or OpenAI batch lines; - is standard input', notEmpty)
     .requiredOption('-o, --output <file>', 'written when all rows are done; OUT.journal keeps what is done until then', notEmpty)
     .option('--prompt <text>', 'prompt of a row, {{column}} stands for its cell; \\n and \\t are understood', unescapeText)
+    .option('--user <text>', "what a user says, in the model's chat template: --prompt for models of conversations", unescapeText)
+    .option('--system <text>', 'what the system says before; {{column}} as in --prompt', unescapeText)
     .option('--column <name>', 'name of the new column (default: completion)', notEmpty)
     .addOption(new Option('--format <type>', 'of the input (default: by its name)').choices(['csv', 'jsonl']))
     .option('--force', "replace an output that is not this job's")
@@ -127,7 +131,7 @@ function addRun(program: Command): Command {
     'after',
     examples(
       String.raw`flexllmgen run -i people.csv -o clean.csv --column last_first --prompt 'Task: Write the name as Last, First\nInput: {{name}}\nOutput:'`,
-      'flexllmgen run -m ./models/opt-1.3b -i requests.jsonl -o answers.jsonl --max-tokens 64 --json',
+      'flexllmgen run -m ./llama.gguf -i reviews.jsonl -o rated.jsonl --system "Answer in one word." --user "Good or bad? {{review}}"',
       'Exit status: 0 all rows are done, 1 failed, 2 wrong usage, 3 some rows failed, 4 interrupted (the same command goes on).',
     ),
   );

@@ -1,4 +1,5 @@
 import { runJob } from '../batch/job.ts';
+import type { LLM } from '../llm.ts';
 import type { JobOutcome, JobSummary } from '../batch/types.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -12,7 +13,7 @@ import { renderFacts } from './render.ts';
 export async function run(options: RunOptions): Promise<number> {
   const progress = stderrProgress(options);
   try {
-    const outcome = await runTable(options, progress);
+    const outcome = await runTable(options, progress, (llm) => warnOfPrompt(options, llm, progress));
     progress.end();
     if (outcome.notice !== undefined && !options.quiet) progress.say(outcome.notice);
     if (options.json) process.stdout.write(`${JSON.stringify(outcome.summary)}\n`);
@@ -24,10 +25,23 @@ export async function run(options: RunOptions): Promise<number> {
   }
 }
 
-/** The job itself, under the flags of a command, until it ends or is interrupted. */
-export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, progress: Progress): Promise<JobOutcome> {
+/** A prompt without the words that a model of conversations was trained on gives poor answers, which nobody would understand. */
+function warnOfPrompt({ prompt, quiet }: RunOptions, llm: LLM, progress: Progress): void {
+  if (prompt === undefined || quiet || !llm.hasChatTemplate) return;
+  progress.say('this model was trained on conversations; --user in place of --prompt puts the text into its chat template');
+}
+
+/**
+ * The job itself, under the flags of a command, until it ends or is interrupted.
+ * @param onModel sees the model when it is open, which it may never be
+ */
+export async function runTable(
+  options: Omit<RunOptions, 'json' | 'quiet'>,
+  progress: Progress,
+  onModel: (llm: LLM) => void = () => {},
+): Promise<JobOutcome> {
   using interruption = onInterrupt(progress.say);
-  const { input, output, prompt, column, format, force, restart, retryFailed } = options;
+  const { input, output, prompt, system, user, column, format, force, restart, retryFailed } = options;
   return await runJob(
     {
       input,
@@ -39,6 +53,8 @@ export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, prog
       abortSignal: interruption.abortSignal,
       onProgress: progress.update,
       ...(prompt !== undefined && { prompt }),
+      ...(system !== undefined && { system }),
+      ...(user !== undefined && { user }),
       ...(column !== undefined && { column }),
       ...(format !== undefined && { format }),
       ...(force !== undefined && { force }),
@@ -48,6 +64,7 @@ export async function runTable(options: Omit<RunOptions, 'json' | 'quiet'>, prog
     async () => {
       const llm = await loadModel(options, progress, interruption.signal);
       progress.plan(llm.plan);
+      onModel(llm);
       return llm;
     },
   );

@@ -97,7 +97,9 @@ describe('a wrong command begins nothing and ends with 2', () => {
   it('a CSV without a prompt', async () => {
     using folder = jobFolder({ 'in.csv': GOOD });
     const { status, message } = await folder.run([]);
-    expect(message).toMatch(/a CSV needs a prompt, such as --prompt "Input: \{\{text\}\}"; columns of in.csv: "text"/);
+    expect(message).toMatch(
+      /a CSV needs a prompt, such as --prompt "Input: \{\{text\}\}" or --user "\{\{text\}\}"; columns of in.csv: "text"/,
+    );
     expect(status).toBe(2);
   });
 

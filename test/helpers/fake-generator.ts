@@ -15,6 +15,8 @@ export interface FakeOptions {
   readonly block?: number;
   readonly fingerprint?: string;
   readonly model?: string;
+  /** Conversations are `role: content` lines; default true. */
+  readonly hasChatTemplate?: boolean;
   /** Prompts with more characters fail. */
   readonly contextLength?: number;
   /** Prompts that contain this fail, until it is removed. */
@@ -38,12 +40,13 @@ interface Running {
 }
 
 export function fakeGenerator(options: FakeOptions = {}): FakeGenerator {
-  const { block = 4, fingerprint = 'fake-1', model = 'fake', contextLength = 1000 } = options;
+  const { block = 4, fingerprint = 'fake-1', model = 'fake', contextLength = 1000, hasChatTemplate = true } = options;
   const info: GeneratorInfo = { model, family: 'fake', contextLength, fingerprint, kernels: 'fake kernels' };
   const requests: GenerationRequest[] = [];
   let closed = false;
   return {
     info,
+    hasChatTemplate,
     requests,
     isClosed: () => closed,
     stream: (source, streamOptions) => sweeps(source, { ...options, block, contextLength }, requests, streamOptions),
@@ -110,10 +113,10 @@ async function* oneSweep(
   yield { type: 'sweep', stats: { sweeps: ++totals.sweeps, running: running.length, peakGpuBytes: 0, tokens, seconds } };
 }
 
-/** The fake has no chat template. */
+/** A chat template of one line a message. */
 function plain(prompt: PromptInput): string | readonly number[] {
-  if (typeof prompt === 'object' && 'messages' in prompt) throw new RequestError('messages: the fake has no chat template');
-  return prompt;
+  if (typeof prompt !== 'object' || !('messages' in prompt)) return prompt;
+  return prompt.messages.map(({ role, content }) => `${role}: ${content}\n`).join('');
 }
 
 function refusal(

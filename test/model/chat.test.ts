@@ -1,4 +1,4 @@
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { LLM } from '../../src/llm.ts';
@@ -37,4 +37,13 @@ it('a model without a chat template says so', async () => {
   await using llm = await LLM.load(fixtureFolder('opt'), { compute: 'f32' });
   expect(llm.hasChatTemplate).toBe(false);
   await expect(llm.generate([{ prompt: { messages: [{ role: 'user', content: 'Hi' }] } }])).rejects.toThrow(/no chat template/);
+});
+
+it('a chat template is of no use without a tokenizer', async () => {
+  await using temporary = await makeTemporaryFolder();
+  await cp(fixtureFolder('llama'), temporary.path, { recursive: true });
+  await rm(path.join(temporary.path, 'tokenizer.json'));
+  await writeFile(path.join(temporary.path, 'chat_template.jinja'), '{{ messages[0].content }}');
+  await using llm = await LLM.load(temporary.path, { compute: 'f32' });
+  expect(llm.hasChatTemplate).toBe(false);
 });

@@ -19,7 +19,7 @@ function source(text: string | Buffer, hasBom = false): FileChunks {
   return { chunks: pieces(Buffer.from(text), 7), hasBom: () => hasBom, digest: () => ({ bytes: 0, sha256: '' }) };
 }
 
-const settings: TableSettings = { name: 'in.csv', template: '{{a}}', column: 'completion', params: {}, returnTokenIds: false };
+const settings: TableSettings = { name: 'in.csv', templates: { prompt: '{{a}}' }, column: 'completion', params: {}, returnTokenIds: false };
 const completion = { text: 'x, "y"\nz', finishReason: 'stop' as const, promptTokens: 1, completionTokens: 1 };
 const render = (row: InputRow): string => row.render({ completion }, { created: 0, model: '' });
 

@@ -50,7 +50,7 @@ describe('plain objects', () => {
     expect(lines[2]).toEqual({
       completion: null,
       finish_reason: null,
-      error: 'line 3: no --prompt was given and the key "prompt" holds neither text nor token ids',
+      error: 'line 3: no --prompt or --user was given, and there are neither "messages" nor a "prompt" of text or token ids',
     });
   });
 
@@ -216,7 +216,7 @@ describe("OpenAI's batch lines", () => {
 
   it.each([
     [{ custom_id: 5 }, 'custom_id'],
-    [{ url: '/v1/chat/completions' }, 'url'],
+    [{ url: '/v1/embeddings' }, 'url'],
     [{ method: 'GET' }, 'method'],
   ])('name what is wrong around the body: %j', async (rest, param) => {
     const { lines } = await runJsonl(request({}, rest));

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import type { JobOptions } from '../../../src/batch/types.ts';
 import { type JobFolder, jobFolder, type JobRun, table } from './job-folder.ts';
 import { KILLED_FAKE, killedOptions } from './killed-job.ts';
 
@@ -9,9 +10,9 @@ const CHILD = fileURLToPath(new URL('killed-child.ts', import.meta.url));
 const ROWS = 25;
 
 /** Runs the job in a child until it kills itself. */
-async function runKilled(folder: JobFolder, input: string, crashAt: string): Promise<NodeJS.Signals | null> {
+async function runKilled(folder: JobFolder, input: string, crashAt: string, output = 'out.csv'): Promise<NodeJS.Signals | null> {
   const env = { ...process.env, FLEXLLMGEN_CRASH_AT: crashAt };
-  const child = spawn(process.execPath, ['--import', 'tsx', CHILD, input, folder.path('out.csv')], {
+  const child = spawn(process.execPath, ['--import', 'tsx', CHILD, input, folder.path(output)], {
     env,
     stdio: ['pipe', 'inherit', 'inherit'],
   });
@@ -20,8 +21,19 @@ async function runKilled(folder: JobFolder, input: string, crashAt: string): Pro
   return new Promise((resolve) => child.on('close', (_code, signal) => resolve(signal)));
 }
 
-function resume(folder: JobFolder, input: string, stdin = ''): Promise<JobRun> {
-  return folder.run(killedOptions(input, folder.path('out.csv'), Readable.from([Buffer.from(stdin)])), KILLED_FAKE);
+function resume(folder: JobFolder, input: string, stdin = '', output = 'out.csv'): Promise<JobRun> {
+  const options = { prompt: undefined, ...killedOptions(input, folder.path(output), Readable.from([Buffer.from(stdin)])) };
+  return folder.run(options as JobOptions, KILLED_FAKE);
+}
+
+/** Rows with messages, and rows of OpenAI's chat format. */
+function conversations(rows: number): string {
+  return Array.from({ length: rows }, (_, row) => {
+    const messages = [{ role: 'user', content: `text ${row}` }];
+    const line =
+      row % 2 === 0 ? { id: row, messages } : { custom_id: `${row}`, url: '/v1/chat/completions', body: { messages, logprobs: true } };
+    return `${JSON.stringify(line)}\n`;
+  }).join('');
 }
 
 const whole: Promise<string> = (async () => {
@@ -74,5 +86,24 @@ describe('a job killed with SIGKILL', () => {
     const { exitCode, summary, generator } = await resume(folder, input);
     expect([exitCode, summary.rows.reused, generator]).toEqual([0, 5, undefined]);
     expect(await folder.names()).toEqual(['in.csv', 'out.csv', 'out.csv.done']);
+  });
+
+  it.concurrent.each([
+    ['journal-line:4', 3],
+    ['journal-synced:2', 2],
+    ['assembling:9', ROWS],
+  ] as const)('at %s, with conversations as rows, ends with the same output', { timeout: 60_000 }, async (point, reused) => {
+    const timeless = (text: string): string => text.replaceAll(/"created":\d+/g, '');
+    await using undisturbed = await jobFolder();
+    const rows = conversations(ROWS);
+    await resume(undisturbed, await undisturbed.write('in.jsonl', rows), '', 'out.jsonl');
+    await using folder = await jobFolder();
+    const input = await folder.write('in.jsonl', rows);
+    expect(await runKilled(folder, input, point, 'out.jsonl')).toBe('SIGKILL');
+    const { exitCode, summary, generator } = await resume(folder, input, '', 'out.jsonl');
+    expect([exitCode, summary.rows.done]).toEqual([3, ROWS - 1]);
+    expect(summary.rows.reused).toBeGreaterThanOrEqual(reused);
+    expect(generator?.requests.length ?? 0).toBe(ROWS - summary.rows.reused);
+    expect(timeless(await folder.read('out.jsonl'))).toBe(timeless(await undisturbed.read('out.jsonl')));
   });
 });

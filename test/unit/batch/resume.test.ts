@@ -1,6 +1,6 @@
 import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import type { JobProgress } from '../../../src/batch/types.ts';
+import type { JobOptions, JobProgress } from '../../../src/batch/types.ts';
 import type { FakeOptions } from '../../helpers/fake-generator.ts';
 import { type JobFolder, jobFolder, table } from './job-folder.ts';
 
@@ -99,6 +99,12 @@ describe('resuming', () => {
 
   it.each([
     ['prompt', { prompt: 'Other: {{text}}' }, {}, /prompt was "Input: \{\{text\}\}", is "Other: \{\{text\}\}"/],
+    [
+      'kind of prompt',
+      { prompt: undefined, user: '{{text}}' },
+      {},
+      /prompt was "Input: \{\{text\}\}", is not given; user was not given, is "\{\{text\}\}"/,
+    ],
     ['a parameter', { params: { temperature: 1 } }, {}, /temperature was not given, is 1/],
     ['column', { column: 'answer' }, {}, /column was "completion", is "answer"/],
     [
@@ -112,9 +118,41 @@ describe('resuming', () => {
     await using folder = await jobFolder();
     await folder.write('in.csv', table(30));
     const first = await runUntil(folder, 20);
-    await expect(folder.run(options, fake)).rejects.toMatchObject({ code: 'usage', message: expect.stringMatching(message) });
+    await expect(folder.run(options as Partial<JobOptions>, fake)).rejects.toMatchObject({
+      code: 'usage',
+      message: expect.stringMatching(message),
+    });
     expect((await runUntil(folder, 1)).summary.rows.done).toBeGreaterThanOrEqual(first.summary.rows.done);
-    expect((await folder.run({ ...options, restart: true }, fake)).summary.rows).toEqual({ total: 30, done: 30, failed: 0, reused: 0 });
+    expect((await folder.run({ ...options, restart: true } as Partial<JobOptions>, fake)).summary.rows).toEqual({
+      total: 30,
+      done: 30,
+      failed: 0,
+      reused: 0,
+    });
+  });
+
+  it.each([
+    ['system', { system: 'B' }, /system was "A", is "B"/],
+    ['user', { user: 'x {{text}}' }, /user was "\{\{text\}\}", is "x \{\{text\}\}"/],
+    ['no system', { system: undefined }, /system was "A", is not given/],
+  ])('of conversations is refused with another %s text, and goes on with the same', async (_what, changed, message) => {
+    const same: Partial<JobOptions> = { prompt: undefined, system: 'A', user: '{{text}}' } as object;
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(30));
+    const { summary } = await runUntil(folder, 20, same);
+    const other = { ...same, ...changed } as Partial<JobOptions>;
+    await expect(folder.run(other)).rejects.toMatchObject({ code: 'usage', message: expect.stringMatching(message) as string });
+    expect((await folder.run(same)).summary.rows).toEqual({ total: 30, done: 30, failed: 0, reused: summary.rows.done });
+  });
+
+  it('of conversations tries those again that failed', async () => {
+    const options: Partial<JobOptions> = { prompt: undefined, user: '{{text}}' } as object;
+    await using folder = await jobFolder();
+    await folder.write('in.csv', table(5));
+    expect((await folder.run(options, { failing: 'text 3' })).exitCode).toBe(3);
+    const again = await folder.run({ ...options, retryFailed: true });
+    expect(again.generator!.requests).toEqual([{ prompt: { messages: [{ role: 'user', content: 'text 3' }] }, params: {}, key: 3 }]);
+    expect(again.exitCode).toBe(0);
   });
 
   it('accepts another name for the same model', async () => {

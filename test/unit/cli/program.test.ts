@@ -93,6 +93,11 @@ describe('options', () => {
     expect(calls).toEqual([['run', { input: 'in.csv', output: 'out.csv', device: 'cpu', compute: 'auto', kvType: 'auto' }]]);
   });
 
+  it('of a conversation understand newlines', async () => {
+    const { calls } = await cli(['run', ...IO, '--system', String.raw`a\nb`, '--user', String.raw`{{c}}\t`]);
+    expect(calls[0]?.[1]).toMatchObject({ system: 'a\nb', user: '{{c}}\t' });
+  });
+
   it('take standard input as -', async () => {
     const { calls } = await cli(['run', '-i', '-', '-o', 'x', '--format', 'csv']);
     expect(calls[0]?.[1]).toMatchObject({ input: '-', format: 'csv' });
