@@ -53,6 +53,13 @@ export class NumericError extends FlexError {
   }
 }
 
+/** A model of the hub cannot be had: it is missing, gated or private, or the network failed. Says what to do. */
+export class HubError extends FlexError {
+  constructor(message: string, facts: Readonly<Record<string, unknown>> = {}, options?: ErrorOptions) {
+    super('hub', message, facts, options);
+  }
+}
+
 /** A broken invariant of our own code. */
 export function internalError(message: string): Error {
   return new Error(`internal: ${message}`);
