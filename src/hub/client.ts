@@ -70,7 +70,8 @@ export function explain({ repository, revision }: ModelName, { endpoint, token }
   const status = cause instanceof HubApiError ? cause.statusCode : undefined;
   const make = (problem: string): HubError => new HubError(`${repository}: ${problem}`, { repository, revision, status }, { cause });
   if (status === undefined) return new HubError(`${endpoint} cannot be reached (${reasonOf(cause)})`, { network: true }, { cause });
-  const message = (cause as Error).message;
+  const { error } = (cause as HubApiError).data ?? {};
+  const message = typeof error === 'string' ? error : '';
   if (/gated|restricted/i.test(message) || (status === 403 && token !== undefined))
     return make(
       `is gated; accept its conditions at ${page}${token === undefined ? ', and set HF_TOKEN' : ', with the account of your token'}`,

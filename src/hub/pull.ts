@@ -119,13 +119,15 @@ async function fetchSelection(job: Job, settings: HubSettings, options: PullOpti
           here = false;
         },
       });
-      await linkFile(folder, listing.commit, file);
     }
   };
   const workers = Array.from({ length: PARALLEL }, () => work().catch((error: unknown) => Promise.reject(stopAll(stop, error))));
   await Promise.allSettled(workers);
   options.signal?.throwIfAborted();
   if (stop.signal.aborted) throw stop.signal.reason;
+  // A snapshot without its configuration is none: with it last, one that is there is whole.
+  const [config, others] = [true, false].map((is) => selection.files.filter(({ path }) => (path === 'config.json') === is));
+  for (const file of [...others!, ...config!]) await linkFile(folder, listing.commit, file);
   await saveCommit(folder, name, listing.commit);
 }
 
