@@ -5,6 +5,7 @@ import { Executor } from './engine/executor.ts';
 import { KvCache } from './kv/kv-cache.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
+import type { PreparationProgress } from './llm/named-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
@@ -18,7 +19,6 @@ import type {
 } from './requests.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
-import type { WriteProgress } from './convert/write-model.ts';
 import type { ConvertMode, StorageType } from './weights/storage-type.ts';
 import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
@@ -45,8 +45,8 @@ export interface LoadOptions {
   readonly dtype?: StorageType;
   /** Whether a model that is no GGUF file, or of another type, is first written to the cache as one. `auto`: from 1 GiB on. Default `auto`. */
   readonly convert?: ConvertMode;
-  /** While such a file is written. */
-  readonly onConversion?: (progress: WriteProgress) => void;
+  /** While a model is fetched from the hub, or such a file is written. */
+  readonly onPreparation?: (progress: PreparationProgress) => void;
   /** What is worth telling the user, in sentences. */
   readonly onNotice?: (notice: string) => void;
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
@@ -82,7 +82,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
   }
 
   /**
-   * Opens a model folder, or the bundled model without a name. Configuration, tokenizer, weight tables and memory are checked before it
+   * Opens a model folder, a GGUF file, a model of the hub such as `owner/name` or `owner/name:Q4_K_M`, or the bundled model without a name. Configuration, tokenizer, weight tables and memory are checked before it
    * returns; the weights are read while the first rows are computed.
    * @throws {UsageError} {FormatError} {MemoryError} {NativeError}
    */
@@ -198,8 +198,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
 }
 
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {
-  const { dummy = false, dtype: type = 'auto', convert, signal, onConversion: onProgress, onNotice } = options;
-  if (dummy === false) return openStoredSource(name, lifetime, { type, convert, signal, onProgress, onNotice });
+  const { dummy = false, dtype: type = 'auto', convert, signal, onPreparation, onNotice } = options;
+  if (dummy === false) return openStoredSource(name, lifetime, { type, convert, signal, onPreparation, onNotice });
   return recodedSource(dummyModelSource(name, dummy === true ? undefined : dummy), type);
 }
 

@@ -15,7 +15,7 @@ export async function convert(model: string, options: ConvertOptions): Promise<n
     const report = await convertModel(model, {
       type: dtype,
       signal: interruption.signal,
-      onProgress: progress.conversion,
+      onPreparation: progress.preparation,
       onNotice: progress.say,
       ...(output !== undefined && { output }),
       ...(force !== undefined && { force }),

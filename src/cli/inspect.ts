@@ -3,6 +3,7 @@ import type { StorageType } from '../weights/storage-type.ts';
 import { BUNDLED_NAME } from '../util/bundled.ts';
 import { formatBytes, formatCount } from '../util/units.ts';
 import type { ComputeOptions } from './options.ts';
+import { stderrProgress } from './progress.ts';
 import { renderFacts, renderTable } from './render.ts';
 
 export interface InspectCliOptions extends Pick<ComputeOptions, 'compute' | 'kvType'> {
@@ -13,7 +14,12 @@ export interface InspectCliOptions extends Pick<ComputeOptions, 'compute' | 'kvT
 /** `flexllmgen inspect`. Exit status 1 when the model cannot run here, not even one row at a time. */
 export async function inspect(name: string | undefined, options: InspectCliOptions): Promise<number> {
   const { inspectModel } = await import('../llm/inspect.ts');
-  const report = await inspectModel(name ?? BUNDLED_NAME, options);
+  const progress = stderrProgress({ quiet: options.json ?? false });
+  const report = await inspectModel(name ?? BUNDLED_NAME, {
+    ...options,
+    onPreparation: progress.preparation,
+    onNotice: progress.say,
+  }).finally(progress.end);
   process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : renderModel(report));
   return report.plans.some(({ bytes }) => bytes) ? 0 : 1;
 }

@@ -8,7 +8,7 @@ import type { ModelOptions } from './options.ts';
 /** Opens the model that the flags name; the tensor library is loaded here and not before. */
 export async function loadModel(
   options: ModelOptions,
-  progress: Pick<Progress, 'say' | 'conversion'>,
+  progress: Pick<Progress, 'say' | 'preparation'>,
   signal: AbortSignal,
   defaults: GenerationParams = {},
 ): Promise<LLM> {
@@ -20,7 +20,7 @@ export async function loadModel(
     kvType,
     defaults,
     signal,
-    onConversion: progress.conversion,
+    onPreparation: progress.preparation,
     onNotice: progress.say,
     ...(options.dtype !== undefined && { dtype: options.dtype }),
     ...(options.convert !== undefined && { convert: options.convert }),

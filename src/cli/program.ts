@@ -42,6 +42,9 @@ export interface ConvertOptions extends ReportOptions {
   readonly force?: boolean;
 }
 
+/** What `flexllmgen models` is asked to do. */
+export type ModelsTask = { readonly do: 'list' } | { readonly do: 'pull' | 'remove'; readonly name: string };
+
 export interface DemoOptions extends ModelOptions, ReportOptions {}
 
 /** What the commands do. Each returns the exit status. */
@@ -53,6 +56,7 @@ export interface CliActions {
   demo(options: DemoOptions): Promise<number>;
   convert(model: string, options: ConvertOptions): Promise<number>;
   verify(file: string, options: ReportOptions): Promise<number>;
+  models(task: ModelsTask, options: ReportOptions): Promise<number>;
 }
 
 /** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
@@ -64,6 +68,7 @@ const ACTIONS: CliActions = {
   demo: async (options) => (await import('./demo.ts')).demo(options),
   convert: async (model, options) => (await import('./convert.ts')).convert(model, options),
   verify: async (file, options) => (await import('./verify.ts')).verify(file, options),
+  models: async (task, options) => (await import('./models.ts')).models(task, options),
 };
 
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
@@ -108,6 +113,7 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
   addDemo(program).action(async (options: DemoOptions) => finish(await actions.demo(options)));
   addConvert(program).action(async (model: string, options: ConvertOptions) => finish(await actions.convert(model, options)));
   addVerify(program).action(async (file: string, options: ReportOptions) => finish(await actions.verify(file, options)));
+  addModels(program, async (task, options) => finish(await actions.models(task, options)));
   return program;
 }
 
@@ -217,6 +223,36 @@ function addVerify(program: Command): Command {
     'after',
     examples('flexllmgen verify llama-q4.gguf', 'flexllmgen verify llama-q4.gguf --json'),
   );
+}
+
+function addModels(program: Command, act: (task: ModelsTask, options: ReportOptions) => Promise<void>): void {
+  const group = program
+    .command('models')
+    .summary('models of the hub on this machine: list, fetch, remove')
+    .description("Models that were fetched from the hub or converted, and what they take. The cache is that of Python's huggingface_hub.")
+    .addHelpText('after', examples('flexllmgen models list', 'flexllmgen models pull owner/name:Q4_K_M'));
+  addReportOptions(group.command('list').description('every model with size, type, context and family'))
+    .addHelpText('after', examples('flexllmgen models list', 'flexllmgen models list --json'))
+    .action(async (options: ReportOptions) => act({ do: 'list' }, options));
+  addReportOptions(
+    group
+      .command('pull')
+      .description('fetch a model, or go on fetching it')
+      .argument('<name>', 'owner/name, owner/name@revision, owner/name:Q4_K_M'),
+  )
+    .addHelpText('after', examples('flexllmgen models pull facebook/opt-125m', 'flexllmgen models pull owner/name@main:Q4_K_M'))
+    .action(async (name: string, options: ReportOptions) => act({ do: 'pull', name }, options));
+  addReportOptions(
+    group
+      .command('remove')
+      .description('remove a model, all its revisions, or a converted file')
+      .argument('<name>', 'as `models list` shows it'),
+  )
+    .addHelpText(
+      'after',
+      examples('flexllmgen models remove facebook/opt-125m', 'flexllmgen models remove opt-125m-0123456789abcdef-q4.gguf'),
+    )
+    .action(async (name: string, options: ReportOptions) => act({ do: 'remove', name }, options));
 }
 
 function addReportOptions(command: Command): Command {

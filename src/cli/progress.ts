@@ -1,6 +1,6 @@
 import type { JobProgress } from '../batch/types.ts';
 import type { VerifyProgress } from '../convert/verify.ts';
-import type { WriteProgress } from '../convert/write-model.ts';
+import type { PreparationProgress } from '../llm/named-source.ts';
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
 import { planText } from './plan-text.ts';
@@ -26,8 +26,8 @@ export interface Progress {
   readonly say: (message: string) => void;
   /** The memory that will be used, before it is. */
   readonly plan: (plan: ExecutionPlan) => void;
-  /** A model is written in another form. */
-  readonly conversion: (progress: WriteProgress) => void;
+  /** A model is fetched, or written in another form. */
+  readonly preparation: (progress: PreparationProgress) => void;
   /** A file is compared with its checksums. */
   readonly verification: (progress: VerifyProgress) => void;
   /** Removes the line, and writes the last state as JSON. */
@@ -107,7 +107,7 @@ export function createProgress(options: ProgressOptions): Progress {
       if (mode === 'json') write(`${JSON.stringify({ type: 'plan', plan })}\n`);
       else if (mode === 'line') write(`${ERASE_LINE}${planText(plan)}\n`);
     },
-    conversion: (progress) => pass('conversion', progress, progress.bytes, () => conversionLine(progress)),
+    preparation: (progress) => pass(progress.what, progress, progress.bytes, () => preparationLine(progress)),
     verification: (progress) =>
       pass('verification', progress, progress, () => `verifying: ${formatBytes(progress.done)} of ${formatBytes(progress.total)}`),
     end: () => {
@@ -138,9 +138,9 @@ export function reportOf(progress: JobProgress, memoryBytes: number): ProgressRe
 }
 
 /** Such as `converting: 1.2 GB of 2.5 GB  310 MB/s  4.2 s left`. */
-function conversionLine({ bytes, seconds }: WriteProgress): string {
+function preparationLine({ what, bytes, seconds }: PreparationProgress): string {
   const rate = seconds > 0 ? (bytes.done - bytes.reused) / seconds : 0;
-  const parts = [`converting: ${formatBytes(bytes.done)} of ${formatBytes(bytes.total)}`];
+  const parts = [`${what === 'download' ? 'fetching' : 'converting'}: ${formatBytes(bytes.done)} of ${formatBytes(bytes.total)}`];
   if (rate > 0) parts.push(`${formatBytes(rate)}/s`, `${formatSeconds((bytes.total - bytes.done) / rate)} left`);
   return parts.join('  ');
 }

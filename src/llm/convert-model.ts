@@ -1,7 +1,6 @@
 /** `flexllmgen convert`: a model as one GGUF file, under a name or in the cache. */
 import { stat } from 'node:fs/promises';
 import { outputTensors } from '../convert/output-tensors.ts';
-import type { WriteOptions } from '../convert/write-model.ts';
 import { openGguf } from '../formats/gguf/gguf-file.ts';
 import { byteLengthOf, elementCount, type WeightType } from '../tensor/dtype.ts';
 import { fileExists } from '../util/durable-file.ts';
@@ -10,16 +9,16 @@ import { Lifetime } from '../util/lifetime.ts';
 import type { StorageType } from '../weights/storage-type.ts';
 import { FINGERPRINT_KEY } from '../convert/metadata.ts';
 import { cachedFile } from './model-cache.ts';
-import { type ModelSource, openModelSource } from './model-source.ts';
+import type { ModelSource } from './model-source.ts';
+import { openNamedSource, type PreparationOptions, writeOptions } from './named-source.ts';
 import { convertSource, recodedSource } from './stored-source.ts';
 
-export interface ConvertModelOptions extends WriteOptions {
+export interface ConvertModelOptions extends PreparationOptions {
   readonly type: StorageType;
   /** Default: a name in the cache, where the model is found when it is run. */
   readonly output?: string;
   /** Replace a file with another model. */
   readonly force?: boolean;
-  readonly onNotice?: (notice: string) => void;
 }
 
 export interface ConversionReport {
@@ -36,10 +35,10 @@ export interface ConversionReport {
 export async function convertModel(name: string, options: ConvertModelOptions): Promise<ConversionReport> {
   await using lifetime = new Lifetime();
   const began = performance.now();
-  const source = recodedSource(await openModelSource(name, lifetime), options.type);
+  const source = recodedSource(await openNamedSource(name, lifetime, options), options.type);
   const file = options.output ?? (await cachedFile(name, source.fingerprint, options.type));
   const written = await isToBeWritten(file, source, options.force ?? false);
-  if (written) await convertSource(source, file, options);
+  if (written) await convertSource(source, file, writeOptions(options));
   const seconds = (performance.now() - began) / 1000;
   return { file, bytes: (await stat(file)).size, seconds, written, types: sizesByType(source) };
 }

@@ -8,7 +8,7 @@ import { availableMemoryBytes } from '../util/machine.ts';
 import type { StorageType } from '../weights/storage-type.ts';
 import { type Compute, type PlannedWeight, planWeights } from '../weights/weight-plan.ts';
 import { openDevice } from './device.ts';
-import { openModelSource } from './model-source.ts';
+import { openNamedSource, type PreparationOptions } from './named-source.ts';
 import { recodedSource } from './stored-source.ts';
 
 export interface ModelReport {
@@ -35,7 +35,7 @@ export interface ModelReport {
   readonly plans: readonly { readonly rows: number; readonly bytes?: PlanBytes; readonly problem?: string }[];
 }
 
-export interface InspectOptions {
+export interface InspectOptions extends PreparationOptions {
   readonly compute: Compute;
   readonly kvType: 'auto' | KvType;
   /** As if the weights were of this type. */
@@ -46,9 +46,10 @@ export interface InspectOptions {
 const BLOCK_SIZES = [1, 16, 64, 256];
 
 /** @throws {UsageError} {FormatError} when it cannot be opened */
-export async function inspectModel(name: string, { compute, kvType, dtype = 'auto' }: InspectOptions): Promise<ModelReport> {
+export async function inspectModel(name: string, options: InspectOptions): Promise<ModelReport> {
+  const { compute, kvType, dtype = 'auto' } = options;
   await using lifetime = new Lifetime();
-  const opened = await openModelSource(name, lifetime);
+  const opened = await openNamedSource(name, lifetime, options);
   const source = dtype === 'auto' ? opened : recodedSource(opened, dtype);
   const { model } = source;
   const device = lifetime.use(await openDevice('cpu', 1, compute === 'f32'));
@@ -74,8 +75,8 @@ export async function inspectModel(name: string, { compute, kvType, dtype = 'aut
     availableBytes,
     plans: BLOCK_SIZES.map((rows) => {
       try {
-        const options = { kvType: cacheType, weightBytes, budgetBytes: availableBytes, gpuBatchSize: rows };
-        return { rows, bytes: createPlan(model, options).bytes };
+        const block = { kvType: cacheType, weightBytes, budgetBytes: availableBytes, gpuBatchSize: rows };
+        return { rows, bytes: createPlan(model, block).bytes };
       } catch (error) {
         if (!(error instanceof MemoryError)) throw error;
         return { rows, problem: error.message };

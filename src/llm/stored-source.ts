@@ -14,27 +14,26 @@ import { recodedWeights } from '../weights/recoded-weights.ts';
 import { type ConvertMode, type StorageType, storageTypeOf } from '../weights/storage-type.ts';
 import { openGgufSource } from './gguf-source.ts';
 import { cachedFile } from './model-cache.ts';
-import { type ModelSource, openModelSource } from './model-source.ts';
+import type { ModelSource } from './model-source.ts';
+import { openNamedSource, type PreparationOptions, writeOptions } from './named-source.ts';
 
-export interface StorageOptions extends WriteOptions {
+export interface StorageOptions extends PreparationOptions {
   /** Default `auto`, the types as they are. */
   readonly type?: StorageType | undefined;
   /** Default `auto`. */
   readonly convert?: ConvertMode | undefined;
-  /** Something that takes time, or is not as asked for, in a sentence. */
-  readonly onNotice?: ((notice: string) => void) | undefined;
 }
 
 /** Smaller models are read as fast from what they are. */
 const WORTH_CONVERTING_BYTES = 2 ** 30;
 const WAIT_MS = 500;
 
-/** Opens a model as `openModelSource` does, in the type that `options` ask for. @throws as that */
+/** Opens a model as `openNamedSource` does, in the type that `options` ask for. @throws as that */
 export async function openStoredSource(name: string, lifetime: Lifetime, options: StorageOptions = {}): Promise<ModelSource> {
   const { type = 'auto', convert = 'auto' } = options;
   const own = new Lifetime();
   lifetime.use(own);
-  const source = await openModelSource(name, own);
+  const source = await openNamedSource(name, own, options);
   if (source.isGguf && type === 'auto') return source;
   const recoded = recodedSource(source, type);
   if (convert === 'never' || (convert === 'auto' && storedBytes(recoded) <= WORTH_CONVERTING_BYTES))
@@ -79,7 +78,7 @@ async function convertedFile(source: ModelSource, options: StorageOptions): Prom
     options.signal?.throwIfAborted();
     try {
       if (!told) options.onNotice?.(`converting ${source.name} once, into ${path}`);
-      await convertSource(source, path, options);
+      await convertSource(source, path, writeOptions(options));
     } catch (error) {
       if (!(error instanceof LockedError)) throw error;
       if (!told) options.onNotice?.(`waiting: ${error.message}`);

@@ -28,6 +28,7 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
     demo: action('demo'),
     convert: action('convert'),
     verify: action('verify'),
+    models: action('models'),
   };
   let out = '';
   let err = '';
@@ -41,7 +42,7 @@ describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
       '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --seed 4294967295 --ignore-eos --logprobs 0 ' +
-      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --threads 2 --force --restart --retry-failed --json --quiet';
+      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --dtype q4 --convert never --threads 2 --force --restart --retry-failed --json --quiet';
     const { status, calls } = await cli([
       'run',
       ...IO,
@@ -74,6 +75,8 @@ describe('options', () => {
           numGpuBatches: 2,
           device: 'vulkan',
           compute: 'f32',
+          convert: 'never',
+          dtype: 'q4',
           kvType: 'f16',
           threads: 2,
           force: true,
@@ -90,7 +93,20 @@ describe('options', () => {
 
   it('are left out when not given, so that the model decides', async () => {
     const { calls } = await cli(['run', ...IO]);
-    expect(calls).toEqual([['run', { input: 'in.csv', output: 'out.csv', device: 'cpu', compute: 'auto', kvType: 'auto' }]]);
+    expect(calls).toEqual([
+      [
+        'run',
+        {
+          input: 'in.csv',
+          output: 'out.csv',
+          device: 'cpu',
+          compute: 'auto',
+          convert: 'auto',
+          dtype: 'auto',
+          kvType: 'auto',
+        },
+      ],
+    ]);
   });
 
   it('of a conversation understand newlines', async () => {
@@ -105,7 +121,13 @@ describe('options', () => {
 
   it('leave prompts of generate as they are typed', async () => {
     const { calls } = await cli(['generate', 'one', String.raw`two\n`, '--json']);
-    expect(calls).toEqual([['generate', ['one', String.raw`two\n`], { device: 'cpu', compute: 'auto', kvType: 'auto', json: true }]]);
+    expect(calls).toEqual([
+      [
+        'generate',
+        ['one', String.raw`two\n`],
+        { device: 'cpu', compute: 'auto', convert: 'auto', dtype: 'auto', kvType: 'auto', json: true },
+      ],
+    ]);
   });
 });
 
