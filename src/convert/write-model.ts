@@ -34,9 +34,10 @@ export interface WriteOptions {
   readonly onProgress?: ((progress: WriteProgress) => void) | undefined;
   /** Keeps what was written and rejects with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Written to disk for good at least so often: what a kill costs at most. Default 256 MiB. */
+  readonly syncBytes?: number;
 }
 
-/** Written to disk for good at least so often: what a kill costs at most. */
 const SYNC_BYTES = 256 << 20;
 
 /**
@@ -140,7 +141,7 @@ class TensorWriter {
     try {
       for (let i = first; i < tensors.length; i++) {
         await this.#writeTensor(tensors[i]!, this.#layout.offsets[i]!, (bytes) => report(i, bytes));
-        if (this.#unsyncedBytes >= SYNC_BYTES) await this.#sync();
+        if (this.#unsyncedBytes >= (this.#options.syncBytes ?? SYNC_BYTES)) await this.#sync();
       }
       report(tensors.length, 0);
     } finally {
