@@ -1,4 +1,4 @@
-import type { ConversionReport } from '../llm/convert-model.ts';
+import type { ConversionReport, convertModel as ConvertModel } from '../llm/convert-model.ts';
 import { formatBytes, formatSeconds } from '../util/units.ts';
 import { onInterrupt } from './interrupt.ts';
 import type { ConvertOptions } from './program.ts';
@@ -7,7 +7,12 @@ import { renderFacts, renderTable } from './render.ts';
 
 /** `flexllmgen convert` */
 export async function convert(model: string, options: ConvertOptions): Promise<number> {
+  // Not in a function with `using`: there the compiler leaves the name of the file as it is.
   const { convertModel } = await import('../llm/convert-model.ts');
+  return convertWith(convertModel, model, options);
+}
+
+async function convertWith(convertModel: typeof ConvertModel, model: string, options: ConvertOptions): Promise<number> {
   const progress = stderrProgress(options);
   using interruption = onInterrupt(progress.say);
   const { dtype, output, force } = options;

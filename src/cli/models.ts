@@ -1,3 +1,4 @@
+import type { fetchModel as FetchModel } from '../llm/named-source.ts';
 import type { ListedModel } from '../llm/model-list.ts';
 import { formatBytes, formatCount } from '../util/units.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -21,14 +22,14 @@ export async function models(task: ModelsTask, options: ReportOptions): Promise<
     const bytes = await removeListed(task.name);
     print({ name: task.name, bytes }, `${task.name}: removed, ${formatBytes(bytes)} are free again\n`);
   } else {
-    const path = await pull(task.name, options);
+    const { fetchModel } = await import('../llm/named-source.ts');
+    const path = await pull(task.name, fetchModel, options);
     print({ name: task.name, path }, `${path}\n`);
   }
   return 0;
 }
 
-async function pull(name: string, options: ReportOptions): Promise<string> {
-  const { fetchModel } = await import('../llm/named-source.ts');
+async function pull(name: string, fetchModel: typeof FetchModel, options: ReportOptions): Promise<string> {
   const progress = stderrProgress(options);
   using interruption = onInterrupt(progress.say);
   return await fetchModel(name, { onPreparation: progress.preparation, onNotice: progress.say, signal: interruption.signal }).finally(

@@ -3,8 +3,6 @@ import type { WriteOptions } from '../convert/write-model.ts';
 import { looksLikeModelName, parseModelName } from '../hub/model-name.ts';
 import { pullModel } from '../hub/pull.ts';
 import { hubSettings } from '../hub/settings.ts';
-import { publishedConfig } from '../models/opt-sizes.ts';
-import { BUNDLED_NAME } from '../util/bundled.ts';
 import { fileExists } from '../util/durable-file.ts';
 import { HubError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
@@ -52,8 +50,8 @@ export const writeOptions = ({ onPreparation, signal }: PreparationOptions): Wri
   onProgress: ({ bytes, seconds }) => onPreparation?.({ what: 'conversion', bytes, seconds }),
 });
 
-/** Files go first; a known shape is named by people who forgot that its weights are random. */
+/** Files go first. A name without an owner is a slip more often than one of the hub's oldest models, which `models pull` fetches. */
 async function isOfTheHub(name: string): Promise<boolean> {
-  if (name === BUNDLED_NAME || publishedConfig(name) || !looksLikeModelName(name)) return false;
+  if (!name.includes('/') || !looksLikeModelName(name)) return false;
   return !/\.gguf$/i.test(name) && !(await fileExists(name).catch(() => true));
 }
