@@ -1,0 +1,76 @@
+/** Seconds from the start of a process to the first token of a large GGUF file, against reading the file once; caches are emptied before both. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { folderMetadata } from '../src/convert/metadata.ts';
+import { dummyModelSource } from '../src/llm/model-source.ts';
+import { convertSource } from '../src/llm/stored-source.ts';
+import { publishedConfig } from '../src/models/opt-sizes.ts';
+import type { WeightType } from '../src/tensor/dtype.ts';
+import { recodedWeights } from '../src/weights/recoded-weights.ts';
+import { dropPageCache, readSeconds } from './disk.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
+
+/** 3.8 GB of q4_0. */
+const SHAPE = 'opt-6.7b';
+const TYPE: WeightType = 'q4_0';
+const CHILD = new URL('loading-child.ts', import.meta.url).pathname;
+
+interface Outcome {
+  readonly seconds: number;
+  readonly weightBytes: number;
+  readonly residentBytes: number;
+}
+
+export async function* loading({ rounds, models = [SHAPE] }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  for (const shape of models) yield* loadShape(shape, rounds);
+}
+
+async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure, void, void> {
+  const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
+  const file = join(folder, 'model.gguf');
+  try {
+    await writeModelFile(shape, file);
+    const { size } = await stat(file);
+    const reads: number[] = [];
+    const loads: Outcome[] = [];
+    for (let round = 0; round < rounds; round++) {
+      dropPageCache();
+      reads.push(await readSeconds(file));
+      dropPageCache();
+      const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, CHILD, file]);
+      loads.push(JSON.parse(stdout) as Outcome);
+    }
+    const make = (what: string, unit: string, values: readonly number[]): Figure =>
+      figure({ bench: 'loading', case: `${shape} ${TYPE} ${what}`, unit, values });
+    yield make('size', 'MB', [size / 1e6]);
+    yield make('read once', 's', reads);
+    yield make(
+      'to the first token',
+      's',
+      loads.map(({ seconds }) => seconds),
+    );
+    yield make(
+      'first token over reading once',
+      'x',
+      loads.map(({ seconds }, i) => seconds / reads[i]!),
+    );
+    yield make(
+      'resident memory over weights',
+      'x',
+      loads.map(({ residentBytes, weightBytes }) => residentBytes / weightBytes),
+    );
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+async function writeModelFile(shape: string, file: string): Promise<void> {
+  const source = dummyModelSource(shape);
+  const weights = recodedWeights(source.weights, ({ role }) => (role === 'vector' ? 'f32' : TYPE), shape);
+  const config = publishedConfig(shape)!;
+  const metadata = async () => folderMetadata({ name: shape, config, vocabulary: new Map() }, source.model);
+  await convertSource({ ...source, weights, metadata }, file, {});
+}
