@@ -5,6 +5,7 @@ import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
 import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
 import { type ChatTemplate, loadChatTemplate } from '../tokenizer/chat-template.ts';
+import { loadEndTokenIds } from '../tokenizer/end-tokens.ts';
 import { type Tokenizer, loadTokenizer } from '../tokenizer/tokenizer.ts';
 import type { FloatType } from '../tensor/dtype.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
@@ -39,13 +40,14 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
   const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);
   const [tokenizer, chatTemplate] = await Promise.all([loadTokenizer(folder), loadChatTemplate(folder)]);
+  const endIds = tokenizer ? await loadEndTokenIds(folder, tokenizer) : [];
   return {
     name,
     model,
     weights: checkpointWeights(checkpoint),
     ...(tokenizer && { tokenizer }),
     ...(chatTemplate && { chatTemplate }),
-    stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig)]),
+    stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig), ...endIds]),
     recommended: recommendedParams(checkpoint.generationConfig),
     fingerprint: await checkpoint.fingerprint(),
   };

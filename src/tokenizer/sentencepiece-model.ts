@@ -1,7 +1,7 @@
 /** Reads `tokenizer.model`, the file of the SentencePiece library: a protobuf message with pieces and settings. */
 import { PbfReader } from 'pbf';
 import { FormatError } from '../util/errors.ts';
-import { isTokenId } from './vocabulary.ts';
+import { isTokenId, MAX_TOKEN_ID } from './vocabulary.ts';
 
 /** Numbers of sentencepiece_model.proto. */
 export const PIECE_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -48,8 +48,10 @@ export function parseSentencePieceModel(file: string, bytes: Uint8Array): Senten
   let trainer: Fields = new Map();
   let normalizer: Fields = new Map();
   for (const [field, value] of readMessage(file, 'the model', bytes, MODEL_FIELDS)) {
-    if (field === 'piece') pieces.push(parsePiece(file, pieces.length, value as Uint8Array));
-    else if (field === 'trainer') trainer = new Map(readMessage(file, 'trainer_spec', value as Uint8Array, TRAINER_FIELDS));
+    if (field === 'piece') {
+      if (!isTokenId(pieces.length)) throw new FormatError(file, `more than ${MAX_TOKEN_ID + 1} pieces`);
+      pieces.push(parsePiece(file, pieces.length, value as Uint8Array));
+    } else if (field === 'trainer') trainer = new Map(readMessage(file, 'trainer_spec', value as Uint8Array, TRAINER_FIELDS));
     else normalizer = new Map(readMessage(file, 'normalizer_spec', value as Uint8Array, NORMALIZER_FIELDS));
   }
   checkPieces(file, pieces);
@@ -122,7 +124,6 @@ function* readMessage(file: string, what: string, bytes: Uint8Array, layout: Lay
 }
 
 function parsePiece(file: string, id: number, bytes: Uint8Array): SentencePiece {
-  if (!isTokenId(id)) throw new FormatError(file, `more than ${id} pieces`);
   const what = `piece ${id}`;
   const fields = new Map(readMessage(file, what, bytes, PIECE_FIELDS));
   const text = decodeText(file, what, fields.get('piece') as Uint8Array | undefined);

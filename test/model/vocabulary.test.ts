@@ -52,7 +52,7 @@ describe('llama.cpp with the vocabulary that is written', () => {
       cases.map(({ text }) => text),
     );
     expect(size).toBe(701);
-    for (const [i, { text, ids: expected }] of cases.entries()) expect(ids[i], text).toEqual(expected);
+    expect(ids).toEqual(cases.map((golden) => golden.ids));
   });
 
   it('gives the ids of SentencePiece for tokenizer.model, special tokens aside', async () => {
@@ -64,20 +64,20 @@ describe('llama.cpp with the vocabulary that is written', () => {
       cases.map(({ text }) => text),
     );
     expect(endIds).toEqual([2]);
-    for (const [i, { text, ids: expected }] of cases.entries()) expect(ids[i], text).toEqual([1, ...expected]);
+    expect(ids).toEqual(cases.map((golden) => [1, ...golden.ids]));
   });
 });
 
 describe('ggmlVocabulary', () => {
   it('fills up to the size of the model and says what each token is', async () => {
     const entries = await vocabularyOf('opt-bytelevel', 640);
-    expect((entries.get('tokenizer.ggml.tokens')?.value as string[]).slice(636)).toEqual([
+    expect((entries.get('tokenizer.ggml.tokens')!.value as string[]).slice(636)).toEqual([
       expect.any(String),
       '[PAD637]',
       '[PAD638]',
       '[PAD639]',
     ]);
-    const types = entries.get('tokenizer.ggml.token_type')?.value as number[];
+    const types = entries.get('tokenizer.ggml.token_type')!.value as number[];
     expect([types[1], types[2], types[100], types[639]]).toEqual([3, 3, 1, 5]);
     expect(entries.get('tokenizer.ggml.pre')?.value).toBe('gpt-2');
     expect(entries.get('tokenizer.ggml.eos_token_id')?.value).toBe(2);

@@ -41,15 +41,24 @@ describe('parseSentencePieceModel', () => {
     expect(pieces[13]).toEqual({ text: '<0x0A>', score: 0, type: 6 });
     expect(charsmap.length).toBe(0);
     expect(settings).toEqual({
-      ...{ kind: 'bpe', byteFallback: true, unknownId: 0, bosId: 1, eosId: 2, padId: undefined },
-      ...{ addsSpace: true, removesSpaces: false },
+      kind: 'bpe',
+      byteFallback: true,
+      unknownId: 0,
+      bosId: 1,
+      eosId: 2,
+      padId: undefined,
+      addsSpace: true,
+      removesSpaces: false,
     });
   });
 
   it('assumes what the format does for missing settings', () => {
     const { kind, byteFallback, addsSpace, removesSpaces } = parse(modelOf(PIECES));
     expect({ kind, byteFallback, addsSpace, removesSpaces }).toEqual({
-      ...{ kind: 'unigram', byteFallback: false, addsSpace: true, removesSpaces: true },
+      kind: 'unigram',
+      byteFallback: false,
+      addsSpace: true,
+      removesSpaces: true,
     });
   });
 
