@@ -1,6 +1,7 @@
 /** Reads `tokenizer.model`, the file of the SentencePiece library: a protobuf message with pieces and settings. */
 import { PbfReader } from 'pbf';
 import { FormatError } from '../util/errors.ts';
+import { checkCharsmap } from './sentencepiece-charsmap.ts';
 import { isTokenId, MAX_TOKEN_ID } from './vocabulary.ts';
 
 /** Numbers of sentencepiece_model.proto. */
@@ -63,6 +64,8 @@ export function parseSentencePieceModel(file: string, bytes: Uint8Array): Senten
   if (unknownId === undefined) throw new FormatError(file, 'unk_id is missing');
   const flag = (name: string) => normalizer.get(name) !== 0;
   if (!flag('escape_whitespaces')) throw new FormatError(file, 'escape_whitespaces is false, which is not read');
+  const charsmap = (normalizer.get('precompiled_charsmap') as Uint8Array | undefined) ?? new Uint8Array();
+  checkCharsmap(file, charsmap);
   return {
     kind,
     pieces,
@@ -71,7 +74,7 @@ export function parseSentencePieceModel(file: string, bytes: Uint8Array): Senten
     bosId: idOf('bos_id', 1),
     eosId: idOf('eos_id', 2),
     padId: idOf('pad_id', -1),
-    charsmap: (normalizer.get('precompiled_charsmap') as Uint8Array | undefined) ?? new Uint8Array(),
+    charsmap,
     addsSpace: flag('add_dummy_prefix'),
     removesSpaces: flag('remove_extra_whitespaces'),
   };

@@ -31,6 +31,8 @@ function writePiece({ text, score, type }: Piece, writer: PbfWriter): void {
 
 const trainer = (field: number, value: number) => (writer: PbfWriter) =>
   writer.writeMessage(2, (_: undefined, inner: PbfWriter) => inner.writeVarintField(field, value), undefined);
+const tableOf = (bytes: readonly number[]) => (writer: PbfWriter) =>
+  writer.writeMessage(3, (_: undefined, inner: PbfWriter) => inner.writeBytesField(2, Uint8Array.from(bytes)), undefined);
 const PIECES: readonly Piece[] = [{ text: '<unk>', type: 2 }, { text: '<s>', type: 3 }, { text: '</s>', type: 3 }, { text: 'a' }];
 
 describe('parseSentencePieceModel', () => {
@@ -80,6 +82,13 @@ describe('parseSentencePieceModel', () => {
     ['a byte of another spelling', modelOf([...PIECES, { text: 'b', type: 6 }]), /piece 4: "b" is said to be a byte/],
     ['words', modelOf(PIECES, trainer(3, 3)), /model_type is 3; unigram \(1\) and BPE \(2\)/],
     ['a special id that is too large', modelOf(PIECES, trainer(41, 4)), /bos_id is 4, expected an id below 4/],
+    ['a charsmap cut off', modelOf(PIECES, tableOf([0xff, 0xff, 0, 0, 0, 0, 0, 0])), /precompiled_charsmap is cut off/],
+    [
+      'a charsmap that leads outside',
+      modelOf(PIECES, tableOf([4, 0, 0, 0, 0, 0xff, 0xff, 0, 97, 0])),
+      /precompiled_charsmap has a node outside/,
+    ],
+    ['a charsmap of other bytes', modelOf(PIECES, tableOf([4, 0, 0, 0, 0, 0, 0, 0, 0xff])), /texts that are not UTF-8/],
     ['no unknown piece', modelOf(PIECES, trainer(40, -1)), /unk_id is missing/],
   ])('refuses %s', (_what, bytes, message) => {
     expect(() => parse(bytes)).toThrow(FormatError);
