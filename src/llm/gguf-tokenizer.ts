@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { GgufMetadata } from '../formats/gguf/gguf-metadata.ts';
 import { encodeGgufHeader } from '../formats/gguf/gguf-writer.ts';
 import { type ChatTemplate, createChatTemplate } from '../tokenizer/chat-template.ts';
+import { endTokenIds } from '../tokenizer/end-tokens.ts';
 import { LlamaTokenizer, type SentencePieces } from '../tokenizer/llama-vocabulary.ts';
 import { parseTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { FormatError } from '../util/errors.ts';
@@ -24,7 +25,10 @@ export async function openGgufTokenizer(file: string, metadata: GgufMetadata, li
   const kind = metadata.get('tokenizer.ggml.model');
   const json = metadata.get('tokenizer.huggingface.json');
   const chat = chatOf(file, metadata);
-  if (typeof json === 'string') return { tokenizer: await parseTokenizer(file, json), endIds: [], ...chat };
+  if (typeof json === 'string') {
+    const tokenizer = await parseTokenizer(file, json);
+    return { tokenizer, endIds: [...new Set([...statedEnds(metadata), ...endTokenIds(tokenizer)])], ...chat };
+  }
   if (kind === undefined || kind === 'none' || kind === 'no_vocab') return undefined;
   const vocabulary = checkVocabularyMetadata(file, metadata);
   const llama = await loadVocabulary(encodeGgufHeader({ metadata: vocabulary.entries, tensors: [] }).header, vocabulary.sentencePieces);
@@ -35,6 +39,12 @@ export async function openGgufTokenizer(file: string, metadata: GgufMetadata, li
   }
   lifetime.use(llama);
   return { tokenizer: llama.tokenizer, endIds: llama.endIds, ...chat };
+}
+
+/** Ids that the file names. */
+function statedEnds(metadata: GgufMetadata): number[] {
+  const ids = ['eos', 'eot', 'eom'].map((role) => metadata.get(`tokenizer.ggml.${role}_token_id`));
+  return ids.filter((id): id is number => typeof id === 'number' && Number.isInteger(id));
 }
 
 function chatOf(file: string, metadata: GgufMetadata): Pick<GgufTokenizer, 'chatTemplate'> {

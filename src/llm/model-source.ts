@@ -1,6 +1,7 @@
 /** Finds what a user names: a GGUF file, a model folder, the bundled model, or, for random weights, a published shape. */
 import { basename, resolve } from 'node:path';
 import { folderMetadata } from '../convert/metadata.ts';
+import { ggmlVocabulary } from '../convert/vocabulary.ts';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.ts';
 import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
 import type { Model } from '../models/model.ts';
@@ -8,6 +9,8 @@ import { PUBLISHED_OPT_NAMES, publishedConfig } from '../models/opt-sizes.ts';
 import { buildModel } from '../models/registry.ts';
 import type { GenerationParams } from '../requests.ts';
 import { type ChatTemplate, loadChatTemplate, readChatTemplate } from '../tokenizer/chat-template.ts';
+import { loadEndTokenIds } from '../tokenizer/end-tokens.ts';
+import { readTokenizerConfig } from '../tokenizer/special-tokens.ts';
 import { type Tokenizer, loadTokenizer, readTokenizerContent } from '../tokenizer/tokenizer.ts';
 import type { FloatType } from '../tensor/dtype.ts';
 import { BUNDLED_MODEL, BUNDLED_NAME } from '../util/bundled.ts';
@@ -46,13 +49,14 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
   const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);
   const [tokenizer, chatTemplate] = await Promise.all([loadTokenizer(folder), loadChatTemplate(folder)]);
+  const endIds = tokenizer ? await loadEndTokenIds(folder, tokenizer) : [];
   return {
     name,
     model,
     weights: checkpointWeights(checkpoint),
     ...(tokenizer && { tokenizer }),
     ...(chatTemplate && { chatTemplate }),
-    stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig)]),
+    stopIds: new Set([...model.eosTokenIds, ...recommendedStopIds(checkpoint.generationConfig), ...endIds]),
     recommended: recommendedParams(checkpoint.generationConfig),
     fingerprint: await checkpoint.fingerprint(),
     metadata: () => describeFolder(checkpoint, model),
@@ -60,7 +64,14 @@ export async function openModelSource(name: string, lifetime: Lifetime): Promise
 }
 
 async function describeFolder({ folder, config, generationConfig }: Checkpoint, model: Model): Promise<ReadonlyMap<string, GgufEntry>> {
-  const [tokenizer, chatTemplate] = await Promise.all([readTokenizerContent(folder), readChatTemplate(folder)]);
+  const [tokenizer, chatTemplate, { roles }] = await Promise.all([
+    readTokenizerContent(folder),
+    readChatTemplate(folder),
+    readTokenizerConfig(folder),
+  ]);
+  const texts = new Map([...roles].map(([role, { content }]) => [role, content]));
+  const { vocabularySize } = model;
+  const vocabulary = tokenizer ? ggmlVocabulary({ ...tokenizer, roles: texts, vocabularySize }) : new Map<string, GgufEntry>();
   const facts = {
     name: basename(resolve(folder)),
     config,
@@ -68,7 +79,7 @@ async function describeFolder({ folder, config, generationConfig }: Checkpoint, 
     tokenizer: tokenizer?.text,
     chatTemplate: chatTemplate?.source,
   };
-  return folderMetadata({ ...facts, vocabulary: new Map() }, model);
+  return folderMetadata({ ...facts, vocabulary }, model);
 }
 
 /** Who names a shape and no folder may have forgotten the flag. */

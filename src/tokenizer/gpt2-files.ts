@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { FormatError } from '../util/errors.ts';
-import { isJsonObject, type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
-import { type AddedToken, parseAddedToken, readConfigIfPresent, type TokenizerConfig } from './special-tokens.ts';
-import { checkVocabulary, isTokenId, type Vocabulary } from './vocabulary.ts';
+import { type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
+import { type AddedToken, parseAddedToken, readAddedTokens, readFlag, statedInConfig, type TokenizerConfig } from './special-tokens.ts';
+import { checkVocabulary, type Vocabulary } from './vocabulary.ts';
 
 /** `vocab.json` of the largest vocabularies in use has 6 MB, `merges.txt` less; beyond this it is some other file. */
 const MAX_VOCABULARY_BYTES = 64 * 2 ** 20;
@@ -42,7 +42,7 @@ export async function readGpt2Files(folder: string, config: TokenizerConfig): Pr
     padding: null,
     added_tokens: added,
     normalizer: null,
-    pre_tokenizer: byteLevel(readFlag(config, 'add_prefix_space')),
+    pre_tokenizer: byteLevel(readFlag(config, 'add_prefix_space', false)),
     post_processor: postProcessor(config, added),
     decoder: byteLevel(true),
     model: { type: 'BPE', dropout: null, unk_token: null, fuse_unk: false, byte_fallback: false, ignore_merges: false, vocab, merges },
@@ -108,27 +108,6 @@ async function collectAddedTokens(folder: string, config: TokenizerConfig, vocab
 
 type StatedToken = AddedToken & { readonly id?: number };
 
-/** `added_tokens_decoder` of newer files: id to token. */
-function statedInConfig({ file, settings }: TokenizerConfig): Required<StatedToken>[] {
-  const { added_tokens_decoder: decoder } = settings;
-  if (decoder === undefined) return [];
-  if (!isJsonObject(decoder)) throw new FormatError(file, 'added_tokens_decoder is not an object of id to token');
-  return Object.entries(decoder).map(([key, value]) => {
-    const what = `added_tokens_decoder[${JSON.stringify(key)}]`;
-    if (!/^\d+$/.test(key) || !isTokenId(Number(key))) throw new FormatError(file, `${what}: the key is not a token id`);
-    return { ...parseAddedToken(file, what, value, false), id: Number(key) };
-  });
-}
-
-/** `added_tokens.json`: token to id. */
-async function readAddedTokens(file: string): Promise<Required<StatedToken>[]> {
-  const tokens = (await readConfigIfPresent(file)) ?? {};
-  return Object.entries(tokens).map(([content, id]) => {
-    if (!isTokenId(id)) throw new FormatError(file, `${JSON.stringify(content)}: ${JSON.stringify(id)} is not a token id`);
-    return { ...parseAddedToken(file, JSON.stringify(content), content, false), id };
-  });
-}
-
 /** Gives a new token the next id, as every reader of these files does; a stated id that differs would be ignored silently by some. */
 function numberTokens(file: string, tokens: ReadonlyMap<string, StatedToken>, vocabulary: Vocabulary): Required<StatedToken>[] {
   let next = Object.keys(vocabulary).length;
@@ -142,7 +121,7 @@ function numberTokens(file: string, tokens: ReadonlyMap<string, StatedToken>, vo
 
 /** Only the token in front; GPT-2 tokenizers never append one. */
 function postProcessor(config: TokenizerConfig, added: readonly Required<StatedToken>[]): JsonObject {
-  if (!readFlag(config, 'add_bos_token')) return { ...byteLevel(true), trim_offsets: false };
+  if (!readFlag(config, 'add_bos_token', false)) return { ...byteLevel(true), trim_offsets: false };
   const bos = config.roles.get('bos_token')?.content ?? DEFAULT_TOKEN;
   const id = added.find(({ content }) => content === bos)?.id;
   if (id === undefined) throw new FormatError(config.file, `add_bos_token is true, but the bos_token ${JSON.stringify(bos)} has no id`);
@@ -153,10 +132,4 @@ function postProcessor(config: TokenizerConfig, added: readonly Required<StatedT
     pair: [...sequence('A'), ...sequence('B')],
     special_tokens: { [bos]: { id: bos, ids: [id], tokens: [bos] } },
   };
-}
-
-function readFlag({ file, settings }: TokenizerConfig, name: string): boolean {
-  const value = settings[name] ?? false;
-  if (typeof value !== 'boolean') throw new FormatError(file, `"${name}" is ${JSON.stringify(value)}, expected true or false`);
-  return value;
 }

@@ -5,7 +5,7 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** Text of a UTF-8 file without its byte order mark; undefined when there is no such file. */
 export async function readTextIfPresent(path: string, maxBytes: number): Promise<string | undefined> {
-  const bytes = await readIfPresent(path, maxBytes);
+  const bytes = await readBytesIfPresent(path, maxBytes);
   if (bytes === undefined) return undefined;
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
@@ -28,7 +28,8 @@ export function parseJsonObject(file: string, text: string): JsonObject {
 
 export const isJsonObject = (value: unknown): value is JsonObject => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-async function readIfPresent(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+/** Undefined when there is no such file. @throws {FormatError} when it is larger than `maxBytes` */
+export async function readBytesIfPresent(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
   const handle = await open(path, 'r').catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return undefined;
     throw cause;

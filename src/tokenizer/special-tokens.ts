@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { FormatError } from '../util/errors.ts';
 import { isJsonObject, type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
+import { isTokenId } from './vocabulary.ts';
 
 /** A token that is found in the text before anything else looks at it. Field names and meaning as in `tokenizer.json`. */
 export interface AddedToken {
@@ -78,4 +79,32 @@ function parseAdditional(file: string, value: unknown): AddedToken[] {
   if (value === undefined || value === null) return [];
   if (!Array.isArray(value)) throw new FormatError(file, 'additional_special_tokens is not a list');
   return value.map((token, i) => parseAddedToken(file, `additional_special_tokens[${i}]`, token, true));
+}
+
+/** `added_tokens_decoder` of newer files: id to token. */
+export function statedInConfig({ file, settings }: TokenizerConfig): (AddedToken & { readonly id: number })[] {
+  const { added_tokens_decoder: decoder } = settings;
+  if (decoder === undefined) return [];
+  if (!isJsonObject(decoder)) throw new FormatError(file, 'added_tokens_decoder is not an object of id to token');
+  return Object.entries(decoder).map(([key, value]) => {
+    const what = `added_tokens_decoder[${JSON.stringify(key)}]`;
+    if (!/^\d+$/.test(key) || !isTokenId(Number(key))) throw new FormatError(file, `${what}: the key is not a token id`);
+    return { ...parseAddedToken(file, what, value, false), id: Number(key) };
+  });
+}
+
+/** `added_tokens.json`: token to id. */
+export async function readAddedTokens(file: string): Promise<(AddedToken & { readonly id: number })[]> {
+  const tokens = (await readConfigIfPresent(file)) ?? {};
+  return Object.entries(tokens).map(([content, id]) => {
+    if (!isTokenId(id)) throw new FormatError(file, `${JSON.stringify(content)}: ${JSON.stringify(id)} is not a token id`);
+    return { ...parseAddedToken(file, JSON.stringify(content), content, false), id };
+  });
+}
+
+/** A setting that is true or false. @throws {FormatError} */
+export function readFlag({ file, settings }: TokenizerConfig, name: string, missing: boolean): boolean {
+  const value = settings[name] ?? missing;
+  if (typeof value !== 'boolean') throw new FormatError(file, `"${name}" is ${JSON.stringify(value)}, expected true or false`);
+  return value;
 }

@@ -4,6 +4,7 @@ import { FormatError, NativeError } from '../util/errors.ts';
 import { byteLevelDetokenizer } from './byte-level.ts';
 import type { Detokenizer, StreamDecoder } from './detokenizer.ts';
 import { readGpt2Files } from './gpt2-files.ts';
+import { readSentencePieceFiles } from './sentencepiece-files.ts';
 import { type PieceDecoder, pieceDetokenizer } from './piece-decoder.ts';
 import { isJsonObject, type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
 import { readTokenizerConfig } from './special-tokens.ts';
@@ -38,7 +39,7 @@ export interface DecodeOptions {
 const MAX_TOKENIZER_JSON_BYTES = 256 * 2 ** 20;
 
 /**
- * The tokenizer of a model folder: `tokenizer.json`, else `vocab.json` and `merges.txt`, both with the settings beside them.
+ * The tokenizer of a model folder: `tokenizer.json`, else `vocab.json` and `merges.txt`, else `tokenizer.model`, all with the settings beside them.
  * Undefined when the folder has none of these files; such a model serves prompts of token ids.
  * @throws {FormatError} naming the file and what is wrong in it
  */
@@ -63,8 +64,10 @@ export async function readTokenizerContent(folder: string): Promise<TokenizerCon
   const config = await readTokenizerConfig(folder);
   const text = await readTextIfPresent(file, MAX_TOKENIZER_JSON_BYTES);
   if (text !== undefined) return { file, content: parseJsonObject(file, text), text };
-  const built = await readGpt2Files(folder, config);
-  return built && { file: join(folder, 'vocab.json'), content: built, text: JSON.stringify(built) };
+  const gpt2 = await readGpt2Files(folder, config);
+  if (gpt2) return { file: join(folder, 'vocab.json'), content: gpt2, text: JSON.stringify(gpt2) };
+  const pieces = await readSentencePieceFiles(folder, config);
+  return pieces && { file: join(folder, 'tokenizer.model'), content: pieces, text: JSON.stringify(pieces) };
 }
 
 /** The tokenizer in the text of a `tokenizer.json`. @param file where it stands, for messages. @throws {FormatError} */

@@ -4,7 +4,7 @@ import { isJsonObject, type JsonObject } from './read-file.ts';
 export type Vocabulary = Readonly<Record<string, number>>;
 
 /** Tables by id are sized by the largest id, so one wrong id must not cost gigabytes. Real vocabularies end near 300,000. */
-const MAX_TOKEN_ID = 2 ** 22 - 1;
+export const MAX_TOKEN_ID: number = 2 ** 22 - 1;
 
 /** @throws {FormatError} unless every value is a token id and no id is used twice */
 export function checkVocabulary(file: string, vocabulary: unknown): Vocabulary {

@@ -7,6 +7,7 @@ import { readPytorch } from '../../src/formats/pytorch.ts';
 import { readTensor } from '../../src/formats/read-tensor.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import type { TensorEntry } from '../../src/formats/tensor-entry.ts';
+import { parseSentencePieceModel } from '../../src/tokenizer/sentencepiece-model.ts';
 import { FormatError } from '../../src/util/errors.ts';
 import { array, f32, ggufBytes, str, u32, u64, u8 } from './write-gguf.ts';
 import { f32Tensor, safetensorsBytes } from './write-safetensors.ts';
@@ -28,6 +29,14 @@ const MAX_GROWTH = 4;
 
 const readGgufEntries = async (source: ByteSource): Promise<readonly TensorEntry[]> => (await readGguf(source)).entries;
 const readBin = async (source: ByteSource): Promise<readonly TensorEntry[]> => (await readPytorch(source)).entries;
+
+/** No weights: the promise about errors, time and memory is the same. */
+async function readPieces(source: ByteSource): Promise<readonly TensorEntry[]> {
+  const bytes = new Uint8Array(source.byteLength);
+  await source.read(0, bytes);
+  parseSentencePieceModel(source.name, bytes);
+  return [];
+}
 
 /** Small files, where most bytes say something, and those that PyTorch and safetensors wrote themselves. */
 export function makeSamples(): Sample[] {
@@ -53,8 +62,20 @@ export function makeSamples(): Sample[] {
     { name: 'opt-bin-old', bytes: fixture('models/opt-bin-old/pytorch_model.bin'), read: readBin },
     { name: 'opt', bytes: fixture('models/opt/model.safetensors'), read: readSafetensors },
     { name: 'gguf', bytes: smallGguf(), read: readGgufEntries },
+    { name: 'sentencepiece', bytes: fewPieces(fixture('tokenizers/llama-spm-bpe/tokenizer.model')), read: readPieces },
     { name: 'gguf-llama', bytes: fixture('gguf/llama-q8_0.gguf'), read: readGgufEntries },
   ];
+}
+
+/** The first 100 pieces and the settings: reading a piece leaves some 2 kB of garbage, which counts. */
+function fewPieces(model: Uint8Array): Uint8Array {
+  let at = 0;
+  let kept = 0;
+  for (let count = 0; model[at] === 0x0a; count++) {
+    if (count === 100) kept = at;
+    at += 2 + model[at + 1]!;
+  }
+  return join(model.subarray(0, kept), model.subarray(at));
 }
 
 /** Every kind of value, and tensors of one to four dimensions. */
