@@ -16,7 +16,6 @@ import { type BenchOptions, type Figure, figure } from './figure.ts';
 /** 3.8 GB of q4_0. */
 const SHAPE = 'opt-6.7b';
 const TYPE: WeightType = 'q4_0';
-const CHILD = new URL('loading-child.ts', import.meta.url).pathname;
 
 interface Outcome {
   readonly seconds: number;
@@ -35,18 +34,21 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
     await writeModelFile(shape, file);
     const { size } = await stat(file);
     const reads: number[] = [];
+    const freshReads: number[] = [];
     const loads: Outcome[] = [];
     for (let round = 0; round < rounds; round++) {
       dropPageCache();
       reads.push(await readSeconds(file));
       dropPageCache();
-      const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, CHILD, file]);
-      loads.push(JSON.parse(stdout) as Outcome);
+      freshReads.push(JSON.parse(await runChild('read-child.ts', file)) as number);
+      dropPageCache();
+      loads.push(JSON.parse(await runChild('loading-child.ts', file)) as Outcome);
     }
     const make = (what: string, unit: string, values: readonly number[]): Figure =>
       figure({ bench: 'loading', case: `${shape} ${TYPE} ${what}`, unit, values });
     yield make('size', 'MB', [size / 1e6]);
     yield make('read once', 's', reads);
+    yield make('read once into fresh memory', 's', freshReads);
     yield make(
       'to the first token',
       's',
@@ -58,6 +60,11 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
       loads.map(({ seconds }, i) => seconds / reads[i]!),
     );
     yield make(
+      'first token over reading into fresh memory',
+      'x',
+      loads.map(({ seconds }, i) => seconds / freshReads[i]!),
+    );
+    yield make(
       'resident memory over weights',
       'x',
       loads.map(({ residentBytes, weightBytes }) => residentBytes / weightBytes),
@@ -65,6 +72,11 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+async function runChild(name: string, file: string): Promise<string> {
+  const script = new URL(name, import.meta.url).pathname;
+  return (await promisify(execFile)(process.execPath, [...process.execArgv, script, file])).stdout;
 }
 
 async function writeModelFile(shape: string, file: string): Promise<void> {

@@ -220,6 +220,8 @@ export function bindBase(lib: Library) {
     // --- ggml-backend.h
     // size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer);
     bufferSize: bind<(buffer: Buffer) => number>('ggml_backend_buffer_get_size', 'size_t', [P]),
+    // void * ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer);
+    bufferBase: bind<(buffer: Buffer) => Pointer<'memory'>>('ggml_backend_buffer_get_base', P, [P]),
     // void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value);
     bufferClear: bind<(buffer: Buffer, value: number) => void>('ggml_backend_buffer_clear', 'void', [P, 'uint8']),
     // void ggml_backend_buffer_free(ggml_backend_buffer_t buffer);
@@ -231,7 +233,7 @@ export function bindBase(lib: Library) {
     // ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend);
     defaultBufferType: bind<(backend: Backend) => BufferType>('ggml_backend_get_default_buffer_type', P, [P]),
     // void ggml_backend_tensor_set(struct ggml_tensor * tensor, const void * data, size_t offset, size_t size);
-    tensorSet: bind<(t: T, data: Uint8Array, offset: number, size: number) => void>('ggml_backend_tensor_set', 'void', [
+    tensorSet: bind<AsyncCall<[t: T, data: Uint8Array, offset: number, size: number], void>>('ggml_backend_tensor_set', 'void', [
       P,
       P,
       'size_t',

@@ -1,5 +1,13 @@
 /** Devices on ggml: the CPU, and any GPU backend that a platform package carries. */
-import { type Backend, type Context, type GgmlBase, type Graph, type GraphAllocator, STATUS_SUCCESS } from '../native/ggml.ts';
+import {
+  type TensorPointer,
+  type Backend,
+  type Context,
+  type GgmlBase,
+  type Graph,
+  type GraphAllocator,
+  STATUS_SUCCESS,
+} from '../native/ggml.ts';
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
@@ -24,6 +32,8 @@ export interface GgmlDeviceOptions {
 
 /** Copies within a device go through memory of at most this size. */
 const COPY_CHUNK_BYTES = 1 << 20;
+/** Writes from this size on do not hold up the event loop. */
+const ASYNC_BYTES = 1 << 20;
 
 /** In the description of the device. */
 const SOFTWARE_DRIVER = /llvmpipe/;
@@ -124,13 +134,15 @@ class GgmlDevice implements Device {
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
     this.#checkOpen();
-    return new TensorGroup(this.#base, this.#backend, this.#meter, [{ name, dtype, shape }]).tensors[0]!;
+    return new TensorGroup(this.#base, this.#backend, this.#meter, [{ name, dtype, shape }], this.tier === 'cpu').tensors[0]!;
   }
 
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
     checkRange('write', tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
-    await this.#transfer(() => this.#base.tensorSet(pointerOf(tensor), bytes, offset, bytes.byteLength));
+    const pointer = pointerOf(tensor);
+    if (this.#ggml.cpu && bytes.byteLength >= ASYNC_BYTES) return this.#writeAside(pointer, offset, bytes);
+    await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
@@ -154,7 +166,8 @@ class GgmlDevice implements Device {
 
   createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch {
     this.#checkOpen();
-    const allocate = (requests: readonly TensorRequest[]): TensorGroup => new TensorGroup(this.#base, this.#backend, this.#meter, requests);
+    const allocate = (requests: readonly TensorRequest[]): TensorGroup =>
+      new TensorGroup(this.#base, this.#backend, this.#meter, requests, this.tier === 'cpu');
     return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows, windows);
   }
 
@@ -233,6 +246,14 @@ class GgmlDevice implements Device {
   }
 
   /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
+  /** On another thread: fresh memory takes longer to be had from the system than to be filled. */
+  async #writeAside(pointer: TensorPointer, offset: number, bytes: Uint8Array): Promise<void> {
+    this.#checkOpen();
+    await new Promise<void>((resolve, reject) => {
+      this.#base.tensorSet.async(pointer, bytes, offset, bytes.byteLength, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
   async #transfer(call: () => void): Promise<void> {
     this.#checkOpen();
     if (this.#ggml.cpu) return call();

@@ -1,5 +1,6 @@
 /** Tensors in ggml's memory: a context (descriptions) and a buffer (data) that are freed together, exactly once. */
 import { type Buffer, type Context, GGML_TYPE, type Backend, type GgmlBase, type TensorPointer } from '../native/ggml.ts';
+import { adviseHugePages } from '../native/huge-pages.ts';
 import { MemoryError, internalError } from '../util/errors.ts';
 import { type DType, byteLengthOf, elementCount } from './dtype.ts';
 import type { Tensor } from './device.ts';
@@ -33,8 +34,11 @@ export class TensorGroup implements Disposable {
   #context: Context | undefined;
   #buffer: Buffer | undefined;
 
-  /** @throws {MemoryError} naming the first tensor, the bytes asked for and those in use */
-  constructor(ggml: GgmlBase, backend: Backend, meter: MemoryMeter, requests: readonly TensorRequest[]) {
+  /**
+   * @param isHost the backend's memory is the process's own
+   * @throws {MemoryError} naming the first tensor, the bytes asked for and those in use
+   */
+  constructor(ggml: GgmlBase, backend: Backend, meter: MemoryMeter, requests: readonly TensorRequest[], isHost: boolean) {
     this.#ggml = ggml;
     this.#meter = meter;
     this.#context = ggml.init({ mem_size: ggml.tensorOverhead() * (requests.length + 1), mem_buffer: null, no_alloc: true });
@@ -47,6 +51,7 @@ export class TensorGroup implements Disposable {
     this.#buffer = buffer;
     this.#byteLength = ggml.bufferSize(buffer);
     meter.add(this.#byteLength);
+    if (isHost) adviseHugePages(ggml.bufferBase(buffer), this.#byteLength);
     this.tensors = requests.map((request, i) => new GgmlTensor(request, pointers[i]!, this));
   }
 

@@ -1,4 +1,4 @@
-/** The CPU backend's threads: a pool for each number of threads that was needed so far, of which one is in use. */
+/** The CPU backend's threads: a pool for each number of threads and way of waiting that was needed so far, of which one is in use. */
 import type { Backend, GgmlBase, GgmlCpu, ThreadPool } from '../native/ggml.ts';
 import { threadpoolParams } from '../native/open-ggml.ts';
 import { NativeError } from '../util/errors.ts';
@@ -9,14 +9,17 @@ import { ThreadGovernor } from './thread-governor.ts';
  * models, because a halted virtual processor takes long to wake (docs/decisions/0003-threads-follow-load.md).
  */
 const POLL = 50;
+/** Work comes in long gaps while weights are read from a disk; threads that spin meanwhile take a core away from the reading. */
+const LONG_GAP_MS = 20;
 
 export class GgmlThreads implements Disposable {
   readonly #base: GgmlBase;
   readonly #cpu: GgmlCpu;
   readonly #backend: Backend;
   readonly #governor: ThreadGovernor;
-  readonly #pools = new Map<number, ThreadPool>();
-  #inUse = 0;
+  readonly #pools = new Map<string, ThreadPool>();
+  #inUse = '';
+  #ended = -Infinity;
 
   /** `threads` at most. @throws {NativeError} when they cannot be started */
   constructor(base: GgmlBase, cpu: GgmlCpu, backend: Backend, threads: number) {
@@ -24,17 +27,18 @@ export class GgmlThreads implements Disposable {
     this.#cpu = cpu;
     this.#backend = backend;
     this.#governor = new ThreadGovernor(threads);
-    this.#use(threads);
+    this.#use(threads, POLL);
   }
 
   /** Runs a graph on as many threads as the machine has free. */
   async measure<T>(compute: () => Promise<T>): Promise<T> {
-    this.#use(this.#governor.threads);
     const started = performance.now();
+    this.#use(this.#governor.threads, started - this.#ended > LONG_GAP_MS ? 0 : POLL);
     const before = process.cpuUsage();
     const result = await compute();
+    this.#ended = performance.now();
     const { user, system } = process.cpuUsage(before);
-    this.#governor.record((performance.now() - started) / 1e3, (user + system) / 1e6);
+    this.#governor.record((this.#ended - started) / 1e3, (user + system) / 1e6);
     return result;
   }
 
@@ -45,13 +49,14 @@ export class GgmlThreads implements Disposable {
   }
 
   /** Threads of a pool that is not in use sleep, where fewer threads of one pool would leave the others spinning. */
-  #use(threads: number): void {
-    if (threads === this.#inUse) return;
-    const pool = this.#pools.get(threads) ?? this.#cpu.threadpoolNew(threadpoolParams(this.#base, threads, POLL));
+  #use(threads: number, poll: number): void {
+    const key = `${threads} ${poll}`;
+    if (key === this.#inUse) return;
+    const pool = this.#pools.get(key) ?? this.#cpu.threadpoolNew(threadpoolParams(this.#base, threads, poll));
     if (!pool) throw new NativeError(`a pool of ${threads} threads could not be started`);
-    this.#pools.set(threads, pool);
+    this.#pools.set(key, pool);
     this.#cpu.setThreads(this.#backend, threads);
     this.#cpu.setThreadpool(this.#backend, pool);
-    this.#inUse = threads;
+    this.#inUse = key;
   }
 }

@@ -9,6 +9,9 @@ const STAGING_BYTES = 4 << 20;
 /** Elements widened at once: f16 as many as are read, of smaller types fewer, so that the widened ones stay small. */
 const WIDENED_ELEMENTS = STAGING_BYTES / 2;
 
+/** One is filled while the others are written: getting fresh memory from the system takes longer than reading a fast disk. */
+const SLOTS = 4;
+
 /** A staging buffer and the write that still reads it. */
 interface Slot {
   readonly raw: Uint8Array<ArrayBuffer>;
@@ -17,12 +20,12 @@ interface Slot {
 }
 
 /**
- * Copies weights from their source to the device, piece by piece through two staging buffers: while one is written to the
- * device, the other is filled. Call `drain` before using what was uploaded, and before freeing it.
+ * Copies weights from their source to the device, piece by piece through a few staging buffers: while some are written to the
+ * device, another is filled. Call `drain` before using what was uploaded, and before freeing it.
  */
 export class WeightUploader {
   readonly #device: Device;
-  readonly #slots: readonly [Slot, Slot];
+  readonly #slots: readonly Slot[];
   #turn = 0;
 
   /** `weights` are all that will be uploaded: small models get small buffers. */
@@ -31,7 +34,7 @@ export class WeightUploader {
     const rawBytes = weights.map((weight) => byteLengthOf(weight.source.dtype, pieceElements(weight)));
     const widened = weights.filter(isWidened).map(pieceElements);
     const sizes = [Math.max(0, ...rawBytes), Math.max(0, ...widened)] as const;
-    this.#slots = [makeSlot(...sizes), makeSlot(...sizes)];
+    this.#slots = Array.from({ length: SLOTS }, () => makeSlot(...sizes));
   }
 
   /** `checkpoint` is called before every piece and throws to stop. */
@@ -40,7 +43,7 @@ export class WeightUploader {
     const count = elementCount(spec.shape);
     const pieceCount = pieceElements(weight);
     for (let first = 0; first < count; first += pieceCount) {
-      const slot = this.#slots[this.#turn++ % 2]!;
+      const slot = this.#slots[this.#turn++ % SLOTS]!;
       await slot.written;
       checkpoint();
       const raw = slot.raw.subarray(0, byteLengthOf(source.dtype, Math.min(pieceCount, count - first)));
