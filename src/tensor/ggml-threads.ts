@@ -9,7 +9,10 @@ import { ThreadGovernor } from './thread-governor.ts';
  * models, because a halted virtual processor takes long to wake (docs/decisions/0003-threads-follow-load.md).
  */
 const POLL = 50;
-/** Work comes in long gaps while weights are read from a disk; threads that spin meanwhile take a core away from the reading. */
+/**
+ * While weights are read from a disk, work comes with gaps, and threads that spin for each other or for work take cores away from the reading:
+ * the graph behind a gap gets one thread that sleeps afterwards. What follows without a gap gets all.
+ */
 const LONG_GAP_MS = 20;
 
 export class GgmlThreads implements Disposable {
@@ -33,10 +36,13 @@ export class GgmlThreads implements Disposable {
   /** Runs a graph on as many threads as the machine has free. */
   async measure<T>(compute: () => Promise<T>): Promise<T> {
     const started = performance.now();
-    this.#use(this.#governor.threads, started - this.#ended > LONG_GAP_MS ? 0 : POLL);
+    const isAfterGap = started - this.#ended > LONG_GAP_MS;
+    if (isAfterGap) this.#use(1, 0);
+    else this.#use(this.#governor.threads, POLL);
     const before = process.cpuUsage();
     const result = await compute();
     this.#ended = performance.now();
+    if (isAfterGap) return result;
     const { user, system } = process.cpuUsage(before);
     this.#governor.record((this.#ended - started) / 1e3, (user + system) / 1e6);
     return result;
