@@ -17,6 +17,7 @@ import type {
   StreamOptions,
   TextGenerator,
 } from './requests.ts';
+import { attentionWindows } from './models/model.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
 import type { ConvertMode, StorageType } from './weights/storage-type.ts';
@@ -182,7 +183,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     gpuBatchSize: options.gpuBatchSize,
     numGpuBatches: options.numGpuBatches,
   });
-  const shape = { layers: model.layers.filter((layer) => layer.attends).length, columns: model.kvHeads * model.headDim, type: kvType };
+  const columns = model.kvHeads * model.headDim;
+  const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
   const engine = new Engine({ model, plan, executor, cache });

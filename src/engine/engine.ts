@@ -1,5 +1,5 @@
 /** Continues sequences of token ids, a block at a time. Rows leave when they are done, and waiting ones enter at the next sweep. */
-import { type KvCache, pagesFor } from '../kv/kv-cache.ts';
+import type { KvCache } from '../kv/kv-cache.ts';
 import type { Model } from '../models/model.ts';
 import { logprobsOf } from '../sampling/logprobs.ts';
 import { sample } from '../sampling/sampler.ts';
@@ -61,9 +61,10 @@ export class Engine {
     if (promptTokens > room) {
       throw new RequestError(`the prompt has ${bound}${promptTokens} tokens, the model's context is ${contextLength}`, { contextLength });
     }
-    const pages = pagesFor(Math.min(promptTokens + maxTokens, contextLength));
-    if (pages > this.#cache.capacityPages) {
-      throw new RequestError(`the row needs ${bound}${pages} pages of KV cache, there are ${this.#cache.capacityPages}`, { pages });
+    const shortage = this.#cache.shortage(Math.min(promptTokens + maxTokens, contextLength));
+    if (shortage) {
+      const { needed, capacity } = shortage;
+      throw new RequestError(`the row needs ${bound}${needed} pages of KV cache, there are ${capacity}`, { pages: needed });
     }
   }
 
@@ -174,6 +175,7 @@ export class Engine {
     for (const { sequences, rows } of microBatches) {
       for (const [i, sequence] of sequences.entries()) {
         sequence.computed += rows[i]!.tokens.length;
+        sequence.cache.slide();
         const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
         const end = sequence.end ?? (scored ? 'length' : undefined);
         if (!end) continue;
@@ -202,14 +204,19 @@ export class Engine {
     throw new NumericError(message, { row: id, layer }, { cause });
   }
 
-  /** A prompt that came in chunks may have gone wrong in an earlier one. @returns the layer, if so */
+  /** A prompt that came in chunks may have gone wrong in an earlier one; all is lost, so its room is there to compute it again. @returns the layer, if so */
   async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
+    for (const slot of this.#slots) for (const { cache } of slot) cache[Symbol.dispose]();
+    using cache = this.#cache.open(sequence.maxLength);
+    if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
     const { batchTokens } = this.#plan;
     for (let start = 0; start < sequence.computed; start += batchTokens) {
       const length = Math.min(batchTokens, sequence.computed - start);
       const tokens = Int32Array.from({ length }, (_, i) => sequence.tokenAt(start + i));
-      const found = await this.#executor.findNonFinite([{ tokens, start, pages: sequence.cache.pages }]);
+      await this.#cache.extend(cache, start + length);
+      const found = await this.#executor.findNonFinite([{ tokens, start, ...cache.pageLists }]);
       if (found) return found.layer;
+      cache.slide();
     }
     return undefined;
   }

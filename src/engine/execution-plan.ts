@@ -1,5 +1,5 @@
-import { pageBytes, pagesFor } from '../kv/kv-cache.ts';
-import type { Model } from '../models/model.ts';
+import { heldPages, layerGroups, pageBytes, pagesFor } from '../kv/layer-groups.ts';
+import { type Model, attentionWindows } from '../models/model.ts';
 import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
@@ -38,7 +38,8 @@ export interface ExecutionPlan {
   /** Positions that pass the head at a time. */
   readonly headRows: number;
   readonly kvType: KvType;
-  readonly kvPages: number;
+  /** Of each group of layers that see the same positions, in the order of layerGroups. */
+  readonly kvPages: readonly number[];
   readonly bytes: PlanBytes;
 }
 
@@ -63,7 +64,6 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
   const columns = model.kvHeads * model.headDim;
-  const onePage = pageBytes({ layers: model.layers.filter((layer) => layer.attends).length, columns, type: options.kvType });
 
   const fixed = {
     weights: options.weightBytes,
@@ -75,13 +75,43 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const leftBytes = options.budgetBytes - fixedBytes;
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
-  const fittingPages = Math.floor(leftBytes / onePage) - 1; // beside the null page
+  const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
   const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
-  const kvPages = Math.min(wantedPages, fittingPages, Math.max(leastPages, Math.floor((leftBytes * KV_SHARE) / onePage)));
-  if (kvPages < leastPages) throw tooLarge(options, fixed, (leastPages + 1) * onePage);
-  const kv = (kvPages + 1) * onePage;
+  const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
+  const pages = Math.min(most(leftBytes), Math.max(leastPages, most(leftBytes * KV_SHARE)));
+  if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
+  const { kvPages, bytes: kv } = pool(pages);
   const bytes = Object.freeze({ ...fixed, kv, total: fixedBytes + kv });
   return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, bytes });
+}
+
+/**
+ * The pages of each group of layers when those that see everything have `pages`, and the bytes of all, null pages included. A group with a
+ * window never needs more than all sequences hold at most of it; it gets no less for the case that rows are shorter than the window.
+ */
+function pagePools(
+  model: Model,
+  shape: { columns: number; type: KvType; chunk: number; sequences: number },
+): (pages: number) => { kvPages: readonly number[]; bytes: number } {
+  const groups = layerGroups(attentionWindows(model)).map(({ window, layers }) => ({
+    pageBytes: pageBytes(shape, layers.length),
+    mostPages: shape.sequences * heldPages(model.contextLength, window, shape.chunk),
+  }));
+  return (pages) => {
+    const kvPages = groups.map(({ mostPages }) => Math.min(pages, mostPages));
+    return { kvPages: Object.freeze(kvPages), bytes: groups.reduce((sum, group, i) => sum + (kvPages[i]! + 1) * group.pageBytes, 0) };
+  };
+}
+
+/** The largest whole number from 0 to `limit` that still holds; 0 if none does. */
+function largest(limit: number, holds: (n: number) => boolean): number {
+  let [low, high] = [0, limit];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (holds(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
 }
 
 /** Columns of all intermediate results of the widest layer, roughly: every matrix's output and the hidden state around it. */

@@ -1,6 +1,6 @@
 /** Runs sweeps: acquires weights, keeps compiled graphs for reuse, hands logits to the caller. Decides nothing. */
 import type { KvCache } from '../kv/kv-cache.ts';
-import type { LayerInputs, Model } from '../models/model.ts';
+import { type LayerInputs, type Model, attentionWindows } from '../models/model.ts';
 import type { Batch, BatchRow, Device, Program, Tensor, Weight } from '../tensor/device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
 import { internalError } from '../util/errors.ts';
@@ -49,7 +49,7 @@ export class Executor implements Disposable {
       throw cause;
     }
     this.#hostLogits = new Float32Array(plan.headRows * model.vocabularySize);
-    this.#programs = new ProgramCache(device, plan.numGpuBatches, attentionWindows(model));
+    this.#programs = new ProgramCache(device, plan.numGpuBatches, [...new Set(attentionWindows(model))]);
     let attending = 0;
     this.#cacheIndex = model.layers.map((layer) => (layer.attends ? attending++ : -1));
   }
@@ -159,7 +159,3 @@ export class Executor implements Disposable {
 }
 
 const bytesOf = (array: Float32Array | Int32Array): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-
-function attentionWindows({ layers }: Model): number[] {
-  return [...new Set(layers.filter(({ attends }) => attends).map(({ window = Infinity }) => window))];
-}

@@ -41,7 +41,7 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
     const size = sizes[i]!;
     if (size === 0) continue;
     const start = sequence.computed;
-    rows.push({ tokens: Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n)), start, pages: sequence.cache.pages });
+    rows.push({ tokens: Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n)), start, ...sequence.cache.pageLists });
     for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });
     if (sequence.inPrompt) promptTokens += size;
     row += size;

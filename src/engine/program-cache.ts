@@ -71,7 +71,7 @@ export class ProgramCache implements Disposable {
   }
 
   forBatch(microBatch: number, rows: readonly BatchRow[]): ShapePrograms {
-    const key = `${microBatch} | ${this.#device.batchKey(rows)}`;
+    const key = `${microBatch} | ${this.#device.batchKey(rows, this.#windows)}`;
     return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, this.#windows)));
   }
 

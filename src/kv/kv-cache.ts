@@ -1,155 +1,128 @@
-import { type Device, type KvLayer, NULL_PAGE, PAGE_POSITIONS, type Tensor } from '../tensor/device.ts';
-import { type KvType, byteLengthOf } from '../tensor/dtype.ts';
+import type { BatchRow, Device, KvLayer } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
-import { PagePool } from './page-pool.ts';
+import { KvGroupCache } from './kv-group-cache.ts';
+import { type KvShape, layerGroups } from './layer-groups.ts';
+import type { PageTable } from './page-table.ts';
 
-export interface KvShape {
-  /** Layers that attend. */
-  readonly layers: number;
-  /** kvHeads * headDim */
-  readonly columns: number;
-  readonly type: KvType;
-}
-
-/** Pages of `positions` positions. */
-export const pagesFor = (positions: number): number => Math.ceil(positions / PAGE_POSITIONS);
-
-/** Bytes of one page in all layers, keys and values together. */
-export function pageBytes({ layers, columns, type }: KvShape): number {
-  return 2 * layers * byteLengthOf(type, PAGE_POSITIONS * columns);
-}
-
-/** Keys and values of all sequences in flight: per layer two tensors of pages, and page lists of sequences. */
+/** Keys and values of all sequences in flight. Layers with a sliding window have pages of their own, which they give back as it moves. */
 export class KvCache implements Disposable {
+  /** Of the attending layers, in their order. */
   readonly layers: readonly KvLayer[];
-  readonly #device: Device;
-  readonly #pool: PagePool;
-  readonly #pageColumns: Uint8Array;
-  /** Pages that hold finite numbers; memory comes uninitialised, and a masked NaN would still spread. */
-  readonly #clean = new Set<number>();
+  readonly #groups: readonly KvGroupCache[];
 
-  /** @throws {MemoryError} */
-  constructor(device: Device, shape: KvShape, pages: number) {
-    this.#device = device;
-    this.#pool = new PagePool(pages);
-    this.#pageColumns = new Uint8Array(byteLengthOf(shape.type, PAGE_POSITIONS * shape.columns));
-    const tensors: Tensor[] = [];
-    const allocate = (name: string): Tensor => {
-      const tensor = device.allocate(name, shape.type, [(pages + 1) * PAGE_POSITIONS, shape.columns]);
-      tensors.push(tensor);
-      return tensor;
-    };
+  /** `pages` of each of the shape's layer groups, in their order. @throws {MemoryError} */
+  constructor(device: Device, shape: KvShape, pages: readonly number[]) {
+    const groups = layerGroups(shape.windows);
+    if (pages.length !== groups.length) throw internalError(`${groups.length} groups of layers with ${pages.length} numbers of pages`);
+    const caches: KvGroupCache[] = [];
     try {
-      this.layers = Array.from({ length: shape.layers }, (_, i) => ({ keys: allocate(`keys ${i}`), values: allocate(`values ${i}`) }));
+      for (const [i, group] of groups.entries()) caches.push(new KvGroupCache(device, shape, group, pages[i]!));
     } catch (cause) {
-      for (const tensor of tensors) tensor[Symbol.dispose]();
+      for (const cache of caches) cache[Symbol.dispose]();
       throw cause;
     }
+    this.#groups = caches;
+    this.layers = shape.windows.map((_, layer) => {
+      const at = groups.findIndex(({ layers }) => layers.includes(layer));
+      return caches[at]!.layers[groups[at]!.layers.indexOf(layer)]!;
+    });
   }
 
+  /** Of all groups together. */
   get capacityPages(): number {
-    return this.#pool.capacity;
+    return this.#groups.reduce((sum, group) => sum + group.capacityPages, 0);
   }
 
   get availablePages(): number {
-    return this.#pool.available;
+    return this.#groups.reduce((sum, group) => sum + group.availablePages, 0);
+  }
+
+  /** What keeps a sequence of up to `positions` from ever fitting: the pages that one group would need, and has. */
+  shortage(positions: number): { needed: number; capacity: number } | undefined {
+    const group = this.#groups.find((each) => each.pagesNeeded(positions) > each.capacityPages);
+    return group && { needed: group.pagesNeeded(positions), capacity: group.capacityPages };
   }
 
   /** An empty sequence with room for `positions`, or undefined while there is none. */
   open(positions: number): KvSequence | undefined {
-    const pages = pagesFor(positions);
-    return this.#pool.reserve(pages) ? new KvSequence(this.#pool, [], 0, pages) : undefined;
+    const tables: PageTable[] = [];
+    for (const group of this.#groups) {
+      const table = group.open(positions);
+      if (!table) return giveBack(tables);
+      tables.push(table);
+    }
+    return this.#sequence(tables, 0);
   }
 
   /** Takes the pages that `sequence` needs to hold `length` positions, out of its reservation. */
   async extend(sequence: KvSequence, length: number): Promise<void> {
-    await this.#clear(NULL_PAGE);
-    while (sequence.pages.length < pagesFor(length)) await this.#clear(sequence.takePage());
+    for (const [i, group] of this.#groups.entries()) await group.extend(sequence.tables[i]!, length);
     sequence.length = Math.max(sequence.length, length);
   }
 
   /**
    * A new sequence that starts with the first `length` positions of `parent` and has room for `positions` in all, or undefined while
-   * there is none. Full pages are shared; a page that both would write to is copied.
+   * there is none. What both would write to is copied; other pages are shared where that is possible.
    */
   async fork(parent: KvSequence, length: number, positions: number): Promise<KvSequence | undefined> {
     if (length > parent.length) throw internalError(`fork at ${length}, the sequence has ${parent.length} positions`);
-    const shared = Math.floor(length / PAGE_POSITIONS);
-    const own = pagesFor(Math.max(positions, length)) - shared;
-    if (!this.#pool.reserve(own)) return undefined;
-    const pages = parent.pages.slice(0, shared);
-    for (const page of pages) this.#pool.retain(page);
-    const child = new KvSequence(this.#pool, pages, shared * PAGE_POSITIONS, own);
-    if (length % PAGE_POSITIONS === 0) return child;
+    const tables: PageTable[] = [];
     try {
-      await this.extend(child, length);
-      await this.#copyPage(parent.pages[shared]!, child.pages[shared]!);
-      return child;
+      for (const [i, group] of this.#groups.entries()) {
+        const table = await group.fork(parent.tables[i]!, length, positions);
+        if (!table) return giveBack(tables);
+        tables.push(table);
+      }
     } catch (cause) {
-      child[Symbol.dispose]();
+      giveBack(tables);
       throw cause;
     }
+    return this.#sequence(tables, length);
   }
 
   /** Says that what was computed last may be no number: pages are cleared again before they are used again. */
   distrust(): void {
-    this.#clean.clear();
+    for (const group of this.#groups) group.distrust();
   }
 
   [Symbol.dispose](): void {
-    for (const { keys, values } of this.layers) {
-      keys[Symbol.dispose]();
-      values[Symbol.dispose]();
-    }
+    for (const group of this.#groups) group[Symbol.dispose]();
   }
 
-  async #clear(page: number): Promise<void> {
-    if (this.#clean.has(page)) return;
-    const bytes = this.#pageColumns.byteLength;
-    for (const { keys, values } of this.layers) {
-      await this.#device.write(keys, page * bytes, this.#pageColumns);
-      await this.#device.write(values, page * bytes, this.#pageColumns);
-    }
-    this.#clean.add(page);
-  }
-
-  async #copyPage(from: number, to: number): Promise<void> {
-    const bytes = this.#pageColumns.byteLength;
-    for (const { keys, values } of this.layers) {
-      await this.#device.copy(keys, from * bytes, keys, to * bytes, bytes);
-      await this.#device.copy(values, from * bytes, values, to * bytes, bytes);
-    }
+  #sequence(tables: readonly PageTable[], length: number): KvSequence {
+    const windows = this.#groups.map(({ window }) => window);
+    return new KvSequence(windows, tables, length);
   }
 }
 
-/** The pages of one sequence. Disposing gives them back, exactly once. */
+function giveBack(tables: readonly PageTable[]): undefined {
+  for (const table of tables) table[Symbol.dispose]();
+}
+
+/** The pages of one sequence, in every group of layers. Disposing gives them back, exactly once. */
 export class KvSequence implements Disposable {
-  readonly pages: number[];
+  /** In the order of the groups. */
+  readonly tables: readonly PageTable[];
+  /** What devices want to know of them. */
+  readonly pageLists: Pick<BatchRow, 'pages' | 'windowPages'>;
   /** Positions that hold keys and values. */
   length: number;
-  readonly #pool: PagePool;
-  #reservedPages: number;
-  #open = true;
 
-  constructor(pool: PagePool, pages: number[], length: number, reservedPages: number) {
-    this.#pool = pool;
-    this.pages = pages;
+  constructor(windows: readonly number[], tables: readonly PageTable[], length: number) {
+    this.tables = tables;
     this.length = length;
-    this.#reservedPages = reservedPages;
+    const lists = new Map(windows.map((window, i) => [window, tables[i]!.pages]));
+    const pages = lists.get(Infinity) ?? [];
+    lists.delete(Infinity);
+    this.pageLists = { pages, ...(lists.size > 0 && { windowPages: lists }) };
   }
 
-  takePage(): number {
-    if (this.#reservedPages === 0) throw internalError(`a sequence of ${this.pages.length} pages grows beyond its reservation`);
-    const page = this.#pool.take();
-    this.#reservedPages--;
-    this.pages.push(page);
-    return page;
+  /** Gives back the pages that no position behind those it has will see. */
+  slide(): void {
+    for (const table of this.tables) table.slide(this.length);
   }
 
   [Symbol.dispose](): void {
-    if (!this.#open) return;
-    this.#open = false;
-    for (const page of this.pages) this.#pool.release(page);
-    this.#pool.unreserve(this.#reservedPages);
+    for (const table of this.tables) table[Symbol.dispose]();
   }
 }

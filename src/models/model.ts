@@ -66,6 +66,11 @@ export interface LayerSpec {
   build(graph: GraphBuilder, inputs: LayerInputs): Value;
 }
 
+/** Positions that each attending layer sees; Infinity without a window. */
+export function attentionWindows({ layers }: Pick<Model, 'layers'>): number[] {
+  return layers.filter(({ attends }) => attends).map(({ window = Infinity }) => window);
+}
+
 /** A model as plain facts and layers, made from a configuration by one file per family. Knows nothing of where weights live. */
 export interface Model {
   /** Such as `opt`. */

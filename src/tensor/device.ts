@@ -50,6 +50,8 @@ export interface BatchRow {
   readonly start: number;
   /** Pages of positions 0 to start + tokens.length - 1, in order. */
   readonly pages: readonly number[];
+  /** The same for layers whose pages are their own because of their window, by window; NULL_PAGE where the window has moved on. */
+  readonly windowPages?: ReadonlyMap<number, readonly number[]>;
 }
 
 /**
@@ -105,8 +107,8 @@ export interface Device extends AsyncDisposable {
   /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */
   copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void>;
 
-  /** Two lists of rows with equal keys can be written to the same batch. */
-  batchKey(rows: readonly BatchRow[]): string;
+  /** Two lists of rows with equal keys can be written to the same batch, if it was made for the same windows. */
+  batchKey(rows: readonly BatchRow[], windows?: readonly number[]): string;
   /** `windows` are those of the attention ops that will read it; Infinity (the default) is attention to all positions. */
   createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch;
   /** Checks and lowers a graph. Graphs with an attention op, token ids or positions need the batch that they read. */

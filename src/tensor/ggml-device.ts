@@ -160,8 +160,8 @@ class GgmlDevice implements Device {
     }
   }
 
-  batchKey(rows: readonly BatchRow[]): string {
-    return batchKey(rows);
+  batchKey(rows: readonly BatchRow[], windows?: readonly number[]): string {
+    return batchKey(rows, windows);
   }
 
   createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch {

@@ -2,7 +2,8 @@
 import { type BackendDevice, type Context, GGML_TYPE, type GgmlBase, type Graph, type TensorPointer } from '../native/ggml.ts';
 import { NativeError, internalError } from '../util/errors.ts';
 import { PAGE_POSITIONS, type Tensor, type Weight } from './device.ts';
-import type { GgmlBatch, GroupInputs } from './ggml-batch.ts';
+import type { GroupInputs } from './ggml-attention-inputs.ts';
+import type { GgmlBatch } from './ggml-batch.ts';
 import { pointerOf } from './ggml-memory.ts';
 import type { Activation, Node, OpGraph, Value } from './graph.ts';
 
@@ -36,9 +37,12 @@ export interface LoweringTarget {
 /** The caller frees the context, and allocates the graph's intermediate results. @throws {NativeError} naming an op that the device lacks */
 export function lowerGraph(target: LoweringTarget, graph: OpGraph, batch: GgmlBatch | undefined): LoweredGraph {
   const { ggml } = target;
-  const attentions = graph.nodes.filter((node) => node.op === 'attention').length;
   const parts = graph.nodes.reduce((sum, node) => sum + partsOf(node), 0);
-  const size = graph.nodes.length * NODES_PER_OP + 2 * parts + attentions * (batch?.groups.length ?? 0) * NODES_PER_GROUP + 16;
+  const groups = graph.nodes.reduce(
+    (sum, node) => sum + (node.op === 'attention' ? (batch?.attention(node.window).groups.length ?? 0) : 0),
+    0,
+  );
+  const size = graph.nodes.length * NODES_PER_OP + 2 * parts + groups * NODES_PER_GROUP + 16;
   const memory = size * ggml.tensorOverhead() + ggml.graphOverhead(size, false);
   const context = ggml.init({ mem_size: memory, mem_buffer: null, no_alloc: true });
   const native = ggml.newGraph(context, size, false);
@@ -215,12 +219,13 @@ class Lowering {
     const { setRows, newTensor2d } = this.#ggml;
     const ctx = this.#context;
     const batch = this.#batchOf(node.op);
-    const keys = setRows(ctx, pointerOf(node.cache.keys), this.#value(node.k), batch.append.pointer);
-    const values = setRows(ctx, pointerOf(node.cache.values), this.#value(node.v), batch.append.pointer);
+    const { append, groups } = batch.attention(node.window);
+    const keys = setRows(ctx, pointerOf(node.cache.keys), this.#value(node.k), append.pointer);
+    const values = setRows(ctx, pointerOf(node.cache.values), this.#value(node.v), append.pointer);
     const columns = node.heads * node.headDim;
     // One row more than tokens takes the outputs of padding.
     let out = newTensor2d(ctx, GGML_TYPE.f32, columns, batch.tokenCount + 1);
-    for (const group of batch.groups) out = setRows(ctx, out, this.#attendGroup(node, group, keys, values), group.outputIds.pointer);
+    for (const group of groups) out = setRows(ctx, out, this.#attendGroup(node, group, keys, values), group.outputIds.pointer);
     return this.#ggml.view2d(ctx, out, columns, batch.tokenCount, columns * 4, 0);
   }
 
@@ -238,7 +243,7 @@ class Lowering {
       const gathered = getRows(ctx, paged, group.pageIds.pointer);
       return permute(ctx, reshape4d(ctx, gathered, headDim, kvHeads, pages * PAGE_POSITIONS, rows), 0, 2, 1, 3);
     };
-    const mask = reshape4d(ctx, group.mask(node.window ?? Infinity).pointer, pages * PAGE_POSITIONS, queries, 1, rows);
+    const mask = reshape4d(ctx, group.mask.pointer, pages * PAGE_POSITIONS, queries, 1, rows);
     const out = flashAttention(ctx, q4, dense(keys), dense(values), mask, node.scale, 0, node.softcap ?? 0);
     flashAttentionSetPrecision(out, PRECISION_F32);
     return reshape2d(ctx, out, heads * headDim, queries * rows);

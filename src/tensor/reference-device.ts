@@ -156,8 +156,8 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       return out;
     case 'attention': {
       const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
-      appendToCache(result(node.k), keys, rows);
-      appendToCache(result(node.v), values, rows);
+      appendToCache(result(node.k), keys, rows, node.window);
+      appendToCache(result(node.v), values, rows, node.window);
       attend({ ...node, q: result(node.q), keys, values }, rows, out);
       return out;
     }

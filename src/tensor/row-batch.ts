@@ -7,6 +7,12 @@ export function tokenCountKey(rows: readonly BatchRow[]): string {
   return `${rows.reduce((sum, row) => sum + row.tokens.length, 0)} tokens`;
 }
 
+/** Pages that attention with a window reads for a row, and the index of the first of them among the pages of the whole row. */
+export function pagesSeen({ start, tokens, pages, windowPages }: BatchRow, window: number): { first: number; pages: readonly number[] } {
+  const first = Math.max(0, Math.floor((start + 1 - window) / PAGE_POSITIONS));
+  return { first, pages: (windowPages?.get(window) ?? pages).slice(first, Math.ceil((start + tokens.length) / PAGE_POSITIONS)) };
+}
+
 /** A batch that keeps its rows as they are, for devices that read them in JavaScript. */
 export class RowBatch implements Batch {
   readonly key: string;
@@ -55,11 +61,13 @@ export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
 
 /** The caller may reuse its arrays once a batch is made. */
 function ownRows(rows: readonly BatchRow[]): readonly BatchRow[] {
-  return rows.map(({ tokens, start, pages }) => {
+  return rows.map(({ tokens, start, pages, windowPages }) => {
     const needed = Math.ceil((start + tokens.length) / PAGE_POSITIONS);
     if (tokens.length === 0 || start < 0) throw internalError(`a row has ${tokens.length} tokens from position ${start} on`);
-    if (pages.length < needed)
-      throw internalError(`a row of ${start + tokens.length} positions has ${pages.length} pages, ${needed} needed`);
-    return { tokens: tokens.slice(), start, pages: [...pages] };
+    const lists = windowPages ? [...windowPages.values(), ...(pages.length > 0 ? [pages] : [])] : [pages];
+    for (const { length } of lists)
+      if (length < needed) throw internalError(`a row of ${start + tokens.length} positions has ${length} pages, ${needed} needed`);
+    const copies = windowPages && new Map(Array.from(windowPages, ([window, list]) => [window, [...list]]));
+    return { tokens: tokens.slice(), start, pages: [...pages], ...(copies && { windowPages: copies }) };
   });
 }

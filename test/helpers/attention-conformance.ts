@@ -85,6 +85,14 @@ export function describeAttention(bench: Bench): void {
     }
   });
 
+  it('reads only those pages of a window that it still reaches', async () => {
+    const window = 66;
+    const rows = placeRows([...SPANS['decoding and chunks mixed']!, { start: 200, count: 1 }, { start: 190, count: 20 }]);
+    const heads = { heads: 4, kvHeads: 2, headDim: 16, scale: 0.5, window };
+    const fixture = await setUp(bench, { type: 'f32', heads, windows: [Infinity, window] }, rows);
+    expect(await fixture.sweep(rows, 1, (row) => withWindowPages(row, window))).toEqual([]);
+  });
+
   it('appends and attends over several sweeps, with a batch as long as its key stays', async () => {
     const heads = { heads: 2, kvHeads: 2, headDim: 16, scale: 0.25 };
     const starts = [61, 5, 126];
@@ -113,6 +121,13 @@ function placeRows(spans: readonly Span[], pageCounts?: readonly number[]): Batc
   return rows;
 }
 
+/** The row's pages as those of a window, without the ones it has left; layers without a window have others. */
+function withWindowPages(row: BatchRow, window: number): BatchRow {
+  const first = Math.floor((row.start + 1 - window) / PAGE_POSITIONS);
+  const pages = row.pages.map((page, i) => (i < first ? NULL_PAGE : page));
+  return { ...row, pages: row.pages.map(() => PAGES - 1), windowPages: new Map([[window, pages]]) };
+}
+
 interface Case {
   readonly type: KvType;
   readonly heads: NaiveHeads;
@@ -121,8 +136,8 @@ interface Case {
 }
 
 interface Fixture {
-  /** Runs attention with new q, k and v, and describes what is wrong in the result and in the whole cache. */
-  sweep(rows: readonly BatchRow[], seed: number): Promise<string[]>;
+  /** Runs attention with new q, k and v, and describes what is wrong in the result and in the whole cache. The device sees the rows as `given`. */
+  sweep(rows: readonly BatchRow[], seed: number, given?: (row: BatchRow) => BatchRow): Promise<string[]>;
 }
 
 async function setUp(
@@ -153,12 +168,13 @@ async function setUp(
   let current: { batch: Batch; program: Program } | undefined;
 
   return {
-    async sweep(swept, seed) {
-      if (current?.batch.key !== device.batchKey(swept)) {
-        const batch = scope.add(device.createBatch(swept, windows));
+    async sweep(swept, seed, given = (row) => row) {
+      const written = swept.map(given);
+      if (current?.batch.key !== device.batchKey(written, windows)) {
+        const batch = scope.add(device.createBatch(written, windows));
         current = { batch, program: scope.add(device.compile(source, batch)) };
       }
-      await current.batch.write(swept);
+      await current.batch.write(written);
       const inputs = [q, k, v].map(({ shape: [, n] }, i) => randomNumbers(seed * 10 + i, count * n!)) as [Floats, Floats, Floats];
       for (const [i, tensor] of [q, k, v].entries()) await device.write(tensor, 0, encode('f32', inputs[i]!));
       await device.run(current.program);

@@ -4,7 +4,8 @@ import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
 import { Executor } from '../../src/engine/executor.ts';
 import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
 import { KvCache } from '../../src/kv/kv-cache.ts';
-import type { Model } from '../../src/models/model.ts';
+import { layerGroups } from '../../src/kv/layer-groups.ts';
+import { attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
 import type { Device } from '../../src/tensor/device.ts';
@@ -73,13 +74,14 @@ export function openTiny({
     numGpuBatches: 1,
     batchTokens: 64,
     headRows: 8,
-    kvPages: 16,
+    kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     ...sizes,
     kvType: 'f32',
     bytes: NO_BYTES,
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
-  const shape = { layers: model.layers.filter(({ attends }) => attends).length, columns: model.kvHeads * model.headDim, type: plan.kvType };
+  const columns = model.kvHeads * model.headDim;
+  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
   store.start();

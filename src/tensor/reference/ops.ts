@@ -93,11 +93,11 @@ export function rotate(
 }
 
 /** Writes x, one row a token, to the cache positions of the batch's rows. */
-export function appendToCache(x: Matrix, cache: Elements, rows: readonly BatchRow[]): void {
+export function appendToCache(x: Matrix, cache: Elements, rows: readonly BatchRow[], window = Infinity): void {
   let token = 0;
   for (const row of rows) {
     for (let i = 0; i < row.tokens.length; i++, token++) {
-      const slot = slotOf(row, row.start + i);
+      const slot = slotOf(row, row.start + i, window);
       for (let c = 0; c < x.columns; c++) cache.write(slot * x.columns + c, x.data[token * x.columns + c]!);
     }
   }
@@ -115,8 +115,9 @@ export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: 
   for (const row of rows) {
     for (let i = 0; i < row.tokens.length; i++, token++) {
       const end = row.start + i + 1;
-      const from = Math.max(0, end - (inputs.window ?? Infinity));
-      const slots = Array.from({ length: end - from }, (_, position) => slotOf(row, from + position));
+      const { window = Infinity } = inputs;
+      const from = Math.max(0, end - window);
+      const slots = Array.from({ length: end - from }, (_, position) => slotOf(row, from + position, window));
       for (let head = 0; head < inputs.heads; head++) attendHead(inputs, slots, token, head, out);
     }
   }
@@ -147,8 +148,8 @@ export function softcap(x: number, cap: number): number {
   return cap * Math.tanh(x / cap);
 }
 
-function slotOf({ pages }: BatchRow, position: number): number {
-  return pages[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
+function slotOf({ pages, windowPages }: BatchRow, position: number, window: number): number {
+  return (windowPages?.get(window) ?? pages)[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
 }
 
 export function activate(x: number, activation: Activation | undefined): number {

@@ -8,7 +8,7 @@ const PLAN: ExecutionPlan = {
   batchTokens: 512,
   headRows: 128,
   kvType: 'f16',
-  kvPages: 512,
+  kvPages: [512],
   bytes: { weights: 22_000_000, kv: 202_000_000, hidden: 500_000, logits: 1_000_000, scratch: 21_000_000, total: 246_500_000 },
 };
 

@@ -50,9 +50,9 @@ describe('Engine', () => {
     ['in three micro-batches of one row', { gpuBatchSize: 1, numGpuBatches: 3 }],
     ['prompts in chunks of 7', { gpuBatchSize: 4, batchTokens: 7 }],
     ['prompts in chunks, one output at a time', { gpuBatchSize: 4, batchTokens: 16, headRows: 1 }],
-    ['with room for few sequences', { gpuBatchSize: 8, kvPages: 3 }],
+    ['with room for few sequences', { gpuBatchSize: 8, kvPages: [3] }],
   ])('gives the same results %s', async (_what, options) => {
-    await using tiny = openTiny({ batchTokens: 256, kvPages: 32, ...options });
+    await using tiny = openTiny({ batchTokens: 256, kvPages: [32], ...options });
     const results = await runAll(tiny.engine, MIXED);
     for (const [id, wanted] of await alone) {
       const got = results.get(id)!;
@@ -63,7 +63,7 @@ describe('Engine', () => {
   });
 
   it('admits as many as the cache has room for, and the next when one leaves', async () => {
-    await using tiny = openTiny({ device: nullDevice(), gpuBatchSize: 8, kvPages: 3, batchTokens: 256 });
+    await using tiny = openTiny({ device: nullDevice(), gpuBatchSize: 8, kvPages: [3], batchTokens: 256 });
     // One page each; the last needs two.
     const requests = [60, 60, 60, 60, 61].map((tokens, id) => makeRequest(id, { tokens, maxTokens: id === 0 ? 1 : 4 }));
     const outcomes = await collect(tiny.engine.run(requests));
@@ -188,8 +188,8 @@ describe('Engine', () => {
   });
 
   it('check says both numbers', async () => {
-    await using tiny = openTiny({ device: nullDevice(), kvPages: 4 });
-    await using small = openTiny({ device: nullDevice(), kvPages: 2 });
+    await using tiny = openTiny({ device: nullDevice(), kvPages: [4] });
+    await using small = openTiny({ device: nullDevice(), kvPages: [2] });
     const tokens = (count: number) => ({ tokens: new Int32Array(count) });
     expect(() => tiny.engine.check(tokens(0), 1)).toThrow(new RequestError('the prompt has no tokens'));
     expect(() => tiny.engine.check(tokens(256), 1)).toThrow("the prompt has 256 tokens, the model's context is 256");

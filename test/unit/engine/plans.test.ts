@@ -4,6 +4,7 @@ import { assembleMicroBatch, chunkSizes } from '../../../src/engine/micro-batch.
 import { sweepSteps } from '../../../src/engine/schedule.ts';
 import { Sequence } from '../../../src/engine/sequence.ts';
 import { PagePool } from '../../../src/kv/page-pool.ts';
+import { PageTable } from '../../../src/kv/page-table.ts';
 import { KvSequence } from '../../../src/kv/kv-cache.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { publishedConfig } from '../../../src/models/opt-sizes.ts';
@@ -42,7 +43,7 @@ describe('createPlan', () => {
       batchTokens: 512,
       headRows: 128,
       kvType: 'f32',
-      kvPages: 4 * 2 * 4,
+      kvPages: [4 * 2 * 4],
       bytes: { ...bytes, total },
     });
     expect(Object.isFrozen(plan) && Object.isFrozen(plan.bytes)).toBe(true);
@@ -54,8 +55,8 @@ describe('createPlan', () => {
     const { bytes } = createPlan(model, { ...options, budgetBytes: 1e9 });
     const fixed = bytes.total - bytes.kv;
     const page = 2 * 2 * 64 * 16 * 4;
-    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 10 * page + 5 }).kvPages).toBe(10);
-    expect(createPlan(model, { ...options, kvType: 'f16', budgetBytes: fixed + 2 * 10 * page }).kvPages).toBe(20);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 10 * page + 5 }).kvPages).toEqual([9]);
+    expect(createPlan(model, { ...options, kvType: 'f16', budgetBytes: fixed + 2 * 10 * page }).kvPages).toEqual([19]);
   });
 
   it('refuses only what does not hold one sequence', () => {
@@ -65,7 +66,7 @@ describe('createPlan', () => {
     const page = 2 * 2 * 64 * 16 * 4;
     const enough = bytes.total - bytes.kv + 5 * page;
     const plan = createPlan(model, { ...options, budgetBytes: enough });
-    expect([plan.kvPages, plan.bytes.total]).toEqual([4, enough]);
+    expect([plan.kvPages, plan.bytes.total]).toEqual([[4], enough]);
     expect(() => createPlan(model, { ...options, budgetBytes: enough - 1 })).toThrow(MemoryError);
   });
 
@@ -76,10 +77,33 @@ describe('createPlan', () => {
     const { bytes, kvPages } = createPlan(model, { ...options, budgetBytes: 1e12 });
     const page = 2 * 64 * 8 * 128 * 2;
     const fixed = bytes.total - bytes.kv;
-    expect(kvPages).toBe(2048);
-    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 1000 * page }).kvPages).toBe(1000);
-    expect(createPlan(model, { ...options, budgetBytes: fixed + 65 * page }).kvPages).toBe(64);
+    expect(kvPages).toEqual([2048]);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 1000 * page }).kvPages).toEqual([999]);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 65 * page }).kvPages).toEqual([64]);
     expect(() => createPlan(model, { ...options, budgetBytes: fixed + 64 * page })).toThrow(MemoryError);
+  });
+
+  it('gives layers with a window the pages that they can hold at most', () => {
+    const model = buildModel(
+      {
+        model_type: 'gemma2',
+        num_hidden_layers: 4,
+        sliding_window: 1000,
+        max_position_embeddings: 8192,
+        num_key_value_heads: 4,
+        head_dim: 64,
+      },
+      'config.json',
+    );
+    const options = { kvType: 'f16', weightBytes: 1000, gpuBatchSize: 2 } as const;
+    const plan = createPlan(model, { ...options, budgetBytes: 1e12 });
+    // The first query of a chunk of 512 sees 999 positions before it: 1511 in a row touch 25 pages at most.
+    expect(plan.kvPages).toEqual([2 * 25, 2 * 128]);
+    const page = 2 * 64 * 256 * 2; // of one layer; two of each kind
+    expect(plan.bytes.kv).toBe(2 * page * (2 * 25 + 1 + 2 * 128 + 1));
+    const fixed = plan.bytes.total - plan.bytes.kv;
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 2 * page * (51 + 101) }).kvPages).toEqual([50, 100]);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * page * (51 + 65) }).kvPages).toEqual([50, 64]);
   });
 
   it('refuses what cannot fit, with the numbers, the largest items and a way out', () => {
@@ -92,14 +116,19 @@ describe('createPlan', () => {
   });
 });
 
+/** Room whose first page has this number. */
+function pageHolder(page: number): KvSequence {
+  const pool = new PagePool(page);
+  for (let i = 1; i < page; i++) if (pool.reserve(1)) pool.take();
+  const table = PageTable.open(pool, { positions: 1, window: Infinity, chunk: 1 })!;
+  table.takePage();
+  return new KvSequence([Infinity], [table], 0);
+}
+
 /** A sequence that has computed so much and generated so much. */
 function sequenceOf(id: number, options: RequestOptions, computed = 0, generated: number[] = []): Sequence {
   const request = makeRequest(id, options);
-  const sequence = new Sequence(
-    request,
-    new KvSequence(new PagePool(1), [id + 1], 0, 0),
-    request.tokens.length + request.sampling.maxTokens,
-  );
+  const sequence = new Sequence(request, pageHolder(id + 1), request.tokens.length + request.sampling.maxTokens);
   sequence.computed = computed;
   for (const token of generated) sequence.push(token);
   return sequence;

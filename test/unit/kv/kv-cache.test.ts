@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { KvCache, type KvSequence, pageBytes, pagesFor } from '../../../src/kv/kv-cache.ts';
+import { KvCache, type KvSequence } from '../../../src/kv/kv-cache.ts';
+import { pageBytes, pagesFor } from '../../../src/kv/layer-groups.ts';
 import { type Device, NULL_PAGE, PAGE_POSITIONS, type Tensor } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { MemoryError } from '../../../src/util/errors.ts';
 import { decode, encode, randomNumbers } from '../../helpers/tensors.ts';
 
-const SHAPE = { layers: 2, columns: 3, type: 'f32' } as const;
-const open = (pages: number, device: Device = createReferenceDevice()) => new KvCache(device, SHAPE, pages);
+const SHAPE = { windows: [Infinity, Infinity], columns: 3, type: 'f32', chunk: 512 } as const;
+const open = (pages: number, device: Device = createReferenceDevice()) => new KvCache(device, SHAPE, [pages]);
 const tensorsOf = (cache: KvCache): Tensor[] => cache.layers.flatMap(({ keys, values }) => [keys, values]);
 
 /** Writes a number that depends on tensor and position to `positions` of a sequence. */
@@ -34,7 +35,7 @@ async function contents(device: Device, cache: KvCache, sequence: KvSequence): P
 const rowOf = (mark: number, tensor: number, position: number): number[] =>
   Array.from({ length: SHAPE.columns }, () => mark + 1000 * tensor + position);
 const rowOffset = (sequence: KvSequence, position: number): number =>
-  4 * SHAPE.columns * (sequence.pages[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS));
+  4 * SHAPE.columns * (sequence.pageLists.pages[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS));
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 describe('KvCache', () => {
@@ -47,12 +48,12 @@ describe('KvCache', () => {
   ])('%i positions take %i pages', (positions, pages) => expect(pagesFor(positions)).toBe(pages));
 
   it.each([
-    [{ layers: 1, columns: 8, type: 'f32' }, 2 * 64 * 8 * 4],
-    [{ layers: 12, columns: 768, type: 'f16' }, 2 * 12 * 64 * 768 * 2],
+    [{ windows: [Infinity], columns: 8, type: 'f32', chunk: 512 }, 2 * 64 * 8 * 4],
+    [{ windows: Array.from({ length: 12 }, () => Infinity), columns: 768, type: 'f16', chunk: 1 }, 2 * 12 * 64 * 768 * 2],
   ] as const)('a page of %j takes %i bytes', (shape, bytes) => {
-    expect(pageBytes(shape)).toBe(bytes);
+    expect(pageBytes(shape, shape.windows.length)).toBe(bytes);
     const device = createReferenceDevice();
-    using cache = new KvCache(device, shape, 3);
+    using cache = new KvCache(device, shape, [3]);
     expect(cache.capacityPages).toBe(3);
     expect(device.memory().usedBytes).toBe(4 * bytes); // and the null page
   });
@@ -60,12 +61,12 @@ describe('KvCache', () => {
   it('reserves room, takes pages as a sequence grows, and gets them back once', async () => {
     using cache = open(5);
     const sequence = cache.open(200)!;
-    expect([cache.availablePages, sequence.pages, sequence.length]).toEqual([1, [], 0]);
+    expect([cache.availablePages, sequence.pageLists.pages, sequence.length]).toEqual([1, [], 0]);
     await cache.extend(sequence, 64);
-    expect([sequence.pages, sequence.length]).toEqual([[1], 64]);
+    expect([sequence.pageLists.pages, sequence.length]).toEqual([[1], 64]);
     await cache.extend(sequence, 65);
     await cache.extend(sequence, 3); // never shrinks
-    expect([sequence.pages, sequence.length, cache.availablePages]).toEqual([[1, 2], 65, 1]);
+    expect([sequence.pageLists.pages, sequence.length, cache.availablePages]).toEqual([[1, 2], 65, 1]);
     expect(cache.open(65)).toBeUndefined();
     await cache.extend(sequence, 256); // the reserved pages hold more than was asked for
     await expect(cache.extend(sequence, 257)).rejects.toThrow(/4 pages grows beyond its reservation/);
@@ -83,7 +84,7 @@ describe('KvCache', () => {
     await cache.extend(sequence, 65);
     for (const tensor of tensorsOf(cache)) {
       const numbers = await readPages(device, tensor);
-      for (const page of [NULL_PAGE, ...sequence.pages]) expect(numbers[page]!.every((value) => value === 0)).toBe(true);
+      for (const page of [NULL_PAGE, ...sequence.pageLists.pages]) expect(numbers[page]!.every((value) => value === 0)).toBe(true);
       expect(numbers[3]!.every(Number.isNaN)).toBe(true);
     }
   });
@@ -105,9 +106,9 @@ describe('KvCache', () => {
     const before = await contents(device, cache, parent);
     const child = (await cache.fork(parent, length, 192))!;
     expect(child.length).toBe(length);
-    expect(child.pages.slice(0, shared)).toEqual(parent.pages.slice(0, shared));
-    expect(child.pages.length).toBe(shared + copied);
-    expect(child.pages.slice(shared).some((page) => parent.pages.includes(page))).toBe(false);
+    expect(child.pageLists.pages.slice(0, shared)).toEqual(parent.pageLists.pages.slice(0, shared));
+    expect(child.pageLists.pages.length).toBe(shared + copied);
+    expect(child.pageLists.pages.slice(shared).some((page) => parent.pageLists.pages.includes(page))).toBe(false);
     expect(await contents(device, cache, child)).toEqual(before.map((numbers) => numbers.slice(0, length)));
     await cache.extend(child, 192);
     await fill(device, cache, child, range(length, 192), 5000);
@@ -134,7 +135,7 @@ describe('KvCache', () => {
     const cache = open(3, device);
     for (const free of [cache, cache]) free[Symbol.dispose]();
     expect(device.memory().usedBytes).toBe(0);
-    const small = createReferenceDevice({ memoryBytes: pageBytes(SHAPE) });
+    const small = createReferenceDevice({ memoryBytes: pageBytes(SHAPE, 2) });
     expect(() => open(3, small)).toThrow(MemoryError);
     expect(small.memory().usedBytes).toBe(0);
   });
@@ -195,15 +196,15 @@ describe('any order of open, extend, fork and dispose', () => {
 
 function expectConsistent(cache: KvCache, live: readonly Shadow[]): void {
   const holders = new Map<number, number>();
-  for (const { sequence } of live) for (const page of sequence.pages) holders.set(page, (holders.get(page) ?? 0) + 1);
+  for (const { sequence } of live) for (const page of sequence.pageLists.pages) holders.set(page, (holders.get(page) ?? 0) + 1);
   expect([...holders.keys()].every((page) => page > NULL_PAGE && page <= cache.capacityPages)).toBe(true);
   for (const { sequence } of live) {
-    expect(sequence.pages.length).toBe(pagesFor(sequence.length));
+    expect(sequence.pageLists.pages.length).toBe(pagesFor(sequence.length));
     // The page that is written to next must be its own.
-    const partial = sequence.length % PAGE_POSITIONS > 0 ? [sequence.pages.at(-1)!] : [];
+    const partial = sequence.length % PAGE_POSITIONS > 0 ? [sequence.pageLists.pages.at(-1)!] : [];
     expect(partial.every((page) => holders.get(page) === 1)).toBe(true);
   }
-  const promised = live.reduce((sum, { sequence, limit }) => sum + Math.max(0, pagesFor(limit) - sequence.pages.length), 0);
+  const promised = live.reduce((sum, { sequence, limit }) => sum + Math.max(0, pagesFor(limit) - sequence.pageLists.pages.length), 0);
   expect(cache.availablePages).toBe(cache.capacityPages - holders.size - promised);
 }
 

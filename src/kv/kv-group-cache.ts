@@ -1,0 +1,128 @@
+import { type Device, type KvLayer, NULL_PAGE, PAGE_POSITIONS, type Tensor } from '../tensor/device.ts';
+import { byteLengthOf } from '../tensor/dtype.ts';
+import { internalError } from '../util/errors.ts';
+import { type KvGroup, type KvShape, firstSeenPage, heldPages, pagesFor } from './layer-groups.ts';
+import { PagePool } from './page-pool.ts';
+import { PageTable } from './page-table.ts';
+
+/** Keys and values of the layers of one group: per layer two tensors of pages. */
+export class KvGroupCache implements Disposable {
+  readonly window: number;
+  /** Of the group, in order. */
+  readonly layers: readonly KvLayer[];
+  readonly #device: Device;
+  readonly #pool: PagePool;
+  readonly #chunk: number;
+  readonly #zeros: Uint8Array;
+  /** Pages that hold finite numbers; memory comes uninitialised, and a masked NaN would still spread. */
+  readonly #clean = new Set<number>();
+
+  /** @throws {MemoryError} */
+  constructor(device: Device, shape: KvShape, group: KvGroup, pages: number) {
+    this.window = group.window;
+    this.#device = device;
+    this.#pool = new PagePool(pages);
+    this.#chunk = shape.chunk;
+    this.#zeros = new Uint8Array(byteLengthOf(shape.type, PAGE_POSITIONS * shape.columns));
+    const tensors: Tensor[] = [];
+    const allocate = (name: string): Tensor => {
+      const tensor = device.allocate(name, shape.type, [(pages + 1) * PAGE_POSITIONS, shape.columns]);
+      tensors.push(tensor);
+      return tensor;
+    };
+    try {
+      this.layers = group.layers.map((i) => ({ keys: allocate(`keys ${i}`), values: allocate(`values ${i}`) }));
+    } catch (cause) {
+      for (const tensor of tensors) tensor[Symbol.dispose]();
+      throw cause;
+    }
+  }
+
+  get capacityPages(): number {
+    return this.#pool.capacity;
+  }
+
+  get availablePages(): number {
+    return this.#pool.available;
+  }
+
+  /** Pages that a sequence of up to `positions` holds at most. */
+  pagesNeeded(positions: number): number {
+    return heldPages(positions, this.window, this.#chunk);
+  }
+
+  /** An empty table for up to `positions`, or undefined while there is no room. */
+  open(positions: number): PageTable | undefined {
+    return PageTable.open(this.#pool, { positions, window: this.window, chunk: this.#chunk });
+  }
+
+  /** Takes the pages of `length` positions. */
+  async extend(table: PageTable, length: number): Promise<void> {
+    await this.#clear(NULL_PAGE);
+    while (table.pages.length < pagesFor(length)) await this.#clear(table.takePage());
+  }
+
+  /**
+   * A table for up to `positions` that starts with the first `length` of `parent`'s, or undefined while there is no room. Full pages are
+   * shared unless one of the two gives pages back before its end; what is not shared is copied, as far as a later position sees it.
+   */
+  async fork(parent: PageTable, length: number, positions: number): Promise<PageTable | undefined> {
+    const limits = { positions: Math.max(positions, length), window: this.window, chunk: this.#chunk };
+    const shares = parent.sharable && this.pagesNeeded(limits.positions) === pagesFor(limits.positions);
+    const child = PageTable.open(this.#pool, limits, shares ? parent.pages.slice(0, Math.floor(length / PAGE_POSITIONS)) : []);
+    if (!child) return undefined;
+    try {
+      await this.#copyPages(parent, child, length);
+      return child;
+    } catch (cause) {
+      child[Symbol.dispose]();
+      throw cause;
+    }
+  }
+
+  /** Pages are cleared again before they are used again. */
+  distrust(): void {
+    this.#clean.clear();
+  }
+
+  [Symbol.dispose](): void {
+    for (const { keys, values } of this.layers) {
+      keys[Symbol.dispose]();
+      values[Symbol.dispose]();
+    }
+  }
+
+  async #copyPages(parent: PageTable, child: PageTable, length: number): Promise<void> {
+    const first = firstSeenPage(length, this.window);
+    while (child.pages.length < pagesFor(length)) {
+      const index = child.pages.length;
+      if (index < first) {
+        child.skipPage();
+        continue;
+      }
+      const from = parent.pages[index]!;
+      if (from === NULL_PAGE) throw internalError(`fork at ${length}: its window has moved past page ${index}`);
+      const to = child.takePage();
+      await this.#copyPage(from, to);
+      this.#clean.add(to);
+    }
+  }
+
+  async #clear(page: number): Promise<void> {
+    if (this.#clean.has(page)) return;
+    const bytes = this.#zeros.byteLength;
+    for (const { keys, values } of this.layers) {
+      await this.#device.write(keys, page * bytes, this.#zeros);
+      await this.#device.write(values, page * bytes, this.#zeros);
+    }
+    this.#clean.add(page);
+  }
+
+  async #copyPage(from: number, to: number): Promise<void> {
+    const bytes = this.#zeros.byteLength;
+    for (const { keys, values } of this.layers) {
+      await this.#device.copy(keys, from * bytes, keys, to * bytes, bytes);
+      await this.#device.copy(values, from * bytes, values, to * bytes, bytes);
+    }
+  }
+}
