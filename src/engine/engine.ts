@@ -162,6 +162,7 @@ export class Engine {
     const microBatches: MicroBatch[] = [];
     for (const slot of this.#slots) {
       if (slot.length === 0) continue;
+      for (const sequence of slot) this.#restartOutgrown(sequence);
       const sizes = chunkSizes(slot, this.#plan.batchTokens);
       for (const [i, sequence] of slot.entries()) await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!);
       microBatches.push(assembleMicroBatch(slot, sizes));
@@ -169,13 +170,22 @@ export class Engine {
     return microBatches;
   }
 
+  /** Beyond the context that a model was first made for, other keys count for all positions. */
+  #restartOutgrown(sequence: Sequence): void {
+    const { originalContext } = this.#model;
+    if (originalContext === undefined || !sequence.outgrows(originalContext)) return;
+    sequence.cache[Symbol.dispose]();
+    const cache = this.#cache.open(sequence.maxLength);
+    if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
+    sequence.restart(cache);
+  }
+
   /** Notes what was computed and lets finished sequences go. */
   #settle(microBatches: readonly MicroBatch[]): SequenceResult[] {
     const finished: SequenceResult[] = [];
     for (const { sequences, rows } of microBatches) {
       for (const [i, sequence] of sequences.entries()) {
-        sequence.computed += rows[i]!.tokens.length;
-        sequence.cache.slide();
+        sequence.advance(rows[i]!.tokens.length);
         const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
         const end = sequence.end ?? (scored ? 'length' : undefined);
         if (!end) continue;
@@ -214,7 +224,7 @@ export class Engine {
       const length = Math.min(batchTokens, sequence.computed - start);
       const tokens = Int32Array.from({ length }, (_, i) => sequence.tokenAt(start + i));
       await this.#cache.extend(cache, start + length);
-      const found = await this.#executor.findNonFinite([{ tokens, start, ...cache.pageLists }]);
+      const found = await this.#executor.findNonFinite([{ tokens, start, total: sequence.length, ...cache.pageLists }]);
       if (found) return found.layer;
       cache.slide();
     }

@@ -49,7 +49,10 @@ export class Executor implements Disposable {
       throw cause;
     }
     this.#hostLogits = new Float32Array(plan.headRows * model.vocabularySize);
-    this.#programs = new ProgramCache(device, plan.numGpuBatches, [...new Set(attentionWindows(model))]);
+    this.#programs = new ProgramCache(device, plan.numGpuBatches, {
+      windows: [...new Set(attentionWindows(model))],
+      lengthLimit: model.originalContext,
+    });
     let attending = 0;
     this.#cacheIndex = model.layers.map((layer) => (layer.attends ? attending++ : -1));
   }

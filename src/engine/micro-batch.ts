@@ -15,15 +15,15 @@ export interface MicroBatch {
   readonly sequences: readonly Sequence[];
   readonly rows: readonly BatchRow[];
   readonly outputs: readonly OutputPosition[];
-  /** Tokens that belong to prompts. */
+  /** Tokens that belong to prompts and are computed for the first time. */
   readonly promptTokens: number;
 }
 
-/** How many tokens each sequence computes in this sweep: decoding rows one each, then prompts in order of admission while there is room. */
+/** How many tokens each sequence computes in this sweep: decoding rows one each, then prompts, and what is computed again, in order of admission while there is room. */
 export function chunkSizes(sequences: readonly Sequence[], batchTokens: number): number[] {
-  let room = batchTokens - sequences.filter((sequence) => !sequence.inPrompt).length;
+  let room = batchTokens - sequences.filter((sequence) => sequence.decodes).length;
   return sequences.map((sequence) => {
-    if (!sequence.inPrompt) return 1;
+    if (sequence.decodes) return 1;
     const size = Math.min(sequence.pending, Math.max(0, room));
     room -= size;
     return size;
@@ -41,9 +41,10 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
     const size = sizes[i]!;
     if (size === 0) continue;
     const start = sequence.computed;
-    rows.push({ tokens: Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n)), start, ...sequence.cache.pageLists });
+    const chunk = Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n));
+    rows.push({ tokens: chunk, start, total: sequence.length, ...sequence.cache.pageLists });
     for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });
-    if (sequence.inPrompt) promptTokens += size;
+    promptTokens += Math.max(0, Math.min(start + size, sequence.request.tokens.length) - Math.max(start, sequence.furthest));
     row += size;
   }
   return { sequences: active, rows, outputs, promptTokens };
@@ -52,7 +53,8 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
 /** Positions predicted from the chunk [start, start + size): the scored rest of the prompt, and the next token once the prompt is done. */
 function outputPositions(sequence: Sequence, start: number, size: number): number[] {
   const { tokens, sampling } = sequence.request;
-  const first = sampling.promptLogprobs === undefined ? Math.max(start + 1, tokens.length) : start + 1;
+  const next = Math.max(start, sequence.furthest) + 1; // what is computed again has been scored and sampled
+  const first = sampling.promptLogprobs === undefined ? Math.max(next, tokens.length) : next;
   const samples = sampling.maxTokens > 0;
   const last = Math.min(start + size, samples ? sequence.length : tokens.length - 1);
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);

@@ -1,4 +1,4 @@
-import type { Batch, BatchRow, Device, Program, Tensor } from '../tensor/device.ts';
+import type { Batch, BatchNeeds, BatchRow, Device, Program, Tensor } from '../tensor/device.ts';
 
 /** Shapes of a micro-batch, and head sizes, whose programs are kept. One shape of a 96-layer model takes about 15 MB of descriptions. */
 const MAX_SHAPES_PER_BATCH = 24;
@@ -59,20 +59,20 @@ export class HeadPrograms extends ProgramSet {
 export class ProgramCache implements Disposable {
   readonly #device: Device;
   readonly #limit: number;
-  readonly #windows: readonly number[] | undefined;
+  readonly #needs: BatchNeeds | undefined;
   readonly #shapes = new Map<string, ShapePrograms>();
   readonly #heads = new Map<string, HeadPrograms>();
 
-  /** `windows` are those of the model's attention. */
-  constructor(device: Device, microBatches: number, windows?: readonly number[]) {
+  /** `needs` are those of the model's layers. */
+  constructor(device: Device, microBatches: number, needs?: BatchNeeds) {
     this.#device = device;
-    this.#windows = windows;
+    this.#needs = needs;
     this.#limit = MAX_SHAPES_PER_BATCH * microBatches;
   }
 
   forBatch(microBatch: number, rows: readonly BatchRow[]): ShapePrograms {
-    const key = `${microBatch} | ${this.#device.batchKey(rows, this.#windows)}`;
-    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, this.#windows)));
+    const key = `${microBatch} | ${this.#device.batchKey(rows, this.#needs)}`;
+    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, this.#needs)));
   }
 
   forHead(microBatch: number, outputs: number): HeadPrograms {

@@ -31,7 +31,7 @@ export interface SequenceResult {
 /** A request in flight. */
 export class Sequence {
   readonly request: SequenceRequest;
-  readonly cache: KvSequence;
+  cache: KvSequence;
   /** Longest that it may become, prompt and completion together. */
   readonly maxLength: number;
   readonly generated: number[] = [];
@@ -39,6 +39,9 @@ export class Sequence {
   readonly promptLogprobs: (PositionLogprobs | null)[] = [null];
   /** Tokens whose keys and values are in the cache. */
   computed = 0;
+  /** Most tokens that ever were: what they predict is known, even while they are computed again. */
+  furthest = 0;
+  #restarted = false;
   end: SequenceEnd | undefined;
 
   constructor(request: SequenceRequest, cache: KvSequence, maxLength: number) {
@@ -51,13 +54,37 @@ export class Sequence {
     return this.request.tokens.length + this.generated.length;
   }
 
-  /** Tokens that have not passed the model; 1 while decoding. */
+  /** Tokens that have not passed the model. */
   get pending(): number {
     return this.length - this.computed;
   }
 
+  /** The next sweep computes the token that the last one sampled. */
+  get decodes(): boolean {
+    return !this.inPrompt && this.pending === 1;
+  }
+
   get inPrompt(): boolean {
     return this.computed < this.request.tokens.length;
+  }
+
+  /** Notes that the next `size` tokens were computed. */
+  advance(size: number): void {
+    this.computed += size;
+    this.furthest = Math.max(this.furthest, this.computed);
+    this.cache.slide();
+  }
+
+  /** Whether a sampled token makes the sequence longer than `context`, whose keys longer sequences cannot use. */
+  outgrows(context: number): boolean {
+    return !this.#restarted && this.request.tokens.length <= context && this.length > context;
+  }
+
+  /** Begins anew, in an empty cache, with all tokens that it has. */
+  restart(cache: KvSequence): void {
+    this.cache = cache;
+    this.computed = 0;
+    this.#restarted = true;
   }
 
   tokenAt(position: number): number {

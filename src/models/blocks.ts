@@ -1,6 +1,7 @@
 /** Pieces that several model families are made of: a named linear or norm, as weights to ask for and as ops to emit. */
 import type { Weight } from '../tensor/device.ts';
-import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import type { GraphBuilder } from '../tensor/graph.ts';
+import type { Activation, Value } from '../tensor/op-graph.ts';
 import { internalError } from '../util/errors.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 

@@ -1,5 +1,5 @@
 /** Keys that the configurations of all decoders of the Llama kind share. */
-import type { Activation } from '../tensor/graph.ts';
+import type { Activation } from '../tensor/op-graph.ts';
 import { type ConfigReader, LIMITS } from './config.ts';
 import type { DecoderLayer, DecoderShape } from './decoder.ts';
 import type { Rope } from './rope.ts';

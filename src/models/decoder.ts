@@ -2,7 +2,9 @@
  * Decoders of the Llama kind: RMS norms, rotary positions, shared key heads and a gated MLP. Families differ in what `DecoderShape` says.
  * Weights are named as in GGUF files.
  */
-import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import type { Weight } from '../tensor/device.ts';
+import type { GraphBuilder } from '../tensor/graph.ts';
+import type { Activation, Value } from '../tensor/op-graph.ts';
 import { internalError } from '../util/errors.ts';
 import { decoderGguf, type GgufTraits } from './decoder-gguf.ts';
 import { linear, type LinearSpec, linearWeights, requireHidden, requireWeight, rmsNorm, rmsNormWeights } from './blocks.ts';
@@ -56,12 +58,13 @@ export interface DecoderLayer {
 }
 
 export function decoder(shape: DecoderShape): Model {
-  const contexts = shape.layers.map(({ rope }) => rope.contextLength ?? Infinity);
+  const originalContext = shape.layers.find(({ rope }) => rope.long)?.rope.long?.originalContext;
   return {
     family: shape.family,
     vocabularySize: shape.vocabularySize,
     hiddenSize: shape.hiddenSize,
-    contextLength: Math.min(shape.contextLength, ...contexts),
+    contextLength: shape.contextLength,
+    ...(originalContext !== undefined && { originalContext }),
     heads: shape.heads,
     kvHeads: shape.kvHeads,
     headDim: shape.headDim,
@@ -117,7 +120,7 @@ function block(shape: DecoderShape, layer: DecoderLayer, index: number): LayerSp
     name: `layer ${index}`,
     attends: true,
     ...(layer.window !== undefined && { window: layer.window }),
-    weights: [ropeWeight(layer.rope), ...attentionWeights(shape, layer, index), ...mlpWeights(shape, layer, index)],
+    weights: [...ropeWeights(layer.rope), ...attentionWeights(shape, layer, index), ...mlpWeights(shape, layer, index)],
     build(graph, inputs) {
       const site: Site = { graph, inputs, shape, layer, own };
       const x = requireHidden(inputs);
@@ -135,15 +138,22 @@ function attention(site: Site, x: Value): Value {
   const { graph, inputs, shape, layer, own } = site;
   if (!inputs.cache) throw internalError(`${own} was built without its cache`);
   const { heads, kvHeads, headDim, attentionScale: scale, attentionSoftcap: softcap } = shape;
-  const { rotaryDims, factor } = layer.rope;
-  const divisors = requireWeight(inputs, ropeWeight(layer.rope).name);
   const placed = (part: 'q' | 'k', groups: number): Value => {
     const y = project(site, x, `attn_${part}`);
     const normed = shape.headNorms ? normalise(site, y, `attn_${part}_norm`, groups) : y;
-    return graph.rope(normed, { headDim, rotaryDims, style: shape.ropeStyle ?? 'half', divisors, factor });
+    return rotate(site, normed);
   };
   const [q, k, v] = [placed('q', heads), placed('k', kvHeads), project(site, x, 'attn_v')];
   return graph.attention(q, k, v, inputs.cache, { heads, kvHeads, headDim, scale, softcap, window: layer.window });
+}
+
+/** By the position, and where the rope has it so, by the length of the sequence. */
+function rotate({ graph, inputs, shape, layer }: Site, x: Value): Value {
+  const { rotaryDims, factor, long } = layer.rope;
+  const [short, ...others] = ropeWeights(layer.rope).map(({ name }) => requireWeight(inputs, name));
+  const by = (divisors: Weight): Value =>
+    graph.rope(x, { headDim: shape.headDim, rotaryDims, style: shape.ropeStyle ?? 'half', divisors, factor });
+  return long ? graph.byLength(by(short!), by(others[0]!), long.originalContext) : by(short!);
 }
 
 function gatedMlp(site: Site, x: Value): Value {
@@ -224,8 +234,15 @@ function fusedLinears(
   });
 }
 
-function ropeWeight({ name, divisors }: Rope): WeightSpec {
-  return { name: `${name}.divisors`, shape: [divisors.length], role: 'vector', sources: [], values: divisors };
+function ropeWeights({ name, divisors, long }: Rope): WeightSpec[] {
+  const vector = (part: string, values: readonly number[]): WeightSpec => ({
+    name: `${name}.${part}`,
+    shape: [values.length],
+    role: 'vector',
+    sources: [],
+    values,
+  });
+  return [vector('divisors', divisors), ...(long ? [vector('long_divisors', long.divisors)] : [])];
 }
 
 function tokenTable({ vocabularySize, hiddenSize }: DecoderShape): WeightSpec {

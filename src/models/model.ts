@@ -1,6 +1,7 @@
 import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
 import type { KvLayer, Weight } from '../tensor/device.ts';
-import type { GraphBuilder, Value } from '../tensor/graph.ts';
+import type { GraphBuilder } from '../tensor/graph.ts';
+import type { Value } from '../tensor/op-graph.ts';
 
 /** A weight that a model wants. */
 export interface WeightSpec {
@@ -85,6 +86,11 @@ export interface Model {
   readonly heads: number;
   /** Ids that end a completion. */
   readonly eosTokenIds: readonly number[];
+  /**
+   * Sequences of more positions than this have other keys at all positions, so they are computed again when they grow beyond it. Missing
+   * where the length of a sequence changes nothing.
+   */
+  readonly originalContext?: number;
   /** In execution order: embedding, blocks, head. */
   readonly layers: readonly LayerSpec[];
   /** How a GGUF file describes it to other programs. Missing where no other program runs the family from such files. */

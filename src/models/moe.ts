@@ -1,5 +1,6 @@
 /** Mixtures of experts as blocks: weights to ask for, and ops to emit. */
-import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import type { GraphBuilder } from '../tensor/graph.ts';
+import type { Activation, Value } from '../tensor/op-graph.ts';
 import { linear, linearWeights, requireWeight } from './blocks.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 

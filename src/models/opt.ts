@@ -2,7 +2,8 @@
  * OPT, OPT-IML and Galactica (OPT without biases and norm parameters, with GELU).
  * Source: `OPTConfig` and `OPTForCausalLM` of transformers; Zhang et al. 2022, arXiv:2205.01068; Taylor et al. 2022, arXiv:2211.09085.
  */
-import type { Activation, GraphBuilder, Value } from '../tensor/graph.ts';
+import type { GraphBuilder } from '../tensor/graph.ts';
+import type { Activation, Value } from '../tensor/op-graph.ts';
 import { internalError } from '../util/errors.ts';
 import { layerNorm, layerNormWeights, linear, linearWeights, requireHidden, requireWeight } from './blocks.ts';
 import { LIMITS, readConfig } from './config.ts';

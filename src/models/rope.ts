@@ -17,8 +17,8 @@ export interface Rope {
   readonly theta: number;
   /** What was done to plain divisors. */
   readonly scaling?: RopeScaling;
-  /** Longest sequence that these divisors are for, if longer ones have others. */
-  readonly contextLength?: number;
+  /** Other divisors, for all positions of sequences that are longer than the original context. */
+  readonly long?: { readonly divisors: readonly number[]; readonly originalContext: number };
 }
 
 /** Kinds of scaling that GGUF files know. */
@@ -59,7 +59,7 @@ interface Plain {
   readonly originalContext: number;
 }
 
-type Scaling = (plain: Plain) => Partial<Pick<Rope, 'divisors' | 'factor' | 'contextLength' | 'scaling'>>;
+type Scaling = (plain: Plain) => Partial<Pick<Rope, 'divisors' | 'factor' | 'long' | 'scaling'>>;
 
 /** `dynamic` is not here: its frequencies change as a sequence grows, and the cache holds keys that were rotated with earlier ones. */
 const SCALINGS = {
@@ -168,7 +168,7 @@ function yarnFactor(parameters: ConfigReader, factor: number): number {
 }
 
 /**
- * Only up to the original context: with one token more, other divisors count for all positions, those in the cache included.
+ * With one token more than the original context, other divisors count for all positions, those in the cache included.
  * Source: Ding et al. 2024, arXiv:2402.13753.
  */
 function longrope({ parameters, divisors, contextLength, originalContext }: Plain): ReturnType<Scaling> {
@@ -181,7 +181,7 @@ function longrope({ parameters, divisors, contextLength, originalContext }: Plai
     divisors: divisors.map((divisor, i) => divisor * shares[i]!),
     factor: attention,
     scaling: { type: 'longrope', short: shares, long, originalContext, attention },
-    contextLength: Math.min(contextLength, originalContext),
+    ...(contextLength > originalContext && { long: { divisors: divisors.map((divisor, i) => divisor * long[i]!), originalContext } }),
   };
 }
 

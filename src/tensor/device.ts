@@ -1,5 +1,5 @@
 import type { DType, KvType, WeightType } from './dtype.ts';
-import type { OpGraph } from './graph.ts';
+import type { OpGraph } from './op-graph.ts';
 
 /** Where bytes rest. On a machine without GPU there is no `gpu`. */
 export type Tier = 'gpu' | 'cpu' | 'disk';
@@ -52,6 +52,16 @@ export interface BatchRow {
   readonly pages: readonly number[];
   /** The same for layers whose pages are their own because of their window, by window; NULL_PAGE where the window has moved on. */
   readonly windowPages?: ReadonlyMap<number, readonly number[]>;
+  /** Tokens of the sequence so far, with those that later chunks bring. Default: start + tokens.length. */
+  readonly total?: number;
+}
+
+/** What the graphs that read a batch want of it. */
+export interface BatchNeeds {
+  /** Windows of the attention ops. Default: attention to all positions, which is Infinity. */
+  readonly windows?: readonly number[];
+  /** Limit of the byLength ops, if there are any. */
+  readonly lengthLimit?: number | undefined;
 }
 
 /**
@@ -107,10 +117,9 @@ export interface Device extends AsyncDisposable {
   /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */
   copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void>;
 
-  /** Two lists of rows with equal keys can be written to the same batch, if it was made for the same windows. */
-  batchKey(rows: readonly BatchRow[], windows?: readonly number[]): string;
-  /** `windows` are those of the attention ops that will read it; Infinity (the default) is attention to all positions. */
-  createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch;
+  /** Two lists of rows with equal keys can be written to the same batch. */
+  batchKey(rows: readonly BatchRow[], needs?: BatchNeeds): string;
+  createBatch(rows: readonly BatchRow[], needs?: BatchNeeds): Batch;
   /** Checks and lowers a graph. Graphs with an attention op, token ids or positions need the batch that they read. */
   compile(graph: OpGraph, batch?: Batch): Program;
   /** Computes asynchronously; the event loop stays free. @throws {NativeError} */

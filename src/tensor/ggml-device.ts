@@ -11,14 +11,14 @@ import {
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
-import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import type { Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import type { DType } from './dtype.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import { GgmlThreads } from './ggml-threads.ts';
 import { supportedQuantTypes } from './ggml-types.ts';
-import type { OpGraph } from './graph.ts';
+import type { OpGraph } from './op-graph.ts';
 import { checkBatch } from './row-batch.ts';
 
 export interface GgmlDeviceOptions {
@@ -160,15 +160,15 @@ class GgmlDevice implements Device {
     }
   }
 
-  batchKey(rows: readonly BatchRow[], windows?: readonly number[]): string {
-    return batchKey(rows, windows);
+  batchKey(rows: readonly BatchRow[], needs?: BatchNeeds): string {
+    return batchKey(rows, needs);
   }
 
-  createBatch(rows: readonly BatchRow[], windows?: readonly number[]): Batch {
+  createBatch(rows: readonly BatchRow[], needs?: BatchNeeds): Batch {
     this.#checkOpen();
     const allocate = (requests: readonly TensorRequest[]): TensorGroup =>
       new TensorGroup(this.#base, this.#backend, this.#meter, requests, this.tier === 'cpu');
-    return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows, windows);
+    return new GgmlBatch(allocate, (tensor, bytes) => this.write(tensor, 0, bytes), rows, needs);
   }
 
   compile(graph: OpGraph, batch?: Batch): Program {

@@ -5,7 +5,7 @@ import { PAGE_POSITIONS, type Tensor, type Weight } from './device.ts';
 import type { GroupInputs } from './ggml-attention-inputs.ts';
 import type { GgmlBatch } from './ggml-batch.ts';
 import { pointerOf } from './ggml-memory.ts';
-import type { Activation, Node, OpGraph, Value } from './graph.ts';
+import type { Activation, Node, OpGraph, Value } from './op-graph.ts';
 
 /** enum ggml_prec: accumulate in f32. */
 const PRECISION_F32 = 10;
@@ -122,6 +122,8 @@ class Lowering {
         return scaleBias(ctx, this.#value(node.x), node.factor, 0);
       case 'softcap':
         return scaleBias(ctx, tanh(ctx, scaleBias(ctx, this.#value(node.x), 1 / node.cap, 0)), node.cap, 0);
+      case 'byLength':
+        return this.#byLength(node);
       case 'rope':
         return this.#rope(node);
       case 'moe':
@@ -156,6 +158,12 @@ class Lowering {
     if (weight) y = mul(ctx, y, this.#whole(weight));
     if (bias) y = add(ctx, y, this.#whole(bias));
     return groups === 1 ? y : reshape2d(ctx, y, x.columns, x.rows);
+  }
+
+  #byLength({ op, short, long, limit }: Extract<Node, { op: 'byLength' }>): TensorPointer {
+    const { concat, getRows } = this.#ggml;
+    const both = concat(this.#context, this.#value(short), this.#value(long), 1);
+    return getRows(this.#context, both, this.#batchOf(op).byLength(limit).pointer);
   }
 
   #rope({ op, x, headDim, rotaryDims, style, divisors, factor }: Extract<Node, { op: 'rope' }>): TensorPointer {

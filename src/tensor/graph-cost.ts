@@ -1,5 +1,5 @@
 import type { BatchRow, Tensor, Weight } from './device.ts';
-import type { Node, OpGraph, Value } from './graph.ts';
+import type { Node, OpGraph, Value } from './op-graph.ts';
 
 /** Work of one run of a graph. */
 export interface GraphCost {
@@ -45,6 +45,7 @@ function nodeCost(node: Node, rows: readonly BatchRow[]): GraphCost {
     case 'multiply':
     case 'scale':
     case 'softcap':
+    case 'byLength':
       return { flops: 0, bytes: 0 };
     case 'attention': {
       const { keys, values } = node.cache;

@@ -2,7 +2,7 @@ import { internalError } from '../util/errors.ts';
 import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import type { DType } from './dtype.ts';
 import { graphCost } from './graph-cost.ts';
-import type { OpGraph } from './graph.ts';
+import type { OpGraph } from './op-graph.ts';
 import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';

@@ -1,11 +1,11 @@
 import { internalError } from '../util/errors.ts';
 import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
 import type { DType } from './dtype.ts';
-import type { Node, OpGraph, Value } from './graph.ts';
+import type { Node, OpGraph, Value } from './op-graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
 import { mixExperts } from './reference/moe.ts';
 import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
-import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
+import { checkBatch, isLong, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
 
@@ -118,9 +118,8 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       result(node.x).data.forEach((value, index) => open(node.tensor).write(index, value));
       return result(node.x);
     case 'embed': {
-      const indices = node.by === 'token' ? rows.flatMap((row) => [...row.tokens]) : rows.flatMap(positionsOf);
-      const offsets = indices.map((index) => index + node.offset);
-      lookUp(open(node.table.segments[0]!.tensor), node.table.shape[0]!, offsets, out);
+      const indices = rows.flatMap((row) => (node.by === 'token' ? [...row.tokens] : positionsOf(row)).map((index) => index + node.offset));
+      lookUp(open(node.table.segments[0]!.tensor), node.table.shape[0]!, indices, out);
       return out;
     }
     case 'select': {
@@ -151,6 +150,8 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       mixExperts(result(node.x), result(node.logits), { gate, up, down }, node, out);
       return out;
     }
+    case 'byLength':
+      return choose(isLong(rows, node.limit), result(node.long), result(node.short), out);
     case 'rope':
       rotate(result(node.x), { ...node, divisors: readVector(node.divisors, open) }, rows.flatMap(positionsOf), out);
       return out;
@@ -164,6 +165,11 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
     default:
       return node satisfies never;
   }
+}
+
+/** Rows of `a` where `isA` says so, otherwise of `b`. */
+function choose(isA: readonly boolean[], a: Matrix, b: Matrix, out: Matrix): Matrix {
+  return fill(out, (i) => (isA[Math.floor(i / out.columns)] ? a : b).data[i]!);
 }
 
 function fill(out: Matrix, element: (index: number) => number): Matrix {

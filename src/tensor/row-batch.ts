@@ -1,6 +1,6 @@
 import { internalError } from '../util/errors.ts';
 import { type Batch, type BatchRow, PAGE_POSITIONS } from './device.ts';
-import type { OpGraph } from './graph.ts';
+import type { OpGraph } from './op-graph.ts';
 
 /** Devices whose programs depend on the number of tokens only need no more of a shape than that. */
 export function tokenCountKey(rows: readonly BatchRow[]): string {
@@ -11,6 +11,11 @@ export function tokenCountKey(rows: readonly BatchRow[]): string {
 export function pagesSeen({ start, tokens, pages, windowPages }: BatchRow, window: number): { first: number; pages: readonly number[] } {
   const first = Math.max(0, Math.floor((start + 1 - window) / PAGE_POSITIONS));
   return { first, pages: (windowPages?.get(window) ?? pages).slice(first, Math.ceil((start + tokens.length) / PAGE_POSITIONS)) };
+}
+
+/** Whether each token belongs to a sequence of more than `limit` positions. */
+export function isLong(rows: readonly BatchRow[], limit: number): boolean[] {
+  return rows.flatMap(({ tokens, start, total = start + tokens.length }) => Array.from(tokens, () => total > limit));
 }
 
 /** A batch that keeps its rows as they are, for devices that read them in JavaScript. */
@@ -52,7 +57,7 @@ export class RowBatch implements Batch {
 /** Throws unless every node of the graph that reads a batch fits this one. */
 export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
   for (const { op, out } of graph.nodes) {
-    if (op !== 'embed' && op !== 'attention' && op !== 'rope') continue;
+    if (op !== 'embed' && op !== 'attention' && op !== 'rope' && op !== 'byLength') continue;
     if (!batch) throw internalError(`graph ${graph.name}: ${op} needs a batch`);
     if (out.rows !== batch.tokenCount)
       throw internalError(`graph ${graph.name}: ${op} has ${out.rows} rows, its batch ${batch.tokenCount}`);
@@ -61,13 +66,13 @@ export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
 
 /** The caller may reuse its arrays once a batch is made. */
 function ownRows(rows: readonly BatchRow[]): readonly BatchRow[] {
-  return rows.map(({ tokens, start, pages, windowPages }) => {
+  return rows.map(({ tokens, start, pages, windowPages, total = start + tokens.length }) => {
     const needed = Math.ceil((start + tokens.length) / PAGE_POSITIONS);
     if (tokens.length === 0 || start < 0) throw internalError(`a row has ${tokens.length} tokens from position ${start} on`);
     const lists = windowPages ? [...windowPages.values(), ...(pages.length > 0 ? [pages] : [])] : [pages];
     for (const { length } of lists)
       if (length < needed) throw internalError(`a row of ${start + tokens.length} positions has ${length} pages, ${needed} needed`);
     const copies = windowPages && new Map(Array.from(windowPages, ([window, list]) => [window, [...list]]));
-    return { tokens: tokens.slice(), start, pages: [...pages], ...(copies && { windowPages: copies }) };
+    return { tokens: tokens.slice(), start, pages: [...pages], total, ...(copies && { windowPages: copies }) };
   });
 }

@@ -170,8 +170,8 @@ async function setUp(
   return {
     async sweep(swept, seed, given = (row) => row) {
       const written = swept.map(given);
-      if (current?.batch.key !== device.batchKey(written, windows)) {
-        const batch = scope.add(device.createBatch(written, windows));
+      if (current?.batch.key !== device.batchKey(written, { windows })) {
+        const batch = scope.add(device.createBatch(written, { windows }));
         current = { batch, program: scope.add(device.compile(source, batch)) };
       }
       await current.batch.write(written);

@@ -1,6 +1,7 @@
 /** What the parts of the conformance suite of devices share. */
-import type { BatchRow, Device } from '../../src/tensor/device.ts';
-import { GraphBuilder, type Value } from '../../src/tensor/graph.ts';
+import type { BatchNeeds, BatchRow, Device } from '../../src/tensor/device.ts';
+import { GraphBuilder } from '../../src/tensor/graph.ts';
+import type { Value } from '../../src/tensor/op-graph.ts';
 import { download, type Scope } from './tensors.ts';
 
 /** Allowed errors, times (1 + |value|). */
@@ -28,12 +29,13 @@ export async function evaluate(
   tokenCount: number,
   build: (graph: GraphBuilder) => Value,
   rows?: readonly BatchRow[],
+  needs?: BatchNeeds,
 ) {
   const graph = new GraphBuilder('conformance', tokenCount);
   const value = build(graph);
   const out = scope.add(device().allocate('out', 'f32', [value.rows, value.columns]));
   graph.store(value, out);
-  const batch = rows && scope.add(device().createBatch(rows));
+  const batch = rows && scope.add(device().createBatch(rows, needs));
   await batch?.write(rows!);
   await device().run(scope.add(device().compile(graph.finish(), batch)));
   return await download(device(), out);

@@ -2,10 +2,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Device, Tensor } from '../../src/tensor/device.ts';
 import type { WeightType } from '../../src/tensor/dtype.ts';
-import { type Activation, GraphBuilder } from '../../src/tensor/graph.ts';
+import { GraphBuilder } from '../../src/tensor/graph.ts';
+import type { Activation } from '../../src/tensor/op-graph.ts';
 import { type Bench, type ConformanceTolerance, evaluate, lonelyRow } from './bench.ts';
 import { describeAttention } from './attention-conformance.ts';
-import { describeElements, describeNorms, describeRope } from './element-conformance.ts';
+import { describeByLength, describeElements, describeNorms, describeRope } from './element-conformance.ts';
 import { describeMoe } from './moe-conformance.ts';
 import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSigmoid, naiveSilu } from './naive-ops.ts';
 import { decode, differences, download, encode, floatWeights, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
@@ -35,6 +36,7 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     });
     describe('norm', () => {
       describeNorms(bench);
+      describeByLength(bench);
     });
     describe('element by element', () => {
       describeElements(bench);

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import type { Weight } from '../../src/tensor/device.ts';
-import type { GraphBuilder, NormKind, RopeOptions, Value } from '../../src/tensor/graph.ts';
+import type { GraphBuilder } from '../../src/tensor/graph.ts';
+import type { NormKind, RopeOptions, Value } from '../../src/tensor/op-graph.ts';
 import { type Bench, evaluate, lonelyRow } from './bench.ts';
 import { naiveNorm, naiveRmsNorm, naiveRope } from './naive-ops.ts';
 import { differences, randomNumbers, upload, uploadWeight } from './tensors.ts';
@@ -11,6 +12,29 @@ interface NormCase {
   readonly columns: number;
   readonly groups?: number;
   readonly parameters: boolean;
+}
+
+export function describeByLength(bench: Bench): void {
+  const { device, scope } = bench;
+  it('chooses rows by the length of their sequence', async () => {
+    const columns = 5;
+    const rows = [
+      lonelyRow([1, 2], 0, [1]), // 2 positions
+      { ...lonelyRow([1, 2, 3], 0, [2]), total: 9 }, // the rest comes in a later chunk
+      lonelyRow([1], 7, [3]), // 8 positions
+      lonelyRow([1], 8, [4]),
+    ];
+    const chosen = ['short', 'short', 'long', 'long', 'long', 'short', 'long'];
+    const [short, long] = [randomNumbers(1, 7 * columns), randomNumbers(2, 7 * columns)];
+    const [a, b] = [
+      await upload(device(), scope, { shape: [7, columns], values: short }),
+      await upload(device(), scope, { shape: [7, columns], values: long }),
+    ];
+    const build = (graph: GraphBuilder): Value => graph.byLength(graph.load(a), graph.load(b), 8);
+    const got = await evaluate(bench, 7, build, rows, { lengthLimit: 8 });
+    const wanted = got.map((_, i) => (chosen[Math.floor(i / columns)] === 'long' ? long : short)[i]!);
+    expect(differences(got, wanted, 0)).toEqual([]);
+  });
 }
 
 export function describeNorms(bench: Bench): void {

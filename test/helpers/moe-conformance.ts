@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Activation } from '../../src/tensor/graph.ts';
+import type { Activation } from '../../src/tensor/op-graph.ts';
 import { type Bench, evaluate } from './bench.ts';
 import { naiveGelu, naiveMoe, naiveSilu } from './naive-ops.ts';
 import { differences, floatWeights, randomNumbers, roundedTo, upload, uploadWeight } from './tensors.ts';

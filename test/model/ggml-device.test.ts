@@ -21,7 +21,7 @@ it('refuses attention with a window that the batch was not made for', async () =
   const q = graph.load(x);
   graph.attention(q, q, q, { keys, values }, { heads: 1, kvHeads: 1, headDim: 8, scale: 1, window: 5 });
   const rows = [{ tokens: new Int32Array(1), start: 0, pages: [1] }];
-  const batch = scope.add(device.createBatch(rows, [7]));
+  const batch = scope.add(device.createBatch(rows, { windows: [7] }));
   await batch.write(rows);
   await expect(device.run(scope.add(device.compile(graph.finish(), batch)))).rejects.toThrow(/window 5 .* windows 7/);
 });

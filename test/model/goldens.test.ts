@@ -58,14 +58,21 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
   });
 });
 
-it('phi3-longrope gives the golden ids up to its original context, and refuses longer sequences', async () => {
-  const golden = readGolden('phi3-longrope');
-  await using llm = await LLM.load(fixtureFolder('phi3-longrope'), { ...F32, gpuBatchSize: 2 });
-  const fitting = [...golden.prompts.keys()].filter((i) => golden.prompts[i]!.length + 24 <= llm.info.contextLength);
-  const results = await llm.generate(goldenRequests({ prompts: fitting.map((i) => golden.prompts[i]!) }));
-  expect(fitting).toHaveLength(4);
-  for (const [i, result] of results.entries()) expectGolden(result, golden, fitting[i]!);
-  await expect(llm.generate(goldenRequests({ prompts: [golden.prompts.at(-1)!] }))).rejects.toThrow(/40/);
+it.each([
+  ['in one chunk', {}],
+  ['in the middle of others', { gpuBatchSize: 2 }],
+])('phi3-longrope goes on beyond its original context as if the prompt were as long: %s', async (_what, options) => {
+  await using llm = await LLM.load(fixtureFolder('phi3-longrope'), { ...F32, ...options });
+  const params = { maxTokens: 60, ignoreEos: true, logprobs: 0 };
+  const prompts = readGolden('phi3-longrope').prompts.slice(0, 4);
+  const results = await llm.generate(prompts, params);
+  for (const [i, { tokenIds, logprobs }] of results.entries()) {
+    const known = 41 - prompts[i]!.length; // with these, the sequence is longer than 40 for the first time
+    const text = [...prompts[i]!, ...tokenIds.slice(0, known)];
+    const [rest] = await llm.generate([text], { ...params, maxTokens: 60 - known });
+    expect(tokenIds.slice(known)).toEqual(rest!.tokenIds);
+    for (const [at, { logprob }] of rest!.logprobs!.entries()) expect(logprobs![known + at]!.logprob).toBeCloseTo(logprob, 4);
+  }
 });
 
 it('gemma3 gives the golden ids as the text part of a model with images', async () => {

@@ -1,5 +1,5 @@
 /** A mixture of experts on plain arrays, one token after the other. Sums are made in double precision. */
-import type { MoeOptions } from '../graph.ts';
+import type { MoeOptions } from '../op-graph.ts';
 import { activate, type Matrix } from './ops.ts';
 
 export interface MoeWeights {

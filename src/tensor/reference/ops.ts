@@ -1,6 +1,6 @@
 /** The ops on plain arrays, row after row. Sums are made in double precision and rounded to f32 once, where a value is stored. */
 import { type BatchRow, PAGE_POSITIONS } from '../device.ts';
-import type { Activation, AttentionOptions, NormKind, RopeOptions } from '../graph.ts';
+import type { Activation, AttentionOptions, NormKind, RopeOptions } from '../op-graph.ts';
 import { gelu, geluTanh } from './gelu.ts';
 
 /** Element access to memory of any type. */

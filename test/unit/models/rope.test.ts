@@ -46,11 +46,13 @@ describe('readRope', () => {
     expect(differences(divisors, [1, stretched(10, 1 / 3), stretched(100, 2 / 3), 4000], 1e-12)).toEqual([]);
   });
 
-  it.each(['longrope', 'su'])('%s has the short divisors, up to the original context', (type) => {
+  it.each(['longrope', 'su'])('%s has short divisors up to the original context, long ones beyond', (type) => {
     const shares = { short_factor: [1, 2, 3, 4], long_factor: [5, 6, 7, 8] };
     const got = rope({ rope_scaling: { type, ...shares }, original_max_position_embeddings: 1024 });
     expect(differences(got.divisors, [1, 20, 300, 4000], 1e-12)).toEqual([]);
-    expect(got).toMatchObject({ contextLength: 1024, factor: Math.sqrt(1 + Math.log(4) / Math.log(1024)) });
+    expect(got.long?.originalContext).toBe(1024);
+    expect(differences(got.long!.divisors, [5, 60, 700, 8000], 1e-12)).toEqual([]);
+    expect(got).toMatchObject({ factor: Math.sqrt(1 + Math.log(4) / Math.log(1024)) });
   });
 
   it.each<[Record<string, unknown>, RegExp]>([

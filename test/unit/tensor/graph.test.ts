@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Tensor, Weight } from '../../../src/tensor/device.ts';
 import type { DType } from '../../../src/tensor/dtype.ts';
-import { GraphBuilder, type MoeOptions, type RopeOptions, type Value } from '../../../src/tensor/graph.ts';
+import { GraphBuilder } from '../../../src/tensor/graph.ts';
+import type { MoeOptions, RopeOptions, Value } from '../../../src/tensor/op-graph.ts';
 
 const tensor = (shape: number[], dtype: DType = 'f32'): Tensor => ({ name: 't', dtype, shape, byteLength: 0, [Symbol.dispose]() {} });
 

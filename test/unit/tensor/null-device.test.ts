@@ -54,7 +54,7 @@ describe('createNullDevice', () => {
     const graph = new GraphBuilder('attention', 3);
     const k = graph.load(kv);
     graph.attention(graph.load(q), k, k, cache, { heads: 4, kvHeads: 2, headDim: 2, scale: 1, window });
-    const batch = device.createBatch(rows, [window]);
+    const batch = device.createBatch(rows, { windows: [window] });
     await batch.write(rows);
     await device.run(device.compile(graph.finish(), batch));
     expect(device.steps[0]).toMatchObject({ flops: pairs * 32, bytes: 144 + positions * 16 });
