@@ -22,7 +22,7 @@ const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 
 /**
  * Byte-level BPE and BPE with byte fallback; empty for tokenizers that llama.cpp would take for another one. It knows ways of splitting
- * text only by name, and puts a space before text that begins with one, which SentencePiece does and transformers without `legacy` does not.
+ * text only by name, has an id for every row of the model's table, and puts a space before text that begins with one, which SentencePiece does and transformers without `legacy` does not.
  * @throws {FormatError} naming what is wrong in the content
  */
 export function ggmlVocabulary(source: VocabularySource): Map<string, GgufEntry> {
@@ -32,6 +32,7 @@ export function ggmlVocabulary(source: VocabularySource): Map<string, GgufEntry>
   if (model['type'] !== 'BPE') return new Map();
   const merges = readMerges(file, model['merges']);
   const table = tokenTable(source, model);
+  if (!table) return new Map();
   const pre = splitterName(content, model['ignore_merges'] === true);
   const isPieces = model['byte_fallback'] === true && BYTES.every((byte) => table.ids.has(byte));
   const kind = isPieces ? pieceEntries(content, table, merges) : pre === undefined ? undefined : byteLevelEntries(pre, merges);
@@ -56,7 +57,8 @@ interface TokenTable {
   readonly ids: ReadonlyMap<string, number>;
 }
 
-function tokenTable({ file, content, vocabularySize }: VocabularySource, model: JsonObject): TokenTable {
+/** Undefined when the tokenizer has ids that the model lacks. */
+function tokenTable({ file, content, vocabularySize }: VocabularySource, model: JsonObject): TokenTable | undefined {
   const ids = new Map(Object.entries(checkVocabulary(file, model['vocab'])));
   const types = new Map<number, number>();
   const { unk_token: unknown, byte_fallback: fallback } = model;
@@ -70,8 +72,7 @@ function tokenTable({ file, content, vocabularySize }: VocabularySource, model: 
   const tokens = Array.from({ length: vocabularySize }, (_, id) => `[PAD${id}]`);
   const known = Array.from(tokens, () => false);
   for (const [token, id] of ids) {
-    if (id >= vocabularySize)
-      throw new FormatError(file, `token ${JSON.stringify(token)} has id ${id}, the model has ${vocabularySize} ids`);
+    if (id >= vocabularySize) return undefined;
     tokens[id] = token;
     known[id] = true;
   }

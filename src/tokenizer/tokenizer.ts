@@ -4,6 +4,7 @@ import { FormatError, NativeError } from '../util/errors.ts';
 import { byteLevelDetokenizer } from './byte-level.ts';
 import type { Detokenizer, StreamDecoder } from './detokenizer.ts';
 import { readGpt2Files } from './gpt2-files.ts';
+import { guardLibrary } from './library-guards.ts';
 import { readSentencePieceFiles } from './sentencepiece-files.ts';
 import { type PieceDecoder, pieceDetokenizer } from './piece-decoder.ts';
 import { isJsonObject, type JsonObject, parseJsonObject, readTextIfPresent } from './read-file.ts';
@@ -81,6 +82,7 @@ async function createTokenizer(file: string, content: JsonObject, text: string):
   if (!isJsonObject(model)) throw new FormatError(file, 'has no "model"');
   if (!isAddedTokens(added)) throw new FormatError(file, '"added_tokens" is not a list of tokens');
   const largestId = largestModelId(file, model);
+  guardLibrary(file, content);
   const binding = await createBinding(file, text);
   const tokens = listTokens(binding, largestId + 1 + added.length);
   const specials = added.filter(({ special }) => special === true).map(({ content: token }) => binding.tokenToId(token));
