@@ -38,8 +38,8 @@ function checkMerges(file: string, model: unknown): void {
 }
 
 /** Special tokens are looked up when a text is encoded, and must be listed. */
-function checkTemplate(file: string, { type, single, pair, special_tokens: listed }: JsonObject): void {
-  if (type !== 'TemplateProcessing' || !isJsonObject(listed)) return;
+function checkTemplate(file: string, { single, pair, special_tokens: listed }: JsonObject): void {
+  if (!isJsonObject(listed)) return; // whatever its type says: the library goes by the fields
   for (const piece of [single, pair].flatMap((pieces) => (Array.isArray(pieces) ? (pieces as unknown[]) : []))) {
     const special = isJsonObject(piece) ? piece['SpecialToken'] : undefined;
     const id = isJsonObject(special) ? special['id'] : undefined;
