@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../src/models/opt-sizes.ts';
 import { BUNDLED_NAME } from '../src/util/bundled.ts';
 import { UsageError } from '../src/util/errors.ts';
+import { STORAGE_TYPES, type StorageType } from '../src/weights/storage-type.ts';
 import type { BenchOptions } from './figure.ts';
 
 export interface BenchArguments {
@@ -23,6 +24,7 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   const options: BenchOptions = {
     rounds: positiveInteger('--rounds', values.rounds),
     ...(values.model && { models: values.model }),
+    ...(values.dtype !== undefined && { dtype: storageType(values.dtype) }),
     ...(values.block && { blocks: values.block.map((text) => positiveInteger('--block', text)) }),
   };
   return { name, json: values.json, options };
@@ -39,11 +41,18 @@ function parse(args: readonly string[]) {
         rounds: { type: 'string', default: '3' },
         model: { type: 'string', multiple: true },
         block: { type: 'string', multiple: true },
+        dtype: { type: 'string' },
       },
     });
   } catch (cause) {
     throw new UsageError(cause instanceof Error ? cause.message : String(cause), {}, { cause });
   }
+}
+
+function storageType(text: string): StorageType {
+  const type = STORAGE_TYPES.find((name) => name === text);
+  if (type) return type;
+  throw new UsageError(`--dtype ${text}: one of ${STORAGE_TYPES.join(', ')} expected`);
 }
 
 function positiveInteger(flag: string, text: string): number {

@@ -1,3 +1,4 @@
+import type { StorageType } from '../src/weights/storage-type.ts';
 import os from 'node:os';
 import { processorFacts } from '../src/util/machine.ts';
 
@@ -17,6 +18,8 @@ export interface Figure {
 }
 
 export interface BenchOptions {
+  /** Type of the weights. Default `auto`. */
+  readonly dtype?: StorageType;
   readonly rounds: number;
   readonly models?: readonly string[];
   readonly blocks?: readonly number[];

@@ -15,6 +15,8 @@ try {
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
   console.error(error.message);
-  console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--json] [--rounds N] [--model NAME]... [--block N]...`);
+  console.error(
+    `usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--json] [--rounds N] [--model NAME]... [--block N]... [--dtype TYPE]`,
+  );
   process.exitCode = 2;
 }

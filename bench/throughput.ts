@@ -1,10 +1,11 @@
 /** Rows and tokens per second by block size: the bundled model on its table, and OPT-125m with random weights. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
-import { type GenerationRequest, LLM, type RunStats } from '../src/index.ts';
+import { type GenerationRequest, LLM, type LoadOptions, type RunStats } from '../src/index.ts';
 import { publishedConfig } from '../src/models/opt-sizes.ts';
 import { buildModel } from '../src/models/registry.ts';
 import { BUNDLED_NAME, BUNDLED_TABLE } from '../src/util/bundled.ts';
+import type { StorageType } from '../src/weights/storage-type.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { type MachineLimits, measureLimits } from './limits.ts';
 
@@ -25,37 +26,44 @@ export async function* throughput({
   rounds,
   models = [BUNDLED_NAME, DUMMY],
   blocks = BLOCKS,
+  dtype = 'auto',
 }: BenchOptions): AsyncGenerator<Figure, void, void> {
   const limits = await measureLimits();
   for (const model of models) {
     const runs = new Map<number, Run[]>(blocks.map((block) => [block, []]));
     // Rounds alternate between the block sizes, so that a slow minute of the machine does not hit one of them alone.
     for (let round = 0; round < rounds; round++) {
-      for (const block of blocks) runs.get(block)!.push(model === BUNDLED_NAME ? await runTable(block) : await runDummy(model, block));
+      for (const block of blocks)
+        runs.get(block)!.push(model === BUNDLED_NAME ? await runTable(block, dtype) : await runDummy(model, block, dtype));
     }
-    for (const [block, list] of runs) yield* model === BUNDLED_NAME ? tableFigures(block, list) : dummyFigures(model, block, list, limits);
-    if (model !== BUNDLED_NAME) yield* ratioFigure(model, runs);
+    const label = `${model}${dtype === 'auto' ? (model === BUNDLED_NAME ? '' : ' f32') : ` ${dtype}`}`;
+    // The limits are those of f32.
+    const limitOf = (block: number): number | undefined =>
+      dtype === 'auto' || dtype === 'f32' ? decodeLimit(model, block, limits) : undefined;
+    for (const [block, list] of runs)
+      yield* model === BUNDLED_NAME ? speedFigures(label, block, list) : dummyFigures(label, block, list, limitOf(block));
+    if (model !== BUNDLED_NAME) yield* ratioFigure(label, runs);
   }
 }
 
-async function runTable(block: number): Promise<Run> {
+async function runTable(block: number, dtype: StorageType): Promise<Run> {
   const table: Record<string, string>[] = parse(await readFile(BUNDLED_TABLE), { columns: true });
   const step = block === 1 ? Math.ceil(table.length / TABLE_ROWS[1]) : 1;
   const rows = table.filter((_, i) => i % step === 0);
   const requests = rows.map(({ instruction, input }) => ({ prompt: `Task: ${instruction}\nInput: ${input}\nOutput:` }));
-  return generateAll(BUNDLED_NAME, false, block, requests);
+  return generateAll(BUNDLED_NAME, { gpuBatchSize: block, dtype }, requests);
 }
 
-async function runDummy(model: string, block: number): Promise<Run> {
+async function runDummy(model: string, block: number, dtype: StorageType): Promise<Run> {
   const requests = Array.from({ length: block }, (_, row) => ({
     prompt: Array.from({ length: PROMPT_TOKENS }, (__, i) => 4 + ((row * 31 + i * 7) % 50_000)),
     params: { maxTokens: GENERATED_TOKENS, ignoreEos: true },
   }));
-  return generateAll(model, true, block, requests);
+  return generateAll(model, { gpuBatchSize: block, dtype, dummy: 'f32' }, requests);
 }
 
-async function generateAll(model: string, dummy: boolean, block: number, requests: readonly GenerationRequest[]): Promise<Run> {
-  await using llm = await LLM.load(model, { gpuBatchSize: block, ...(dummy && { dummy: 'f32' }) });
+async function generateAll(model: string, options: LoadOptions, requests: readonly GenerationRequest[]): Promise<Run> {
+  await using llm = await LLM.load(model, options);
   await llm.generate([{ prompt: [4, 5], params: { maxTokens: 2, ignoreEos: true } }]); // weights are read with the first sweep
   let stats: RunStats | undefined;
   const started = performance.now();
@@ -63,21 +71,18 @@ async function generateAll(model: string, dummy: boolean, block: number, request
   return { rows: requests.length, seconds: (performance.now() - started) / 1000, stats: stats! };
 }
 
-function* tableFigures(block: number, runs: readonly Run[]): Generator<Figure, void, void> {
+function* speedFigures(label: string, block: number, runs: readonly Run[]): Generator<Figure, void, void> {
   const make = (what: string, unit: string, value: (run: Run) => number): Figure =>
-    figure({ bench: 'throughput', case: `${BUNDLED_NAME} block ${block} ${what}`, unit, values: runs.map(value) });
+    figure({ bench: 'throughput', case: `${label} block ${block} ${what}`, unit, values: runs.map(value) });
   yield make('rows', 'rows/s', ({ rows, seconds }) => rows / seconds);
   yield make('generated', 'tokens/s', ({ stats, seconds }) => stats.tokens.generated / seconds);
   yield make('total', 'tokens/s', ({ stats, seconds }) => (stats.tokens.promptComputed + stats.tokens.generated) / seconds);
 }
 
-function* dummyFigures(model: string, block: number, runs: readonly Run[], limits: MachineLimits): Generator<Figure, void, void> {
-  const make = (what: string, unit: string, value: (run: Run) => number, limit?: number): Figure =>
-    figure({ bench: 'throughput', case: `${model} f32 block ${block} ${what}`, unit, values: runs.map(value), ...(limit && { limit }) });
-  yield make('rows', 'rows/s', ({ rows, seconds }) => rows / seconds);
-  yield make('generated', 'tokens/s', ({ stats, seconds }) => stats.tokens.generated / seconds);
-  yield make('total', 'tokens/s', ({ stats, seconds }) => (stats.tokens.promptComputed + stats.tokens.generated) / seconds);
-  yield make('decode', 'tokens/s', decodeRate, decodeLimit(model, block, limits));
+function* dummyFigures(label: string, block: number, runs: readonly Run[], limit?: number): Generator<Figure, void, void> {
+  yield* speedFigures(label, block, runs);
+  const values = runs.map(decodeRate);
+  yield figure({ bench: 'throughput', case: `${label} block ${block} decode`, unit: 'tokens/s', values, ...(limit && { limit }) });
 }
 
 /** Tokens of sweeps without prompt tokens; the first token of each row comes from a prefill sweep. */
@@ -96,10 +101,10 @@ function decodeLimit(model: string, block: number, limits: MachineLimits): numbe
   return Math.min((block * limits.bytesPerSecond) / (4 * elements), limits.flopsPerSecond / (2 * elements));
 }
 
-function* ratioFigure(model: string, runs: ReadonlyMap<number, readonly Run[]>): Generator<Figure, void, void> {
+function* ratioFigure(label: string, runs: ReadonlyMap<number, readonly Run[]>): Generator<Figure, void, void> {
   const one = runs.get(1);
   const many = runs.get(64);
   if (!one || !many) return;
   const values = many.map((run, round) => decodeRate(run) / decodeRate(one[round]!));
-  yield figure({ bench: 'throughput', case: `${model} f32 decode, block 64 over block 1`, unit: 'x', values });
+  yield figure({ bench: 'throughput', case: `${label} decode, block 64 over block 1`, unit: 'x', values });
 }

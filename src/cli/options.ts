@@ -52,7 +52,11 @@ const MAX_THREADS = 1024;
 export function addModelOptions(command: Command): Command {
   command
     .optionsGroup('Model:')
-    .option('-m, --model <path>', 'GGUF file or folder of a Hugging Face model (default: the bundled tidy-opt-5m)', notEmpty)
+    .option(
+      '-m, --model <name>',
+      'name on the Hugging Face hub, GGUF file, or folder of a model (default: the bundled tidy-opt-5m)',
+      notEmpty,
+    )
     .addOption(dtypeOption())
     .addOption(
       new Option('--convert <when>', 'write a converted model to the cache: auto does from 1 GiB on')

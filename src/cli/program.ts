@@ -157,7 +157,7 @@ function addGenerate(program: Command): Command {
     'after',
     examples(
       String.raw`flexllmgen generate 'Task: Write the date as YYYY-MM-DD\nInput: 27th of October, 1954\nOutput:'`,
-      'flexllmgen generate -m ./models/opt-1.3b --temperature 0.8 --max-tokens 64 --json < prompts.txt',
+      "flexllmgen generate -m Qwen/Qwen2.5-0.5B-Instruct --chat 'Name three rivers.'",
     ),
   );
 }
@@ -203,7 +203,7 @@ function addConvert(program: Command): Command {
       'Writes weights, configuration and tokenizer as one GGUF file with checksums, which loads fastest. Can be stopped at any time; the same ' +
         'command goes on where it was. Without -o the file goes to the cache, where every command finds it.',
     )
-    .argument('<model>', 'folder of a Hugging Face model, or GGUF file')
+    .argument('<model>', 'name on the Hugging Face hub, folder of a model, or GGUF file')
     .addOption(dtypeOption())
     .option('-o, --output <file>', 'name of the new file (default: in the cache)', notEmpty)
     .option('--force', 'replace a file that is there');
