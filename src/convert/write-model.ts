@@ -113,6 +113,8 @@ class TensorWriter {
   /** Checksums of tensors that are written but perhaps not on disk. */
   #unsynced: string[] = [];
   #unsyncedBytes = 0;
+  /** The disk takes what was written while the next tensors are worked out. */
+  #syncing: Promise<void> = Promise.resolve();
 
   constructor(handle: FileHandle, file: string, layout: GgufLayout, journal: ConversionJournal, options: WriteOptions) {
     this.#handle = handle;
@@ -141,11 +143,15 @@ class TensorWriter {
     try {
       for (let i = first; i < tensors.length; i++) {
         await this.#writeTensor(tensors[i]!, this.#layout.offsets[i]!, (bytes) => report(i, bytes));
-        if (this.#unsyncedBytes >= (this.#options.syncBytes ?? SYNC_BYTES)) await this.#sync();
+        if (this.#unsyncedBytes < (this.#options.syncBytes ?? SYNC_BYTES)) continue;
+        await this.#syncing;
+        this.#sync();
       }
       report(tensors.length, 0);
     } finally {
-      await this.#sync();
+      await this.#syncing;
+      this.#sync();
+      await this.#syncing;
     }
   }
 
@@ -165,12 +171,14 @@ class TensorWriter {
     this.#unsynced.push(hash.digest('hex'));
   }
 
-  async #sync(): Promise<void> {
-    if (this.#unsynced.length === 0) return;
-    await guarded(this.#file, this.#handle.datasync());
-    await this.#journal.add(this.#unsynced);
+  /** Begins to put on disk what was written, and then notes it. */
+  #sync(): void {
+    const written = this.#unsynced;
+    if (written.length === 0) return;
     this.#unsynced = [];
     this.#unsyncedBytes = 0;
+    this.#syncing = guarded(this.#file, this.#handle.datasync()).then(() => this.#journal.add(written));
+    this.#syncing.catch(() => {}); // whoever waits for it hears of it
   }
 }
 
