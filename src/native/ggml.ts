@@ -287,7 +287,19 @@ export function bindCpu(lib: Library) {
     setThreads: lib.func('ggml_backend_cpu_set_n_threads', 'void', [P, 'int']) as (backend: Backend, threads: number) => void,
     // void ggml_backend_cpu_set_threadpool(ggml_backend_t backend_cpu, ggml_threadpool_t threadpool);
     setThreadpool: lib.func('ggml_backend_cpu_set_threadpool', 'void', [P, P]) as (backend: Backend, pool: ThreadPool) => void,
+    ...bindRowQuantizer(lib),
   };
+}
+
+/** Not all libraries export it: it is a part of ggml, but not of its interface. */
+function bindRowQuantizer(lib: Library): { quantizeRowQ8?: AsyncCall<[Float32Array, Uint8Array, number], void> } {
+  try {
+    // void quantize_row_q8_0(const float * x, void * y, int64_t k);
+    const quantizeRowQ8 = lib.func('quantize_row_q8_0', 'void', [P, P, 'int64']);
+    return { quantizeRowQ8: quantizeRowQ8 as unknown as AsyncCall<[Float32Array, Uint8Array, number], void> };
+  } catch {
+    return {};
+  }
 }
 
 export type GgmlBase = ReturnType<typeof bindBase>;

