@@ -1,6 +1,7 @@
 /** Loads the libraries of a backend and checks that they are those that the binding was written for. */
 import { NativeError } from '../util/errors.ts';
-import { type BackendRegistry, bindBase, bindCpu, GGML_TYPE, type GgmlBase, type GgmlCpu } from './ggml.ts';
+import { type BackendRegistry, bindBase, GGML_TYPE, type GgmlBase } from './ggml.ts';
+import { bindCpu, type GgmlCpu } from './ggml-cpu.ts';
 import { findLibraryDirectory, GGML_VERSION, type LibraryDirectory, loadCpuLibrary, loadLibrary } from './libraries.ts';
 
 /** sizeof(struct ggml_tensor) + sizeof(struct ggml_object) in the ggml that this binding was written for. */

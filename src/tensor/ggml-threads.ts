@@ -1,5 +1,6 @@
 /** The CPU backend's threads: a pool for each number of threads and way of waiting that was needed so far, of which one is in use. */
-import type { Backend, GgmlBase, GgmlCpu, ThreadPool } from '../native/ggml.ts';
+import type { Backend, GgmlBase, ThreadPool } from '../native/ggml.ts';
+import type { GgmlCpu } from '../native/ggml-cpu.ts';
 import { threadpoolParams } from '../native/open-ggml.ts';
 import { NativeError } from '../util/errors.ts';
 import { ThreadGovernor } from './thread-governor.ts';
