@@ -22,8 +22,7 @@ export function bindCpu(lib: Library) {
 function bindRowQuantizer(lib: Library): { quantizeRowQ8?: AsyncCall<[Float32Array, Uint8Array, number], void> } {
   try {
     // void quantize_row_q8_0(const float * x, void * y, int64_t k);
-    const quantizeRowQ8 = lib.func('quantize_row_q8_0', 'void', [P, P, 'int64']);
-    return { quantizeRowQ8: quantizeRowQ8 as unknown as AsyncCall<[Float32Array, Uint8Array, number], void> };
+    return { quantizeRowQ8: lib.func('quantize_row_q8_0', 'void', [P, P, 'int64']) };
   } catch {
     return {};
   }
