@@ -5,7 +5,7 @@
  */
 import { type BatchRow, NULL_PAGE, PAGE_POSITIONS } from './device.ts';
 import type { GgmlTensor, TensorRequest } from './ggml-memory.ts';
-import { pagesSeen } from './row-batch.ts';
+import { pagesOf, pagesSeen } from './row-batch.ts';
 
 /** Rows that share one flash attention, padded to these sizes; more rows waste more padding, fewer cost more barriers between threads. */
 const GROUP_ROWS = [1, 2, 4, 8, 16] as const;
@@ -160,8 +160,7 @@ function paddedPages(pages: number): number {
 }
 
 function cacheRow(row: BatchRow, position: number, window: number): number {
-  const { first, pages } = pagesSeen(row, window);
-  return pages[Math.floor(position / PAGE_POSITIONS) - first]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
+  return pagesOf(row, window)[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
 }
 
 function firstTokens(rows: readonly BatchRow[]): number[] {

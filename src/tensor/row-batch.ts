@@ -7,10 +7,14 @@ export function tokenCountKey(rows: readonly BatchRow[]): string {
   return `${rows.reduce((sum, row) => sum + row.tokens.length, 0)} tokens`;
 }
 
+/** Pages of a row in the layers with this window. */
+export const pagesOf = ({ pages, windowPages }: BatchRow, window: number): readonly number[] => windowPages?.get(window) ?? pages;
+
 /** Pages that attention with a window reads for a row, and the index of the first of them among the pages of the whole row. */
-export function pagesSeen({ start, tokens, pages, windowPages }: BatchRow, window: number): { first: number; pages: readonly number[] } {
+export function pagesSeen(row: BatchRow, window: number): { first: number; pages: readonly number[] } {
+  const { start, tokens } = row;
   const first = Math.max(0, Math.floor((start + 1 - window) / PAGE_POSITIONS));
-  return { first, pages: (windowPages?.get(window) ?? pages).slice(first, Math.ceil((start + tokens.length) / PAGE_POSITIONS)) };
+  return { first, pages: pagesOf(row, window).slice(first, Math.ceil((start + tokens.length) / PAGE_POSITIONS)) };
 }
 
 /** Whether each token belongs to a sequence of more than `limit` positions. */

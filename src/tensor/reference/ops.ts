@@ -2,6 +2,7 @@
 import { type BatchRow, PAGE_POSITIONS } from '../device.ts';
 import type { Activation, AttentionOptions, NormKind, RopeOptions } from '../op-graph.ts';
 import { gelu, geluTanh } from './gelu.ts';
+import { pagesOf } from '../row-batch.ts';
 
 /** Element access to memory of any type. */
 export interface Elements {
@@ -148,8 +149,8 @@ export function softcap(x: number, cap: number): number {
   return cap * Math.tanh(x / cap);
 }
 
-function slotOf({ pages, windowPages }: BatchRow, position: number, window: number): number {
-  return (windowPages?.get(window) ?? pages)[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
+function slotOf(row: BatchRow, position: number, window: number): number {
+  return pagesOf(row, window)[Math.floor(position / PAGE_POSITIONS)]! * PAGE_POSITIONS + (position % PAGE_POSITIONS);
 }
 
 export function activate(x: number, activation: Activation | undefined): number {
