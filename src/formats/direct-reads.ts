@@ -1,0 +1,59 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { alignedBuffer, cachedShare } from '../native/page-cache.ts';
+
+/** Offsets, lengths and addresses of direct reads are multiples of this: enough for all disks of today. */
+const ALIGNMENT = 4096;
+/** Smaller reads are headers and tables, which are read again and belong in the page cache. */
+export const LEAST_DIRECT_BYTES: number = 256 << 10;
+/** Smaller files are read in a moment, and soon again. */
+const LEAST_FILE_BYTES = 64 << 20;
+/** From here on the cache is faster than the disk. */
+const MOST_CACHED = 0.5;
+
+/**
+ * Reads past the page cache. Through it, weights take memory twice and a core-second a gigabyte: as long as reading them from a fast disk, and
+ * on the cores that compute meanwhile.
+ */
+export class DirectReads implements AsyncDisposable {
+  readonly #handle: FileHandle;
+  readonly #free: Uint8Array<ArrayBuffer>[] = [];
+
+  private constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** Undefined where reading the file so is not faster, because it is small or in memory already, or not possible. */
+  static async openIfFaster(path: string, handle: FileHandle, byteLength: number): Promise<DirectReads | undefined> {
+    if (byteLength < LEAST_FILE_BYTES) return undefined;
+    const cached = cachedShare(handle.fd, byteLength);
+    return cached === undefined || cached > MOST_CACHED ? undefined : DirectReads.open(path);
+  }
+
+  /** Undefined where the system or the file system has no such reads. */
+  static async open(path: string): Promise<DirectReads | undefined> {
+    if (process.platform !== 'linux') return undefined;
+    const direct = await open(path, constants.O_RDONLY | constants.O_DIRECT).catch(() => undefined);
+    return direct && new DirectReads(direct);
+  }
+
+  /** Fills `target` as far as the file goes. @returns bytes. @throws the system's error */
+  async read(start: number, target: Uint8Array): Promise<number> {
+    const first = Math.floor(start / ALIGNMENT) * ALIGNMENT;
+    const bytes = Math.ceil((start + target.byteLength - first) / ALIGNMENT) * ALIGNMENT;
+    const last = this.#free.pop();
+    const buffer = last && last.byteLength >= bytes ? last : alignedBuffer(bytes, ALIGNMENT);
+    try {
+      const { bytesRead } = await this.#handle.read(buffer, 0, bytes, first);
+      const found = Math.max(0, Math.min(target.byteLength, bytesRead - (start - first)));
+      target.set(buffer.subarray(start - first, start - first + found));
+      return found;
+    } finally {
+      this.#free.push(buffer);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+  }
+}
