@@ -22,7 +22,7 @@ const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 
 /**
  * Byte-level BPE and BPE with byte fallback; empty for tokenizers that llama.cpp would take for another one. It knows ways of splitting
- * text only by name, has an id for every row of the model's table, and puts a space before text that begins with one, which SentencePiece does and transformers without `legacy` does not.
+ * text only by name, takes no tokens beyond the model's table, and puts a space before text that begins with one, which SentencePiece does and transformers without `legacy` does not.
  * @throws {FormatError} naming what is wrong in the content
  */
 export function ggmlVocabulary(source: VocabularySource): Map<string, GgufEntry> {

@@ -11,15 +11,15 @@ export function guardLibrary(file: string, { model, normalizer, post_processor: 
   for (const step of stepsOf(processor, 'processors')) checkTemplate(file, step);
 }
 
-/** The members of sequences in sequences, or the one step there is. */
+/** A step and, of sequences, all members, however deep. */
 function stepsOf(whole: unknown, members: string): JsonObject[] {
   const steps: JsonObject[] = [];
   const open = [whole];
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
     if (!isJsonObject(step)) continue;
     const inner = step[members];
-    if (Array.isArray(inner)) open.push(...(inner as unknown[]));
-    else steps.push(step);
+    steps.push(step); // also with members: the library goes by the fields that it finds
+    if (Array.isArray(inner)) for (const member of inner as unknown[]) open.push(member);
   }
   return steps;
 }

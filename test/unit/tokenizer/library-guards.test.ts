@@ -29,6 +29,8 @@ it.each([
     { post_processor: { type: 'Sequence', processors: [template('<s>', '<y>')] } },
     /the template has "<y>", special_tokens do not/,
   ],
+  ['a table beside members', { normalizer: { ...cutOff, normalizers: [] } }, /precompiled_charsmap is cut off/],
+  ['a template beside members', { post_processor: { ...template('<x>', '<s>'), processors: [] } }, /the template has "<x>"/],
   ['merges without their prefix', model({ continuing_subword_prefix: '##longer' }), /merge 0 does not go on with .* "##longer"/],
   ['a prefix of other letters', model({ continuing_subword_prefix: 'ü' }), /continuing_subword_prefix is "ü", expected ASCII/],
 ])('refuses %s', async (_what, change, message) => {
