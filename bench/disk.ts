@@ -1,6 +1,8 @@
 /** What the disk of a folder can do at best, past the page cache where that can be emptied. */
 import { writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
+import { DirectReads } from '../src/formats/direct-reads.ts';
+import { directBuffer } from '../src/native/page-cache.ts';
 
 const PIECE_BYTES = 4 << 20;
 const READS_AHEAD = 4;
@@ -15,29 +17,26 @@ export function dropPageCache(): boolean {
   }
 }
 
-/** Seconds to read all of a file once, several pieces ahead; into the same few buffers, or into memory that is fresh from the system. */
+/** Seconds to read all of a file once past the page cache, several pieces ahead; into the same few buffers, or into memory that is fresh from the system. */
 export async function readSeconds(path: string, into: 'few' | 'fresh' = 'few'): Promise<number> {
-  const file = await open(path);
-  try {
-    const { size } = await file.stat();
-    let next = 0;
-    const kept: Uint8Array[] = [];
-    const read = async (): Promise<void> => {
-      let piece = new Uint8Array(PIECE_BYTES);
-      for (let at = next; at < size; at = next) {
-        next += PIECE_BYTES;
-        await file.read(piece, 0, PIECE_BYTES, at);
-        if (into === 'few') continue;
-        kept.push(piece);
-        piece = new Uint8Array(PIECE_BYTES);
-      }
-    };
-    const began = performance.now();
-    await Promise.all(Array.from({ length: READS_AHEAD }, read));
-    return (performance.now() - began) / 1000;
-  } finally {
-    await file.close();
-  }
+  const { size } = await stat(path);
+  await using direct = await DirectReads.open(path);
+  if (!direct) throw new Error(`${path}: this system has no reads past the page cache`);
+  let next = 0;
+  const kept: Uint8Array[] = [];
+  const read = async (): Promise<void> => {
+    let piece = directBuffer(PIECE_BYTES);
+    for (let at = next; at < size; at = next) {
+      next += PIECE_BYTES;
+      await direct.read(at, piece);
+      if (into === 'few') continue;
+      kept.push(piece);
+      piece = directBuffer(PIECE_BYTES);
+    }
+  };
+  const began = performance.now();
+  await Promise.all(Array.from({ length: READS_AHEAD }, read));
+  return (performance.now() - began) / 1000;
 }
 
 /** Seconds to copy a file, reading and writing both, and until it is on the disk. */

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { alignedBuffer, cachedShare } from '../native/page-cache.ts';
+import { cachedShare, directBuffer, isAligned } from '../native/page-cache.ts';
 
 /** Offsets, lengths and addresses of direct reads are multiples of this: enough for all disks of today. */
 const ALIGNMENT = 4096;
@@ -37,12 +37,24 @@ export class DirectReads implements AsyncDisposable {
     return direct && new DirectReads(direct);
   }
 
-  /** Fills `target` as far as the file goes. @returns bytes. @throws the system's error */
+  /** Fills `target` as far as the file goes, or only its whole pages. @returns bytes. @throws the system's error */
   async read(start: number, target: Uint8Array): Promise<number> {
+    if (start % ALIGNMENT === 0 && isAligned(target, ALIGNMENT)) {
+      return (await this.#handle.read(target, 0, target.byteLength - (target.byteLength % ALIGNMENT), start)).bytesRead;
+    }
+    return this.#readAround(start, target);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close();
+  }
+
+  /** Through a buffer of the pages that `target` lies in. */
+  async #readAround(start: number, target: Uint8Array): Promise<number> {
     const first = Math.floor(start / ALIGNMENT) * ALIGNMENT;
     const bytes = Math.ceil((start + target.byteLength - first) / ALIGNMENT) * ALIGNMENT;
     const last = this.#free.pop();
-    const buffer = last && last.byteLength >= bytes ? last : alignedBuffer(bytes, ALIGNMENT);
+    const buffer = last && last.byteLength >= bytes ? last : directBuffer(bytes);
     try {
       const { bytesRead } = await this.#handle.read(buffer, 0, bytes, first);
       const found = Math.max(0, Math.min(target.byteLength, bytesRead - (start - first)));
@@ -51,9 +63,5 @@ export class DirectReads implements AsyncDisposable {
     } finally {
       this.#free.push(buffer);
     }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close();
   }
 }

@@ -38,7 +38,7 @@ export async function convertModel(name: string, options: ConvertModelOptions): 
   const source = recodedSource(await openNamedSource(name, lifetime, options), options.type);
   const file = options.output ?? (await cachedFile(name, source.fingerprint, options.type));
   const written = await isToBeWritten(file, source, options.force ?? false);
-  if (written) await convertSource(source, file, writeOptions(options));
+  if (written) await convertSource(source, file, { ...writeOptions(options), onNotice: options.onNotice });
   const seconds = (performance.now() - began) / 1000;
   return { file, bytes: (await stat(file)).size, seconds, written, types: sizesByType(source) };
 }

@@ -1,6 +1,6 @@
 /** A model in the type that was asked for: converted once into a file, or on its way into memory. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FINGERPRINT_KEY, typeMetadata } from '../convert/metadata.ts';
+import { FINGERPRINT_KEY, TOKENIZER_KEY, typeMetadata } from '../convert/metadata.ts';
 import { outputTensors } from '../convert/output-tensors.ts';
 import { writeModel, type WriteOptions } from '../convert/write-model.ts';
 import type { GgufEntry } from '../formats/gguf/gguf-writer.ts';
@@ -59,8 +59,15 @@ export function recodedSource(source: ModelSource, type: StorageType): ModelSour
   };
 }
 
+/** What of a model other programs will not find in its file; this one does. */
+const WITHOUT_VOCABULARY = 'llama.cpp knows no tokenizer like this one, so other programs will take and give token ids only';
+
+export interface ConversionOptions extends WriteOptions {
+  readonly onNotice?: PreparationOptions['onNotice'];
+}
+
 /** Writes a model as one GGUF file. @throws {UsageError} for random weights; else as `writeModel` */
-export async function convertSource(source: ModelSource, path: string, options: WriteOptions): Promise<void> {
+export async function convertSource(source: ModelSource, path: string, options: ConversionOptions): Promise<void> {
   if (!source.metadata) throw new UsageError(`${source.name}: random weights are not converted`);
   const tensors = outputTensors(source.model, source.weights);
   const metadata = new Map<string, GgufEntry>([
@@ -68,6 +75,8 @@ export async function convertSource(source: ModelSource, path: string, options: 
     ...typeMetadata(tensors),
     [FINGERPRINT_KEY, { type: 'string', value: source.fingerprint }],
   ]);
+  if (metadata.has(TOKENIZER_KEY) && metadata.get('tokenizer.ggml.model')?.value === 'none')
+    options.onNotice?.(`${source.name}: ${WITHOUT_VOCABULARY}`);
   await writeModel(path, { metadata, tensors }, options);
 }
 
@@ -78,7 +87,7 @@ async function convertedFile(source: ModelSource, options: StorageOptions): Prom
     options.signal?.throwIfAborted();
     try {
       if (!told) options.onNotice?.(`converting ${source.name} once, into ${path}`);
-      await convertSource(source, path, writeOptions(options));
+      await convertSource(source, path, { ...writeOptions(options), onNotice: options.onNotice });
     } catch (error) {
       if (!(error instanceof LockedError)) throw error;
       if (!told) options.onNotice?.(`waiting: ${error.message}`);

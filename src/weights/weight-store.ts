@@ -3,7 +3,7 @@ import type { Device, Tensor, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import { type Compute, type PlannedWeight, planWeights, type WeightPlan } from './weight-plan.ts';
 import type { WeightSource } from './weight-source.ts';
-import { WeightUploader } from './weight-uploader.ts';
+import { type Upload, WeightUploader } from './weight-uploader.ts';
 
 export interface WeightStoreOptions {
   readonly compute: Compute;
@@ -30,6 +30,8 @@ export class WeightStore implements AsyncDisposable {
   #ready: readonly Promise<ReadonlyMap<string, Weight>>[] | undefined;
   readonly #holders: number[];
   #loadSeconds = 0;
+  /** Resolves when nothing is written to the tensors any more. */
+  #idle = async (): Promise<void> => {};
   #disposal: Promise<void> | undefined;
 
   /**
@@ -99,34 +101,34 @@ export class WeightStore implements AsyncDisposable {
     return ready;
   }
 
-  /** Each layer waits for the one before; after a failure all later ones fail with the same error. */
+  /** Layers are read in turn, the next one while the last pieces of one are written; after a failure all later ones fail with the same error. */
   #loadLayers(): Promise<ReadonlyMap<string, Weight>>[] {
     const began = performance.now();
     const uploader = new WeightUploader(this.#device, this.#plan.weights);
-    let previous: Promise<unknown> = Promise.resolve();
+    this.#idle = () => uploader.idle();
+    let reading: Promise<unknown> = Promise.resolve();
+    let ready: Promise<unknown> = Promise.resolve();
     return this.#plan.layers.map((weights, layer) => {
-      const ready = previous
-        .then(() => this.#loadLayer(uploader, weights))
-        .then((loaded) => {
-          if (layer === this.#plan.layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
-          return loaded;
-        });
-      previous = ready;
-      return ready;
+      const read = reading.then(() => this.#readLayer(uploader, weights));
+      reading = read;
+      const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(() => {
+        this.#checkStopped();
+        if (layer === this.#plan.layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
+        return new Map(weights.map((weight) => [weight.spec.name, this.#handle(weight)]));
+      });
+      ready = loaded;
+      return loaded;
     });
   }
 
-  async #loadLayer(uploader: WeightUploader, weights: readonly PlannedWeight[]): Promise<ReadonlyMap<string, Weight>> {
-    try {
-      for (const weight of weights) {
-        if (this.#uploaded.has(weight)) continue;
-        await uploader.upload(weight, this.#tensors.get(weight)!, () => this.#checkStopped());
-        this.#uploaded.add(weight);
-      }
-    } finally {
-      await uploader.drain();
+  async #readLayer(uploader: WeightUploader, weights: readonly PlannedWeight[]): Promise<Upload[]> {
+    const written: Upload[] = [];
+    for (const weight of weights) {
+      if (this.#uploaded.has(weight)) continue;
+      written.push(await uploader.upload(weight, this.#tensors.get(weight)!, () => this.#checkStopped()));
+      this.#uploaded.add(weight);
     }
-    return new Map(weights.map((weight) => [weight.spec.name, this.#handle(weight)]));
+    return written;
   }
 
   #handle(weight: PlannedWeight): Weight {
@@ -143,6 +145,7 @@ export class WeightStore implements AsyncDisposable {
   async #free(): Promise<void> {
     this.#stop.abort(internalError('weights: freed while they were loaded'));
     await Promise.allSettled(this.#ready ?? []);
+    await this.#idle();
     for (const tensor of this.#tensors.values()) tensor[Symbol.dispose]();
     this.#tensors.clear();
   }

@@ -1,4 +1,5 @@
 import type { Device, Tensor } from '../tensor/device.ts';
+import { directBuffer } from '../native/page-cache.ts';
 import { widen } from '../quant/widen.ts';
 import { blockElements, byteLengthOf, elementCount, elementsIn } from '../tensor/dtype.ts';
 import { internalError } from '../util/errors.ts';
@@ -9,20 +10,32 @@ const STAGING_BYTES = 4 << 20;
 /** Elements widened at once: f16 as many as are read, of smaller types fewer, so that the widened ones stay small. */
 const WIDENED_ELEMENTS = STAGING_BYTES / 2;
 
-/** One is filled while the others are written: getting fresh memory from the system takes longer than reading a fast disk. */
-const SLOTS = 4;
+const PAGE_BYTES = 4096;
 
-/** A staging buffer and the write that still reads it. */
+/** Pieces in flight: some are read while others are written, and a fast disk wants to be asked for several. */
+const SLOTS = 6;
+
+/** A staging buffer and the piece that is in it; resolves, never rejects, when the buffer is free. */
 interface Slot {
   readonly raw: Uint8Array<ArrayBuffer>;
   readonly widened: Float32Array<ArrayBuffer>;
-  written: Promise<void>;
+  free: Promise<void>;
 }
 
-/**
- * Copies weights from their source to the device, piece by piece through a few staging buffers: while some are written to the
- * device, another is filled. Call `drain` before using what was uploaded, and before freeing it.
- */
+/** A piece of a weight: `count` elements from element `first` on. */
+interface Piece {
+  readonly weight: PlannedWeight;
+  readonly tensor: Tensor;
+  readonly first: number;
+  readonly count: number;
+}
+
+export interface Upload {
+  /** Resolves when the weight is on the device. */
+  readonly done: Promise<unknown>;
+}
+
+/** Copies weights from their source to the device, piece by piece through a few staging buffers, several pieces at a time. */
 export class WeightUploader {
   readonly #device: Device;
   readonly #slots: readonly Slot[];
@@ -37,46 +50,59 @@ export class WeightUploader {
     this.#slots = Array.from({ length: SLOTS }, () => makeSlot(...sizes));
   }
 
-  /** `checkpoint` is called before every piece and throws to stop. */
-  async upload(weight: PlannedWeight, tensor: Tensor, checkpoint: () => void): Promise<void> {
-    const { spec, source, deviceType } = weight;
-    const count = elementCount(spec.shape);
-    const pieceCount = pieceElements(weight);
-    for (let first = 0; first < count; first += pieceCount) {
-      const slot = this.#slots[this.#turn++ % SLOTS]!;
-      await slot.written;
-      checkpoint();
-      const raw = slot.raw.subarray(0, byteLengthOf(source.dtype, Math.min(pieceCount, count - first)));
-      await source.read(first, raw);
-      const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
-      slot.written = this.#device.write(tensor, byteLengthOf(deviceType, first), bytes);
-      // It is awaited later, at the slot's next use or in `drain`; until then a failure must not count as unhandled.
-      slot.written.catch(() => {});
+  /**
+   * Resolves when all pieces are on their way; `done` then resolves when the last one is on the device, or rejects with the first error.
+   * @param checkpoint is called before every piece and throws to stop
+   */
+  async upload(weight: PlannedWeight, tensor: Tensor, checkpoint: () => void): Promise<Upload> {
+    const pieces: Promise<void>[] = [];
+    try {
+      const most = pieceElements(weight);
+      const total = elementCount(weight.spec.shape);
+      for (let first = 0; first < total; first += most) {
+        const slot = this.#slots[this.#turn++ % SLOTS]!;
+        await slot.free;
+        checkpoint();
+        const piece = this.#carry(slot, { weight, tensor, first, count: Math.min(most, total - first) });
+        slot.free = piece.catch(() => {}); // what failed is told by `done`
+        pieces.push(piece);
+      }
+    } catch (cause) {
+      await Promise.allSettled(pieces);
+      throw cause;
     }
+    const done = Promise.all(pieces);
+    done.catch(() => {}); // it is awaited later; until then a failure must not count as unhandled
+    return { done };
   }
 
-  /** Waits for the writes in flight, also when one fails, and then throws what failed. */
-  async drain(): Promise<void> {
-    const writes = this.#slots.map(({ written }) => written);
-    await Promise.allSettled(writes);
-    await Promise.all(writes);
+  /** Resolves when nothing is in flight, whether it failed or not. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#slots.map(({ free }) => free));
+  }
+
+  async #carry(slot: Slot, { weight, tensor, first, count }: Piece): Promise<void> {
+    const raw = slot.raw.subarray(0, byteLengthOf(weight.source.dtype, count));
+    await weight.source.read(first, raw);
+    const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
+    await this.#device.write(tensor, byteLengthOf(weight.deviceType, first), bytes);
   }
 }
 
 const isWidened = ({ source, deviceType }: PlannedWeight): boolean => source.dtype !== deviceType;
 
-/** Whole blocks, of at most the staging buffer. */
+/** Of at most the staging buffer: whole blocks, and whole pages of a file that begins at one, which direct reads need not copy. */
 function pieceElements(weight: PlannedWeight): number {
   const { dtype } = weight.source;
   const most = Math.min(elementsIn(dtype, STAGING_BYTES), isWidened(weight) ? WIDENED_ELEMENTS : Infinity);
-  const block = blockElements(dtype);
-  return Math.min(elementCount(weight.spec.shape), Math.floor(most / block) * block);
+  const step = blockElements(dtype) * PAGE_BYTES;
+  return Math.min(elementCount(weight.spec.shape), Math.floor(most / step) * step);
 }
 
 /** Rounded up to 4 bytes, so that views of every type fit. */
 function makeSlot(rawBytes: number, widenedElements: number): Slot {
-  const raw = new Uint8Array(Math.ceil(rawBytes / 4) * 4);
-  return { raw, widened: new Float32Array(widenedElements), written: Promise.resolve() };
+  const raw = directBuffer(Math.ceil(rawBytes / 4) * 4);
+  return { raw, widened: new Float32Array(widenedElements), free: Promise.resolve() };
 }
 
 /** Typed arrays are little-endian on all our platforms. */

@@ -2,7 +2,7 @@ import { open, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DirectReads } from '../../src/formats/direct-reads.ts';
-import { alignedBuffer, cachedShare } from '../../src/native/page-cache.ts';
+import { directBuffer, cachedShare } from '../../src/native/page-cache.ts';
 import { makeTemporaryFolder } from '../helpers/write-safetensors.ts';
 
 const SIZE = 3 * 4096 + 77;
@@ -62,4 +62,4 @@ it.runIf(isLinux)('what was just written is in the page cache', async () => {
   await handle.close();
 });
 
-it('aligned buffers have their size', () => expect(alignedBuffer(5000, 4096).byteLength).toBe(5000));
+it('aligned buffers have their size', () => expect(directBuffer(5000).byteLength).toBe(5000));

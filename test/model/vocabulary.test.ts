@@ -9,6 +9,7 @@ import { LlamaTokenizer } from '../../src/tokenizer/llama-vocabulary.ts';
 import type { JsonObject } from '../../src/tokenizer/read-file.ts';
 import { readSentencePieceFiles } from '../../src/tokenizer/sentencepiece-files.ts';
 import { readTokenizerConfig } from '../../src/tokenizer/special-tokens.ts';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { makeTemporaryFolder } from '../helpers/write-safetensors.ts';
 
 interface Golden {
@@ -65,6 +66,48 @@ describe('llama.cpp with the vocabulary that is written', () => {
     );
     expect(endIds).toEqual([2]);
     expect(ids).toEqual(cases.map((golden) => [1, ...golden.ids]));
+  });
+});
+
+const CONTRACTIONS = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|`;
+const REST = String.raw`| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+const byPattern = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false });
+
+/** Files of byte-level BPE whose text is split by `splitter` first. */
+async function splitBy(folder: string, splitter: JsonObject, usesRegex: boolean): Promise<JsonObject> {
+  const source = folderOf('opt-bytelevel');
+  const content = (await readGpt2Files(source, await readTokenizerConfig(source)))!;
+  const bytes = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: usesRegex };
+  const changed = { ...content, post_processor: null, pre_tokenizer: { type: 'Sequence', pretokenizers: [splitter, bytes] } };
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(changed));
+  return changed;
+}
+
+describe('ways of splitting text', () => {
+  it.each<[string, JsonObject, boolean]>([
+    ['qwen2', byPattern(`${CONTRACTIONS}\\p{N}${REST}`), false],
+    ['dbrx', byPattern(`${CONTRACTIONS}\\p{N}{1,3}${REST}`), false],
+    ['smollm', { type: 'Digits', individual_digits: true }, true],
+  ])('%s splits in llama.cpp as in the tokenizers library', async (name, splitter, usesRegex) => {
+    await using folder = await makeTemporaryFolder();
+    const content = await splitBy(folder.path, splitter, usesRegex);
+    const vocabulary = ggmlVocabulary({ file: folder.path, content, roles: new Map(), vocabularySize: 640 });
+    expect(vocabulary.get('tokenizer.ggml.pre')?.value).toBe(name);
+    const { cases } = read(join(folderOf('opt-bytelevel'), 'golden.json')) as Golden;
+    const texts = [...cases.map(({ text }) => text).filter((text) => !SPECIAL.test(text)), "I'LL pay 12345.67\n\n\tin 1000000 days  "];
+    const tokenizer = (await loadTokenizer(folder.path))!;
+    const expected = await Promise.all(texts.map((text) => tokenizer.encode(text)));
+    const { ids } = await encodeAll(vocabulary, texts);
+    expect(ids).toEqual(expected.map((list) => [...list]));
+  });
+
+  it.each<[string, JsonObject, boolean]>([
+    ['an unknown pattern', byPattern(String.raw`\p{L}+|\s+`), false],
+    ['single digits not asked for', { type: 'Digits', individual_digits: false }, true],
+  ])('%s has no name', async (_what, splitter, usesRegex) => {
+    await using folder = await makeTemporaryFolder();
+    const content = await splitBy(folder.path, splitter, usesRegex);
+    expect(ggmlVocabulary({ file: folder.path, content, roles: new Map(), vocabularySize: 640 })).toEqual(new Map());
   });
 });
 

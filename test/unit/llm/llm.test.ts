@@ -270,9 +270,9 @@ describe('streams that end early', () => {
 
   it('disposal in the middle of a sweep ends it at the next layer', async () => {
     const llm = await loadOpt();
-    const running = llm.generate([golden.prompts[6]!], { maxTokens: 100, ignoreEos: true });
-    const ended = running.catch((cause: unknown) => cause);
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    const stream = llm.stream([long]);
+    await stream.next();
+    const ended = collect(stream).catch((cause: unknown) => cause); // begins a sweep
     await llm[Symbol.asyncDispose]();
     expect(await ended).toEqual(new UsageError('the model is closed'));
   });
