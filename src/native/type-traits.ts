@@ -40,3 +40,8 @@ export function readTypeTraits(base: GgmlBase, type: number): TypeTraits {
     ...(traits.to_float && { toFloat: koffi.decode(traits.to_float, toFloat) as NonNullable<TypeTraits['toFloat']> }),
   };
 }
+
+/** Address of that function, for kernels. Null for types that are no floats. */
+export function toFloatAddress(base: GgmlBase, type: number): bigint | null {
+  return (koffi.decode(base.typeTraits(type), typeTraits) as { readonly to_float: bigint | null }).to_float;
+}

@@ -89,6 +89,11 @@ export interface DeviceCapabilities {
   readonly kv: readonly KvType[];
   /** Attention reads pages where they lie. Otherwise it gathers a row's pages before each use. */
   readonly pagedAttention: boolean;
+  /**
+   * Order of the elements in a page: `positions` is [position, head, element]; `heads` is [head, element, position] for keys and [head, position,
+   * element] for values. Only whole pages mean the same in both.
+   */
+  readonly cacheOrder: 'positions' | 'heads';
 }
 
 export interface DeviceMemory {
@@ -112,6 +117,11 @@ export interface Device extends AsyncDisposable {
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor;
   /** Copies `bytes` to `offset` (bytes from the start of the tensor). The source may be reused once the promise resolves. */
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * Brings a matrix of weights into the order that the kernels want, after its last write and before programs that read it are compiled. `parts` are
+   * the equal groups of rows that are also used alone, such as experts. Devices without such an order lack it.
+   */
+  pack?(tensor: Tensor, parts: number): Promise<void>;
   /** Fills `target` from `offset` (bytes) on. */
   read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void>;
   /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */

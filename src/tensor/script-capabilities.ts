@@ -6,4 +6,5 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   weights: ['f32', 'f16', 'bf16'],
   kv: ['f32', 'f16'],
   pagedAttention: true,
+  cacheOrder: 'positions',
 };

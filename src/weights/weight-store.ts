@@ -26,6 +26,7 @@ export class WeightStore implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tensors = new Map<PlannedWeight, Tensor>();
   readonly #uploaded = new Set<PlannedWeight>();
+  readonly #packed = new Set<PlannedWeight>();
   /** For each layer, once it can be used. */
   #ready: readonly Promise<ReadonlyMap<string, Weight>>[] | undefined;
   readonly #holders: number[];
@@ -111,8 +112,9 @@ export class WeightStore implements AsyncDisposable {
     return this.#plan.layers.map((weights, layer) => {
       const read = reading.then(() => this.#readLayer(uploader, weights));
       reading = read;
-      const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(() => {
+      const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(async () => {
         this.#checkStopped();
+        await this.#packLayer(weights);
         if (layer === this.#plan.layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
         return new Map(weights.map((weight) => [weight.spec.name, this.#handle(weight)]));
       });
@@ -129,6 +131,14 @@ export class WeightStore implements AsyncDisposable {
       this.#uploaded.add(weight);
     }
     return written;
+  }
+
+  async #packLayer(weights: readonly PlannedWeight[]): Promise<void> {
+    for (const weight of weights) {
+      if (this.#packed.has(weight) || weight.spec.role === 'vector') continue;
+      this.#packed.add(weight);
+      await this.#device.pack?.(this.#tensors.get(weight)!, weight.spec.stack?.count ?? 1);
+    }
   }
 
   #handle(weight: PlannedWeight): Weight {

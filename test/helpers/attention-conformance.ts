@@ -150,9 +150,11 @@ async function setUp(
   const columns = heads.kvHeads * heads.headDim;
   const expected = { keys: cacheContents(type, rows, columns, 100), values: cacheContents(type, rows, columns, 200) };
   const shape = [PAGES * PAGE_POSITIONS, columns];
+  const ordered = (what: 'keys' | 'values', contents: Floats): Floats =>
+    device.capabilities.cacheOrder === 'heads' ? byHeads(what, contents, heads) : contents;
   const cache = {
-    keys: await upload(device, scope, { name: 'keys', dtype: type, shape, values: expected.keys }),
-    values: await upload(device, scope, { name: 'values', dtype: type, shape, values: expected.values }),
+    keys: await upload(device, scope, { name: 'keys', dtype: type, shape, values: ordered('keys', expected.keys) }),
+    values: await upload(device, scope, { name: 'values', dtype: type, shape, values: ordered('values', expected.values) }),
   };
   const count = rows.reduce((sum, row) => sum + row.tokens.length, 0);
   const qColumns = heads.heads * heads.headDim;
@@ -182,8 +184,8 @@ async function setUp(
       const { f16Cache, exact } = bench.tolerance;
       return [
         ...differences(await download(device, out), wanted, type === 'f16' ? (f16Cache ?? exact) : exact, `${type} cache, sweep ${seed}`),
-        ...differences(await download(device, cache.keys), expected.keys, 0, 'keys'),
-        ...differences(await download(device, cache.values), expected.values, 0, 'values'),
+        ...differences(await download(device, cache.keys), ordered('keys', expected.keys), 0, 'keys'),
+        ...differences(await download(device, cache.values), ordered('values', expected.values), 0, 'values'),
       ];
     },
   };
@@ -211,6 +213,20 @@ function naiveSweep(
     const width = heads.heads * heads.headDim;
     return naiveAttention(q.subarray(token * width, (token + 1) * width), visible(expected.keys), visible(expected.values), heads);
   });
+}
+
+/** The contents of a cache in the order of devices that keep the positions of a head together. */
+function byHeads(what: 'keys' | 'values', contents: Floats, { kvHeads, headDim }: NaiveHeads): Floats {
+  const result = new Float32Array(contents.length);
+  const pageElements = PAGE_POSITIONS * kvHeads * headDim;
+  for (let at = 0; at < contents.length; at++) {
+    const [page, inPage] = [Math.floor(at / pageElements), at % pageElements];
+    const position = Math.floor(inPage / (kvHeads * headDim));
+    const [head, element] = [Math.floor(inPage / headDim) % kvHeads, inPage % headDim];
+    const inHead = what === 'keys' ? element * PAGE_POSITIONS + position : position * headDim + element;
+    result[page * pageElements + head * PAGE_POSITIONS * headDim + inHead] = contents[at]!;
+  }
+  return result;
 }
 
 /** Random numbers where the rows have been, zeros in the null page, garbage elsewhere. */

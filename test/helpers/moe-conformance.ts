@@ -34,7 +34,7 @@ export function describeMoe(bench: Bench): void {
     for (const dtype of floatWeights(device())) {
       const stack = async (seed: number, outputs: number, inputs: number) => {
         const values = randomNumbers(seed, experts * outputs * inputs);
-        const weight = await uploadWeight(device(), scope, { dtype, shape: [experts * outputs, inputs], values });
+        const weight = await uploadWeight(device(), scope, { dtype, shape: [experts * outputs, inputs], values, parts: experts });
         return { weight, values: roundedTo(dtype, values) };
       };
       const [gate, up, down] = [await stack(2, inner, columns), await stack(3, inner, columns), await stack(4, columns, inner)];

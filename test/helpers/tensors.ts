@@ -74,8 +74,8 @@ export async function download(device: Device, tensor: Tensor): Promise<Float32A
 }
 
 /** A weight with these values, cut into segments before the rows in `cuts`. */
-export async function uploadWeight(device: Device, scope: Scope, contents: Contents & { cuts?: readonly number[] }): Promise<Weight> {
-  const { name = 'weight', dtype = 'f32', shape, values, cuts = [] } = contents;
+export async function uploadWeight(device: Device, scope: Scope, contents: Contents & { cuts?: readonly number[]; parts?: number }): Promise<Weight> {
+  const { name = 'weight', dtype = 'f32', shape, values, cuts = [], parts = 1 } = contents;
   const [rows = 0, ...rest] = shape;
   const columns = rest.reduce((product, n) => product * n, 1);
   const borders = [0, ...cuts, rows];
@@ -84,6 +84,7 @@ export async function uploadWeight(device: Device, scope: Scope, contents: Conte
     const to = borders[i + 1]!;
     const part = Array.prototype.slice.call(values, from * columns, to * columns) as number[];
     const tensor = await upload(device, scope, { name, dtype, shape: [to - from, ...rest], values: part });
+    if (rest.length === 1) await device.pack?.(tensor, parts);
     segments.push({ from, to, layout: 'gguf' as const, home: device.tier, tensor });
   }
   return { name, shape, segments };

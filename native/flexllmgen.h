@@ -1,0 +1,241 @@
+/*
+ * CPU kernels of FlexLLMGen. One shared library per instruction set exports exactly these functions.
+ *
+ * Conventions: matrices are row-major, sizes in elements unless a name ends in `bytes`, pointers are to memory of the caller, which keeps it alive
+ * while a call runs. Nothing here allocates beside `flx_team_create`, and nothing fails: the caller checks shapes.
+ *
+ * Exactness: every output is reduced in one order that depends on nothing but K and the instruction set. Neither the number of rows, nor their
+ * order, nor the number of threads changes a bit of it.
+ */
+#ifndef FLEXLLMGEN_H
+#define FLEXLLMGEN_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define FLX_API __declspec(dllexport)
+#else
+#define FLX_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Goes up with every change of this header. */
+#define FLX_ABI 1
+
+/* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
+#define FLX_PANEL 32
+/* Positions of a tile of attention, and of a page of the cache. */
+#define FLX_PAGE 64
+
+FLX_API int32_t flx_abi(void);
+/* `portable`, `avx2`, `vnni` or `vnni-bf16`: what this library was compiled for. */
+FLX_API const char *flx_isa(void);
+/* Whether this processor has what this library was compiled for. Callable on every processor. */
+FLX_API int32_t flx_supported(void);
+
+/* ---- threads ---- */
+
+typedef struct flx_team flx_team;
+
+/* A team of `threads`, the caller of `flx_run` included. Null when the system gives no threads. */
+FLX_API flx_team *flx_team_create(int32_t threads);
+FLX_API void flx_team_free(flx_team *team);
+
+/* ---- memory ---- */
+
+/* Uninitialised memory that begins at a multiple of 64, on huge pages where the system has them. Null when there is none. */
+FLX_API void *flx_memory_create(int64_t bytes);
+FLX_API void flx_memory_free(void *memory);
+FLX_API void flx_copy(void *to, const void *from, int64_t bytes);
+
+/* ---- weights ---- */
+
+/* Types of weights and caches; the numbers are those of ggml. */
+enum flx_type {
+  FLX_F32 = 0,
+  FLX_F16 = 1,
+  FLX_Q4_0 = 2,
+  FLX_Q4_1 = 3,
+  FLX_Q8_0 = 8,
+  FLX_Q4_K = 12,
+  FLX_BF16 = 30,
+};
+
+/* Widens `count` values of a row in the file's order; for types that this library does not know. */
+typedef void (*flx_to_float)(const void *row, float *values, int64_t count);
+
+/* A matrix of weights [n, k]. */
+typedef struct {
+  void *data;
+  int64_t row_bytes;
+  int32_t type;
+  /* 1: whole groups of FLX_PANEL rows are in panel order, the rows behind them in the file's; 0: all rows are in the file's order. */
+  int32_t packed;
+  int32_t n;
+  int32_t k;
+  /* Null for the types of `flx_type`. */
+  flx_to_float to_float;
+} flx_weight;
+
+/* Whether `flx_pack` has a panel order for rows of `k` values of this type. */
+FLX_API int32_t flx_packs(int32_t type, int64_t k);
+/* Brings the rows of a weight from the file's order into panel order, in place. `packed` is 0 in the argument. */
+FLX_API void flx_pack(flx_team *team, const flx_weight *weight);
+
+/* ---- steps of a program ---- */
+
+enum flx_activation { FLX_NONE = 0, FLX_RELU = 1, FLX_GELU = 2, FLX_GELU_TANH = 3, FLX_SILU = 4, FLX_SIGMOID = 5 };
+
+/*
+ * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) + residual[m, n]; bias and residual may be null.
+ * Float weights: f32 arithmetic, error below 2 k 2^-24 sum |x w|. Block types: x is rounded to 8 bits in groups of 32, as llama.cpp does, then exact
+ * integer products in a group and f32 sums over groups.
+ */
+typedef struct {
+  flx_weight weight;
+  const float *x;
+  float *y;
+  const float *bias;
+  const float *residual;
+  /* flx_linear_scratch_bytes of memory */
+  void *scratch;
+  int64_t ldy; /* elements between rows of y and of residual */
+  int32_t m;
+  int32_t activation;
+} flx_linear;
+
+FLX_API int64_t flx_linear_scratch_bytes(int32_t type, int32_t packed, int64_t m, int64_t k);
+
+/* y[m, columns] = rows `ids[i] + offset` of a weight [n, columns] */
+typedef struct {
+  flx_weight table;
+  const int32_t *ids;
+  float *y;
+  int32_t m;
+  int32_t offset;
+} flx_embed;
+
+/* Per row and group of columns; bias and weight [columns / groups] may be null. kind 0: mean and variance; 1: root of the mean square. */
+typedef struct {
+  const float *x;
+  float *y;
+  const float *weight;
+  const float *bias;
+  int32_t rows;
+  int32_t columns;
+  int32_t groups;
+  int32_t kind;
+  float epsilon;
+} flx_norm;
+
+/* y = a + b (0), a * b (1), a * b[row] (2), a * factor (3), factor * tanh(a / factor) (4) */
+typedef struct {
+  const float *a;
+  const float *b;
+  float *y;
+  int32_t rows;
+  int32_t columns;
+  int32_t kind;
+  float factor;
+} flx_map;
+
+/* Copies rows: y[i] = x[ids[i]], or y[i] = x[i] if ids is null. With `other`, ids from `rows` on are rows of it: other[ids[i] - rows]. */
+typedef struct {
+  const float *x;
+  const float *other;
+  const int32_t *ids;
+  float *y;
+  int32_t rows;
+  int32_t columns;
+} flx_select;
+
+/* Rotates pairs of the first `rotary` columns of every head by positions[row] / divisors[pair]. style 0: i with i + rotary / 2; 1: 2i with 2i + 1. */
+typedef struct {
+  const float *x;
+  float *y;
+  const int32_t *positions;
+  const float *divisors;
+  int32_t rows;
+  int32_t columns;
+  int32_t head;
+  int32_t rotary;
+  int32_t style;
+  float factor;
+} flx_rope;
+
+/* One sequence of a batch. */
+typedef struct {
+  /* Pages of its positions from 0 on. */
+  const int32_t *pages;
+  /* Position of its first token in this batch, and the token's row. */
+  int32_t start;
+  int32_t first;
+  int32_t tokens;
+} flx_row;
+
+/* Its sequences may change between two runs of a program. */
+typedef struct {
+  const flx_row *rows;
+  int64_t count;
+} flx_batch;
+
+/*
+ * Appends k and v [tokens, kv_heads * head] to the cache, [pages * FLX_PAGE, kv_heads * head] of `type`, then y = softmax(scale q K^T) V over the
+ * positions of the own row up to the token's own, `window` of them at most. Sums run over tiles of FLX_PAGE positions counted from 0.
+ */
+typedef struct {
+  const float *q;
+  const float *k;
+  const float *v;
+  void *keys;
+  void *values;
+  float *y;
+  const flx_batch *batch;
+  int32_t type;
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t head;
+  int32_t window; /* 0: all positions */
+  float scale;
+  float softcap; /* 0: none */
+} flx_attention;
+
+/* y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. */
+typedef struct {
+  flx_weight gate; /* [experts * inner, columns] */
+  flx_weight up;
+  flx_weight down; /* [experts * columns, inner] */
+  const float *x;
+  const float *logits;
+  float *y;
+  void *scratch;
+  int32_t rows;
+  int32_t columns;
+  int32_t inner;
+  int32_t experts;
+  int32_t used;
+  int32_t normalise;
+  int32_t activation;
+} flx_moe;
+
+FLX_API int64_t flx_moe_scratch_bytes(const flx_moe *moe);
+
+enum flx_op { FLX_LINEAR, FLX_EMBED, FLX_NORM, FLX_MAP, FLX_SELECT, FLX_ROPE, FLX_ATTENTION, FLX_MOE, FLX_OPS };
+
+typedef struct {
+  int64_t op;
+  const void *arguments;
+} flx_step;
+
+/* Bytes of the arguments of an op, for bindings to check their layout. */
+FLX_API int64_t flx_arguments_bytes(int32_t op);
+/* Runs steps one after the other, each on all threads of the team. One call at a time for one team. */
+FLX_API void flx_run(flx_team *team, const flx_step *steps, int64_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,34 @@
+/* Rows of activations in the order that the kernels read them: blocks of rows, so that a kernel walks straight through memory. */
+#pragma once
+#include <cstdint>
+
+#include "blocks.h"
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+static constexpr int INTEGER_ROWS = 6;
+static constexpr int FLOAT_ROWS = 12;
+#elif defined(__AVX2__)
+static constexpr int INTEGER_ROWS = 4;
+static constexpr int FLOAT_ROWS = 6;
+#else
+static constexpr int INTEGER_ROWS = 4;
+static constexpr int FLOAT_ROWS = 4;
+#endif
+
+/*
+ * Activations of m rows in 8 bits. Block b holds rows b * INTEGER_ROWS ..., `rows` of them (fewer in the last one):
+ * quants [k / 4][rows][4], and for each group [rows]: the scale, -zero point * sum of quants, and scale * sum of quants.
+ */
+struct IntegerRows {
+  int8_t *quants;
+  float *scales;
+  int32_t *offsets;
+  float *sums;
+};
+
+int64_t integer_rows_bytes(int64_t m, int64_t k);
+IntegerRows integer_rows(void *scratch, int64_t m, int64_t k);
+/* Rounds one block. `zero` is the zero point of the weights. A value that is no finite number makes its whole row no number. */
+void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int32_t zero, const IntegerRows &out);
+/* f32: block b as [k][rows]. */
+void gather_rows(const float *x, int64_t m, int64_t k, int64_t block, float *out);

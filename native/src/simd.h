@@ -1,0 +1,56 @@
+/* Vectors of this library's instruction set: F floats, I int32; LANES of each. Every operation is one instruction where the set has it. */
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#include "simd_avx512.h"
+#elif defined(__AVX2__)
+#include "simd_avx2.h"
+#else
+#include "simd_portable.h"
+#endif
+
+static inline float half_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t magnitude = half & 0x7fffu;
+  uint32_t bits;
+  if (magnitude >= 0x7c00u) bits = sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13);
+  else if (magnitude >= 0x0400u) bits = sign | ((magnitude + 0x1c000u) << 13);
+  else {
+    const float small = static_cast<float>(magnitude) * 0x1p-24f;
+    std::memcpy(&bits, &small, 4);
+    bits |= sign;
+  }
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+/* Rounds to the nearest, ties to even. */
+static inline uint16_t float_to_half(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);
+  if (magnitude >= 0x38800000u) {
+    const uint32_t rounded = magnitude + 0x0fffu + ((magnitude >> 13) & 1u);
+    return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+  }
+  /* Subnormal: adding 0.5 leaves the value, in units of 2^-24, in the last bits. */
+  float absolute;
+  std::memcpy(&absolute, &magnitude, 4);
+  const float shifted = absolute + 0.5f;
+  uint32_t units;
+  std::memcpy(&units, &shifted, 4);
+  return static_cast<uint16_t>(sign | (units - 0x3f000000u));
+}
+
+static inline float bfloat_to_float(uint16_t bfloat) {
+  const uint32_t bits = static_cast<uint32_t>(bfloat) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}

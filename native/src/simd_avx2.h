@@ -1,0 +1,27 @@
+#pragma once
+#include <immintrin.h>
+
+static constexpr int LANES = 8;
+typedef __m256 F;
+typedef __m256i I;
+
+static inline F f_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void f_store(float *p, F v) { _mm256_storeu_ps(p, v); }
+static inline F f_set(float x) { return _mm256_set1_ps(x); }
+static inline F f_fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+static inline F f_mul(F a, F b) { return _mm256_mul_ps(a, b); }
+static inline F f_add(F a, F b) { return _mm256_add_ps(a, b); }
+static inline F f_sub(F a, F b) { return _mm256_sub_ps(a, b); }
+static inline F f_max(F a, F b) { return _mm256_max_ps(a, b); }
+static inline F f_min(F a, F b) { return _mm256_min_ps(a, b); }
+static inline F f_from_i(I v) { return _mm256_cvtepi32_ps(v); }
+static inline F f_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
+static inline F f_from_bfloat(const uint16_t *p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), 16));
+}
+static inline I i_set(int32_t x) { return _mm256_set1_epi32(x); }
+/* 2^n for whole n from -126 to 127 */
+static inline F f_power_of_two(F n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+static inline F f_round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }

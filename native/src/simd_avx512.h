@@ -1,0 +1,28 @@
+#pragma once
+#include <immintrin.h>
+
+#define FLX_ISA_AVX512 1
+static constexpr int LANES = 16;
+typedef __m512 F;
+typedef __m512i I;
+
+static inline F f_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void f_store(float *p, F v) { _mm512_storeu_ps(p, v); }
+static inline F f_set(float x) { return _mm512_set1_ps(x); }
+static inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+static inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+static inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
+static inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
+static inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
+static inline F f_from_i(I v) { return _mm512_cvtepi32_ps(v); }
+static inline F f_from_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
+static inline F f_from_bfloat(const uint16_t *p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))), 16));
+}
+static inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
+/* 2^n for whole n from -126 to 127 */
+static inline F f_power_of_two(F n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }

@@ -1,0 +1,34 @@
+#pragma once
+#include <cmath>
+
+/* GCC and Clang turn these into whatever vectors the target has (SSE2, NEON). */
+static constexpr int LANES = 4;
+typedef float F __attribute__((vector_size(16)));
+typedef int32_t I __attribute__((vector_size(16)));
+
+static inline float half_to_float(uint16_t half);
+static inline float bfloat_to_float(uint16_t bfloat);
+
+static inline F f_load(const float *p) {
+  F v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+static inline void f_store(float *p, F v) { std::memcpy(p, &v, sizeof v); }
+static inline F f_set(float x) { return F{x, x, x, x}; }
+static inline F f_fma(F a, F b, F c) { return a * b + c; }
+static inline F f_mul(F a, F b) { return a * b; }
+static inline F f_add(F a, F b) { return a + b; }
+static inline F f_sub(F a, F b) { return a - b; }
+/* As the instruction: the second one if either is no number. */
+static inline F f_max(F a, F b) { return F{a[0] > b[0] ? a[0] : b[0], a[1] > b[1] ? a[1] : b[1], a[2] > b[2] ? a[2] : b[2], a[3] > b[3] ? a[3] : b[3]}; }
+static inline F f_min(F a, F b) { return F{a[0] < b[0] ? a[0] : b[0], a[1] < b[1] ? a[1] : b[1], a[2] < b[2] ? a[2] : b[2], a[3] < b[3] ? a[3] : b[3]}; }
+static inline F f_from_i(I v) { return __builtin_convertvector(v, F); }
+static inline F f_from_half(const uint16_t *p) { return F{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])}; }
+static inline F f_from_bfloat(const uint16_t *p) {
+  return F{bfloat_to_float(p[0]), bfloat_to_float(p[1]), bfloat_to_float(p[2]), bfloat_to_float(p[3])};
+}
+static inline I i_set(int32_t x) { return I{x, x, x, x}; }
+/* 2^n for whole n from -126 to 127 */
+static inline F f_power_of_two(F n) { return (F)((__builtin_convertvector(n, I) + 127) << 23); }
+static inline F f_round(F x) { return F{std::nearbyintf(x[0]), std::nearbyintf(x[1]), std::nearbyintf(x[2]), std::nearbyintf(x[3])}; }

@@ -1,0 +1,263 @@
+/** Turns a graph of our ops into steps of the kernels. */
+import {
+  type Address,
+  addressOf,
+  encodeArguments,
+  encodeSteps,
+  type KernelArguments,
+  type KernelOp,
+  type Kernels,
+  type KernelWeight,
+} from '../native/kernels.ts';
+import { GGML_TYPE } from '../native/ggml.ts';
+import { internalError } from '../util/errors.ts';
+import type { Tensor, Weight, WeightSegment } from './device.ts';
+import { byteLengthOf, elementCount } from './dtype.ts';
+import type { NativeBatch } from './native-batch.ts';
+import { type NativeTensor, nativeTensor } from './native-memory.ts';
+import type { Activation, Node, OpGraph, Value } from './op-graph.ts';
+import { type ArenaPlan, type ArenaRequest, planArena } from './value-arena.ts';
+
+const ACTIVATIONS: Readonly<Record<Activation, number>> = { relu: 1, gelu: 2, gelu_tanh: 3, silu: 4, sigmoid: 5 };
+const MAP_KINDS = { add: 0, multiply: 1, multiplyRows: 2, scale: 3, softcap: 4 } as const;
+const FLOAT_BYTES = 4;
+
+export interface NativeTarget {
+  readonly kernels: Kernels;
+  /** Function that widens rows of a type that the kernels do not know. */
+  readonly toFloat: (type: number) => Address | null;
+}
+
+/** What a graph needs before its memory is there. */
+export interface GraphLayout {
+  readonly graph: OpGraph;
+  readonly batch: NativeBatch | undefined;
+  readonly arena: ArenaPlan;
+}
+
+/** Steps at fixed addresses. */
+export interface NativeSteps {
+  readonly bytes: Uint8Array;
+  readonly count: number;
+  /** Kept as long as the steps: they point there. */
+  readonly kept: readonly ArrayBufferView[];
+}
+
+export function layOut(target: NativeTarget, graph: OpGraph, batch: NativeBatch | undefined): GraphLayout {
+  const requests = graph.nodes.map((node): ArenaRequest => ({
+    result: node.op === 'load' || node.op === 'store' ? 0 : node.out.rows * node.out.columns * FLOAT_BYTES,
+    scratch: scratchBytes(target, node),
+  }));
+  return { graph, batch, arena: planArena(graph, requests) };
+}
+
+/** `base` is memory for the layout's arena. */
+export function lowerSteps(target: NativeTarget, { graph, batch, arena }: GraphLayout, base: Address): NativeSteps {
+  const lowering = new Lowering(target, batch, arena, base);
+  for (const node of graph.nodes) lowering.lower(node);
+  const bytes = encodeSteps(lowering.steps);
+  return { bytes, count: lowering.steps.length, kept: lowering.steps.map((step) => step.bytes) };
+}
+
+function scratchBytes({ kernels, toFloat }: NativeTarget, node: Node): number {
+  if (node.op === 'moe') return kernels.moeScratchBytes(moeArguments(toFloat, node));
+  if (node.op !== 'linear') return 0;
+  const { x, weight } = node;
+  const types = weight.segments.map(({ tensor }) => GGML_TYPE[tensor.dtype]);
+  return Math.max(...types.map((type) => kernels.linearScratchBytes(type, 1, x.rows, x.columns)));
+}
+
+class Lowering {
+  readonly steps: { readonly op: KernelOp; readonly bytes: Uint8Array }[] = [];
+  readonly #toFloat: NativeTarget['toFloat'];
+  readonly #batch: NativeBatch | undefined;
+  readonly #arena: ArenaPlan;
+  readonly #base: Address;
+  readonly #values: Address[] = [];
+
+  constructor({ toFloat }: NativeTarget, batch: NativeBatch | undefined, arena: ArenaPlan, base: Address) {
+    this.#toFloat = toFloat;
+    this.#batch = batch;
+    this.#arena = arena;
+    this.#base = base;
+  }
+
+  lower(node: Node): void {
+    const index = this.#values.length;
+    const y = this.#base + BigInt(this.#arena.results[index]!);
+    const scratch = this.#base + BigInt(this.#arena.scratch[index]!);
+    this.#values.push(this.#lower(node, y, scratch));
+  }
+
+  /** @returns where the result is */
+  #lower(node: Node, y: Address, scratch: Address): Address {
+    const { rows, columns } = node.out;
+    const shape = { rows, columns };
+    switch (node.op) {
+      case 'load':
+        return nativeTensor(node.tensor).address;
+      case 'store': {
+        const target = nativeTensor(node.tensor).address;
+        this.#push('select', { ...shape, x: this.#value(node.x), other: null, ids: null, y: target });
+        return target;
+      }
+      case 'select':
+        this.#push('select', { ...shape, x: nativeTensor(node.tensor).address, other: null, ids: nativeTensor(node.ids).address, y });
+        return y;
+      case 'byLength': {
+        const ids = addressOf(this.#batchOf(node).byLength(node.limit));
+        this.#push('select', { ...shape, x: this.#value(node.short), other: this.#value(node.long), ids, y });
+        return y;
+      }
+      case 'embed': {
+        const batch = this.#batchOf(node);
+        const ids = addressOf(node.by === 'token' ? batch.tokens : batch.positions);
+        this.#push('embed', { table: this.#single(node.table), ids, y, m: rows, offset: node.offset });
+        return y;
+      }
+      case 'linear':
+        for (const segment of node.weight.segments) this.#linear(node, segment, y, scratch);
+        return y;
+      case 'norm':
+        this.#norm(node, y);
+        return y;
+      case 'rope':
+        this.#rope(node, y);
+        return y;
+      case 'attention':
+        this.#attention(node, y);
+        return y;
+      case 'moe':
+        this.#push('moe', { ...moeArguments(this.#toFloat, node), x: this.#value(node.x), logits: this.#value(node.logits), y, scratch });
+        return y;
+      default:
+        this.#map(node, y);
+        return y;
+    }
+  }
+
+  #map(node: Extract<Node, { op: 'add' | 'multiply' | 'scale' | 'softcap' }>, y: Address): void {
+    const { rows, columns } = node.out;
+    if (node.op === 'scale' || node.op === 'softcap') {
+      const factor = node.op === 'scale' ? node.factor : node.cap;
+      this.#push('map', { a: this.#value(node.x), b: null, y, rows, columns, kind: MAP_KINDS[node.op], factor });
+      return;
+    }
+    const byRow = node.op === 'multiply' && node.b.columns === 1 && columns > 1;
+    const kind = MAP_KINDS[byRow ? 'multiplyRows' : node.op];
+    this.#push('map', { a: this.#value(node.a), b: this.#value(node.b), y, rows, columns, kind, factor: 0 });
+  }
+
+  #linear(node: Extract<Node, { op: 'linear' }>, segment: WeightSegment, y: Address, scratch: Address): void {
+    const { x, bias, activation, residual, out } = node;
+    const shift = BigInt(segment.from * FLOAT_BYTES);
+    this.#push('linear', {
+      weight: describe(this.#toFloat, segment.tensor, x.columns),
+      x: this.#value(x),
+      y: y + shift,
+      bias: bias ? vectorAddress(bias) + shift : null,
+      residual: residual ? this.#value(residual) + shift : null,
+      scratch,
+      ldy: out.columns,
+      m: x.rows,
+      activation: activation ? ACTIVATIONS[activation] : 0,
+    });
+  }
+
+  #norm({ x, weight, bias, groups, kind, epsilon }: Extract<Node, { op: 'norm' }>, y: Address): void {
+    const vector = (of: Weight | undefined): Address | null => (of ? vectorAddress(of) : null);
+    const parts = { rows: x.rows, columns: x.columns, groups, kind: kind === 'rms' ? 1 : 0, epsilon };
+    this.#push('norm', { x: this.#value(x), y, weight: vector(weight), bias: vector(bias), ...parts });
+  }
+
+  #rope(node: Extract<Node, { op: 'rope' }>, y: Address): void {
+    const { x, headDim, rotaryDims, style, divisors, factor } = node;
+    this.#push('rope', {
+      x: this.#value(x),
+      y,
+      positions: addressOf(this.#batchOf(node).positions),
+      divisors: vectorAddress(divisors),
+      rows: x.rows,
+      columns: x.columns,
+      head: headDim,
+      rotary: rotaryDims,
+      style: style === 'half' ? 0 : 1,
+      factor,
+    });
+  }
+
+  #attention(node: Extract<Node, { op: 'attention' }>, y: Address): void {
+    const { q, k, v, cache, heads, kvHeads, headDim, scale, window = Infinity, softcap = 0 } = node;
+    const keys = nativeTensor(cache.keys);
+    this.#push('attention', {
+      q: this.#value(q),
+      k: this.#value(k),
+      v: this.#value(v),
+      keys: keys.address,
+      values: nativeTensor(cache.values).address,
+      y,
+      batch: this.#batchOf(node).rows(window),
+      type: GGML_TYPE[keys.dtype],
+      heads,
+      kv_heads: kvHeads,
+      head: headDim,
+      window: Number.isFinite(window) ? window : 0,
+      scale,
+      softcap,
+    });
+  }
+
+  /** A weight that is read by rows. */
+  #single({ name, segments, shape }: Weight): KernelWeight {
+    if (segments.length !== 1) throw internalError(`${name}: ${segments.length} segments, one expected`);
+    return describe(this.#toFloat, segments[0]!.tensor, shape[1]!);
+  }
+
+  #push(op: KernelOp, values: KernelArguments): void {
+    this.steps.push({ op, bytes: encodeArguments(op, values) });
+  }
+
+  #value({ node }: Value): Address {
+    return this.#values[node]!;
+  }
+
+  #batchOf({ op }: Node): NativeBatch {
+    if (!this.#batch) throw internalError(`${op} needs a batch`);
+    return this.#batch;
+  }
+}
+
+/** In one piece, and in f32: vectors are never stored in other types on a device. */
+function vectorAddress({ name, segments }: Weight): Address {
+  const [segment] = segments;
+  if (segments.length !== 1 || segment!.tensor.dtype !== 'f32') throw internalError(`${name}: one segment of f32 expected`);
+  return nativeTensor(segment!.tensor).address;
+}
+
+function describe(toFloat: NativeTarget['toFloat'], tensor: Tensor, columns: number): KernelWeight {
+  const { address, dtype, packed, shape }: NativeTensor = nativeTensor(tensor);
+  const type = GGML_TYPE[dtype];
+  const row_bytes = byteLengthOf(dtype, columns);
+  return { data: address, row_bytes, type, packed: packed ? 1 : 0, n: elementCount(shape) / columns, k: columns, to_float: toFloat(type) };
+}
+
+function moeArguments(toFloat: NativeTarget['toFloat'], node: Extract<Node, { op: 'moe' }>): KernelArguments {
+  const { x, logits, gate, up, down, used, normalise, activation } = node;
+  const inner = down.shape[1]!;
+  return {
+    gate: describe(toFloat, gate.segments[0]!.tensor, x.columns),
+    up: describe(toFloat, up.segments[0]!.tensor, x.columns),
+    down: describe(toFloat, down.segments[0]!.tensor, inner),
+    x: null,
+    logits: null,
+    y: null,
+    scratch: null,
+    rows: x.rows,
+    columns: x.columns,
+    inner,
+    experts: logits.columns,
+    used,
+    normalise: normalise ? 1 : 0,
+    activation: ACTIVATIONS[activation],
+  };
+}

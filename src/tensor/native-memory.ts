@@ -1,0 +1,82 @@
+/** Tensors in memory that the kernels were given. */
+import { type Address, type Kernels, viewOf } from '../native/kernels.ts';
+import { internalError, MemoryError } from '../util/errors.ts';
+import type { Tensor } from './device.ts';
+import { byteLengthOf, type DType, elementCount } from './dtype.ts';
+import type { MemoryMeter } from './ggml-memory.ts';
+
+/** Memory of one device, freed exactly once. */
+export class NativeMemory implements Disposable {
+  readonly byteLength: number;
+  readonly #kernels: Kernels;
+  readonly #meter: MemoryMeter;
+  #address: Address | undefined;
+
+  /** @throws {MemoryError} naming `what`, the bytes asked for and those in use */
+  constructor(kernels: Kernels, meter: MemoryMeter, what: string, byteLength: number) {
+    const address = kernels.memoryCreate(byteLength);
+    if (!address) {
+      const { usedBytes } = meter;
+      throw new MemoryError(`out of memory: ${byteLength} bytes for ${what} could not be allocated, ${usedBytes} are in use`, {
+        bytes: byteLength,
+        usedBytes,
+      });
+    }
+    this.#kernels = kernels;
+    this.#meter = meter;
+    this.#address = address;
+    this.byteLength = byteLength;
+    meter.add(byteLength);
+  }
+
+  /** Undefined once it is freed. */
+  get address(): Address | undefined {
+    return this.#address;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#address === undefined) return;
+    this.#kernels.memoryFree(this.#address);
+    this.#address = undefined;
+    this.#meter.add(-this.byteLength);
+  }
+}
+
+export class NativeTensor implements Tensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** Whole groups of 32 rows are in the order of the kernels. */
+  packed = false;
+  readonly #memory: NativeMemory;
+
+  constructor(kernels: Kernels, meter: MemoryMeter, name: string, dtype: DType, shape: readonly number[]) {
+    this.name = name;
+    this.dtype = dtype;
+    this.shape = [...shape];
+    this.byteLength = byteLengthOf(dtype, elementCount(shape));
+    this.#memory = new NativeMemory(kernels, meter, name, this.byteLength);
+  }
+
+  get address(): Address {
+    const { address } = this.#memory;
+    if (address === undefined) throw internalError(`tensor ${this.name} is used after it was freed`);
+    return address;
+  }
+
+  /** Some of its bytes. */
+  bytes(offset: number, byteLength: number): Uint8Array {
+    return viewOf(this.address + BigInt(offset), byteLength);
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+  }
+}
+
+/** The native tensor behind a contract's tensor. */
+export function nativeTensor(tensor: Tensor): NativeTensor {
+  if (tensor instanceof NativeTensor) return tensor;
+  throw internalError(`tensor ${tensor.name} belongs to another device`);
+}
