@@ -20,19 +20,20 @@ const INSTRUCTION_SETS = {
   arm64: { portable: [] },
 };
 const COMMON = [
-  ...['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-pthread'],
   // Every rounding is written in the source; errno and traps of the mathematical functions are not read.
-  ...['-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math'],
+  '-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math',
   // GCC 12 takes its own AVX-512 headers for uninitialised.
-  ...['-Wall', '-Wextra', '-Werror', '-Wno-uninitialized', '-Wno-unknown-warning-option', '-Wno-maybe-uninitialized'],
-  ...(sanitize ? ['-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'] : []),
-];
+  '-Wall -Wextra -Werror -Wno-uninitialized -Wno-unknown-warning-option -Wno-maybe-uninitialized',
+  sanitize ? '-g -fsanitize=address,undefined -fno-sanitize-recover=all' : '',
+].flatMap((flags) => flags.split(' ').filter(Boolean));
 const EXTENSION = { darwin: 'dylib', win32: 'dll' }[process.platform] ?? 'so';
 
 const sets = INSTRUCTION_SETS[process.arch];
 const compiler = sets && findCompiler();
 if (!compiler) {
-  console.warn(`flexllmgen: no C++ compiler found (set CXX): products run on ggml's kernels, which are several times slower for large batches`);
+  console.warn(
+    `flexllmgen: no C++ compiler found (set CXX): products run on ggml's kernels, which are several times slower for large batches`,
+  );
 } else {
   await build();
 }
@@ -81,7 +82,15 @@ async function buildOne(folder, name, level, flags, sources) {
   const library = join(folder, `libflexllmgen-${name}.${EXTENSION}`);
   const isStatic = process.platform === 'linux' && !sanitize ? ['-static-libstdc++', '-static-libgcc'] : [];
   const part = `${library}.part`;
-  await promisify(execFile)(compiler, ['-shared', '-pthread', ...COMMON.filter((flag) => flag.startsWith('-fsan')), ...isStatic, ...objects, '-o', part]);
+  await promisify(execFile)(compiler, [
+    '-shared',
+    '-pthread',
+    ...COMMON.filter((flag) => flag.startsWith('-fsan')),
+    ...isStatic,
+    ...objects,
+    '-o',
+    part,
+  ]);
   renameSync(part, library);
   for (const object of objects) rmSync(object);
 }

@@ -74,7 +74,11 @@ export async function download(device: Device, tensor: Tensor): Promise<Float32A
 }
 
 /** A weight with these values, cut into segments before the rows in `cuts`. */
-export async function uploadWeight(device: Device, scope: Scope, contents: Contents & { cuts?: readonly number[]; parts?: number }): Promise<Weight> {
+export async function uploadWeight(
+  device: Device,
+  scope: Scope,
+  contents: Contents & { cuts?: readonly number[]; parts?: number },
+): Promise<Weight> {
   const { name = 'weight', dtype = 'f32', shape, values, cuts = [], parts = 1 } = contents;
   const [rows = 0, ...rest] = shape;
   const columns = rest.reduce((product, n) => product * n, 1);
