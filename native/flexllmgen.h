@@ -235,6 +235,13 @@ FLX_API int64_t flx_arguments_bytes(int32_t op);
 /* Runs steps one after the other, each on all threads of the team. One call at a time for one team. */
 FLX_API void flx_run(flx_team *team, const flx_step *steps, int64_t count);
 
+/* ---- limits of the machine ---- */
+
+/* Multiplications and additions in registers alone, on `threads` threads, of 8 bit integers or of f32. Returns how many there were. */
+FLX_API int64_t flx_operations(flx_team *team, int32_t integers, int32_t threads, int64_t rounds);
+/* Reads memory once; `bytes` is a multiple of 2^20. */
+FLX_API void flx_read(flx_team *team, const void *memory, int64_t bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,6 @@
 import { statfsSync } from 'node:fs';
 import os from 'node:os';
+import { loadKernels } from '../native/kernels.ts';
 import { openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory, installedPackage, PACKAGE_VERSION, packagesFor } from '../native/libraries.ts';
 import { cpuFacts, type CpuFacts } from '../util/cpu-features.ts';
@@ -24,6 +25,8 @@ export interface DoctorReport {
     /** With the variant that suits this processor best, such as `cpu zen4`. */ readonly backend: string;
     readonly origin: string;
   };
+  /** Instruction set of our own kernels. Missing where products run on ggml's. */
+  readonly kernels?: string;
   readonly gpu: readonly GpuFacts[];
   readonly models: readonly FoundModel[];
   readonly missing: readonly Missing[];
@@ -61,6 +64,7 @@ export async function examine(): Promise<DoctorReport> {
   const missing: Missing[] = [];
   const memory = memoryFacts();
   const ggml = examineGgml(missing);
+  const kernels = examineKernels(missing);
   const gpu = examineGpus();
   for (const { backend, installed, command } of gpu) {
     if (!installed) missing.push({ what: `GPU backend ${backend}, if this machine has such a GPU`, fix: command, required: false });
@@ -82,6 +86,7 @@ export async function examine(): Promise<DoctorReport> {
     memory,
     disk: diskRoom(),
     ...(ggml && { ggml }),
+    ...(kernels !== undefined && { kernels }),
     gpu,
     models,
     missing,
@@ -98,6 +103,17 @@ function examineGgml(missing: Missing[]): DoctorReport['ggml'] {
     missing.push({ what: `the tensor library: ${describeError(error)}`, fix, required: true });
     return undefined;
   }
+}
+
+function examineKernels(missing: Missing[]): string | undefined {
+  const kernels = loadKernels();
+  if (!kernels && process.env['FLEXLLMGEN_ISA'] !== 'ggml')
+    missing.push({
+      what: "own kernels for this processor: products run on ggml's, several times slower for large batches",
+      fix: 'install a C++ compiler, then npm rebuild flexllmgen (in a checkout: npm run build)',
+      required: false,
+    });
+  return kernels?.isa;
 }
 
 function examineGpus(): GpuFacts[] {
@@ -143,6 +159,7 @@ export function renderReport(report: DoctorReport): string {
     ['memory', `${formatBytes(memory.availableBytes)} free of ${formatBytes(memory.totalBytes)}, ${limit}`],
     ['disk', report.disk.map(({ name, path, freeBytes }) => `${formatBytes(freeBytes)} free for ${name} (${path})`).join('\n')],
     ['ggml', ggml ? `${ggml.version}, backend ${ggml.backend}, from ${ggml.origin}` : 'missing'],
+    ['kernels', report.kernels ?? "none, ggml's are used"],
     [
       'GPU backends',
       report.gpu.map((gpu) => `${gpu.backend}: ${gpu.installed ? 'installed' : 'not installed'}`).join('\n') || 'none for this platform',

@@ -94,6 +94,8 @@ export interface Kernels {
   readonly pack: AsyncCall<[team: Team, weight: KernelWeight], void>;
   readonly linearScratchBytes: (type: number, packed: number, m: number, k: number) => number;
   readonly moeScratchBytes: (moe: KernelArguments) => number;
+  readonly operations: (team: Team, integers: number, threads: number, rounds: number) => number;
+  readonly read: (team: Team, memory: Address, bytes: number) => void;
   readonly run: AsyncCall<[team: Team, steps: Uint8Array, count: number], void>;
 }
 
@@ -147,6 +149,8 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     pack: bind('flx_pack', 'void', ['void*', koffi.pointer(weight)]),
     linearScratchBytes: bind('flx_linear_scratch_bytes', 'int64', ['int32', 'int32', 'int64', 'int64']),
     moeScratchBytes: bind('flx_moe_scratch_bytes', 'int64', [koffi.pointer(ARGUMENTS.moe)]),
+    operations: bind('flx_operations', 'int64', ['void*', 'int32', 'int32', 'int64']),
+    read: bind('flx_read', 'void', ['void*', 'void*', 'int64']),
     run: bind('flx_run', 'void', ['void*', 'void*', 'int64']),
   };
 }

@@ -46,6 +46,7 @@ describe('flexllmgen doctor', () => {
     expect(rest).toEqual([]);
     expect(report).toMatchObject({
       node: process.version,
+      kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16)$/),
       ggml: { version: expect.stringMatching(/^\d+\.\d+\.\d+$/), backend: expect.stringMatching(/^cpu \w+/) },
       cpu: { threads: expect.any(Number) },
       memory: { availableBytes: expect.any(Number) },
@@ -65,7 +66,8 @@ describe('flexllmgen doctor', () => {
   it('is readable', async () => {
     const { status, stdout } = await cli(['doctor']);
     expect(status).toBe(0);
-    for (const label of ['processor', 'features', 'threads', 'memory', 'disk', 'ggml', 'tidy-opt-5m']) expect(stdout).toContain(label);
+    for (const label of ['processor', 'features', 'threads', 'memory', 'disk', 'ggml', 'kernels', 'tidy-opt-5m'])
+      expect(stdout).toContain(label);
   });
 });
 

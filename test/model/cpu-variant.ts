@@ -9,6 +9,7 @@ import { expectGolden, fixtureFolder, goldenRequests, readGolden } from '../help
 export function describeCpuVariant(variant: string): void {
   const runs = listCpuVariants(findLibraryDirectory('cpu')).some(({ name, score }) => name === variant && score > 0);
   process.env['FLEXLLMGEN_GGML_CPU'] = variant;
+  process.env['FLEXLLMGEN_ISA'] = 'ggml';
 
   describe.skipIf(!runs)(`ggml cpu ${variant}`, () => {
     it('gives the golden ids and log-probabilities', async () => {

@@ -5,6 +5,8 @@ import { blockElements, byteLengthOf, QUANT_BLOCKS, type QuantType } from '../..
 import { openGgmlDevice } from '../../src/tensor/ggml-device.ts';
 import { GraphBuilder } from '../../src/tensor/graph.ts';
 import type { Value } from '../../src/tensor/op-graph.ts';
+import { openNativeDevice } from '../../src/tensor/native-device.ts';
+import { availableKernels } from '../helpers/kernels.ts';
 import { readFixtureJson } from '../helpers/golden.ts';
 import { naiveMoe } from '../helpers/naive-ops.ts';
 import { randomNumbers, Scope } from '../helpers/tensors.ts';
@@ -42,12 +44,18 @@ function rowsOf(type: QuantType, rows: number): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-async function upload(device: Device, scope: Scope, type: QuantType, rows: number): Promise<{ weight: Weight; values: Float32Array }> {
-  const bytes = rowsOf(type, rows);
-  const tensor = scope.add(device.allocate('w', type, [rows, COLUMNS]));
+interface Uploaded {
+  readonly weight: Weight;
+  readonly values: Float32Array;
+}
+
+async function upload(device: Device, scope: Scope, type: QuantType, rows: number, columns = COLUMNS): Promise<Uploaded> {
+  const bytes = rowsOf(type, (rows * columns) / COLUMNS);
+  const tensor = scope.add(device.allocate('w', type, [rows, columns]));
   await device.write(tensor, 0, bytes);
+  await device.pack?.(tensor, 1);
   const segments = [{ from: 0, to: rows, layout: 'gguf', home: device.tier, tensor }] as const;
-  return { weight: { name: 'w', shape: [rows, COLUMNS], segments }, values: widened(type, bytes) };
+  return { weight: { name: 'w', shape: [rows, columns], segments }, values: widened(type, bytes) };
 }
 
 async function compute(
@@ -76,6 +84,15 @@ it('knows goldens for all types but two', () => {
   expect(WITHOUT_GOLDEN.length).toBeLessThanOrEqual(2);
 });
 
+/** Every type on ggml, and on our kernels for every instruction set that runs here. */
+const DEVICES: readonly (readonly [string, (threads: number) => Promise<Device>])[] = [
+  ['ggml', (threads) => openGgmlDevice({ backend: 'cpu', threads })],
+  ...availableKernels().map(([isa, kernels]) => [isa, async (threads: number) => openNativeDevice(kernels, threads)] as const),
+];
+const CASES = DEVICES.flatMap(([name, open]) =>
+  TYPES.filter((type) => !WITHOUT_GOLDEN.includes(type)).map((type) => [type, name, open] as const),
+);
+
 describe.each(TYPES.filter((type) => !WITHOUT_GOLDEN.includes(type)))('%s', (type) => {
   it('is widened exactly', () => {
     const { blocks, values } = golden[type]!;
@@ -85,9 +102,11 @@ describe.each(TYPES.filter((type) => !WITHOUT_GOLDEN.includes(type)))('%s', (typ
     // One product of f32 more or less may round differently.
     for (const [i, value] of wanted.entries()) expect(Math.abs(got[i]! - value)).toBeLessThanOrEqual(Math.abs(value) * 2 ** -22);
   });
+});
 
+describe.each(CASES)('%s on %s', (type, _name, open) => {
   it.each([1, 3, 17])('multiplies %i rows', async (rows) => {
-    await using device = await openGgmlDevice({ backend: 'cpu', threads: 2 });
+    await using device = await open(2);
     using scope = new Scope();
     const { weight, values } = await upload(device, scope, type, 35);
     const x = randomNumbers(rows, rows * COLUMNS);
@@ -103,13 +122,10 @@ describe.each(TYPES.filter((type) => !WITHOUT_GOLDEN.includes(type)))('%s', (typ
   });
 
   it('mixes experts', async () => {
-    await using device = await openGgmlDevice({ backend: 'cpu', threads: 2 });
+    await using device = await open(2);
     using scope = new Scope();
     const [rows, experts, inner] = [3, 2, 256];
-    const stack = async (outputs: number, inputs: number) => {
-      const { weight, values } = await upload(device, scope, type, (experts * outputs * inputs) / COLUMNS);
-      return { weight: { ...weight, shape: [experts * outputs, inputs] }, values };
-    };
+    const stack = (outputs: number, inputs: number) => upload(device, scope, type, experts * outputs, inputs);
     const [gate, up, down] = [await stack(inner, COLUMNS), await stack(inner, COLUMNS), await stack(COLUMNS, inner)];
     const x = randomNumbers(5, rows * COLUMNS);
     const logits = Float32Array.from({ length: rows * experts }, (_, i) => i % 4);
@@ -126,7 +142,7 @@ describe.each(TYPES.filter((type) => !WITHOUT_GOLDEN.includes(type)))('%s', (typ
   });
 
   it('looks rows up exactly', async () => {
-    await using device = await openGgmlDevice({ backend: 'cpu', threads: 1 });
+    await using device = await open(1);
     using scope = new Scope();
     const { weight, values } = await upload(device, scope, type, 9);
     const tokens = Int32Array.from([8, 0, 3]);

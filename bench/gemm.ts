@@ -1,0 +1,161 @@
+/** Products of one matrix: our kernels and ggml's on the same data, and what the processor and its memory could do at best, alternating in one run. */
+import { loadKernels, type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
+import type { Device, Program, Tensor } from '../src/tensor/device.ts';
+import { byteLengthOf, isQuantType, type WeightType } from '../src/tensor/dtype.ts';
+import { openGgmlDevice } from '../src/tensor/ggml-device.ts';
+import { GraphBuilder } from '../src/tensor/graph.ts';
+import { openNativeDevice } from '../src/tensor/native-device.ts';
+import { UsageError } from '../src/util/errors.ts';
+import { processorFacts } from '../src/util/machine.ts';
+import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+
+const TYPES: readonly WeightType[] = ['q4_0', 'q8_0', 'q4_k', 'q4_1', 'bf16', 'f16', 'f32'];
+const SHAPES = [
+  [4096, 4096],
+  [11_008, 4096],
+] as const;
+const ROWS = [1, 4, 16, 64, 512];
+/** Products of a round last at least so long, since a single one is shorter than what disturbs it. */
+const LEAST_SECONDS = 0.05;
+/** Weights are taken from copies of more bytes than any cache has, one after the other. */
+const COLD_BYTES = 256 << 20;
+const PEAK_ROUNDS = 2_000_000;
+
+interface Limits {
+  readonly integers: number;
+  readonly floats: number;
+  /** Bytes a second. */
+  readonly memory: number;
+}
+
+export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  const kernels = loadKernels();
+  if (!kernels) throw new UsageError('gemm: there are no own kernels here; npm run build compiles them');
+  const { threads } = processorFacts();
+  const limits = measureLimits(kernels, threads, rounds);
+  const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
+    figure({ bench: 'gemm', case: what, unit, values, ...(limit !== undefined && { limit }) });
+  yield make(`peak of integers, ${kernels.isa}`, 'Gop/s', [limits.integers / 1e9]);
+  yield make(`peak of f32, ${kernels.isa}`, 'Gop/s', [limits.floats / 1e9]);
+  yield make('memory read', 'GB/s', [limits.memory / 1e9]);
+  await using own = openNativeDevice(kernels, threads);
+  await using ggml = await openGgmlDevice({ backend: 'cpu', threads });
+  for (const type of TYPES)
+    for (const [outputs, inputs] of SHAPES)
+      for (const rows of ROWS) {
+        const operations = 2 * rows * outputs * inputs;
+        using ours = await makeProduct(own, type, outputs, inputs, rows);
+        using theirs = await makeProduct(ggml, type, outputs, inputs, rows);
+        const [a, b] = await alternate(own, ours, ggml, theirs, rounds);
+        const peak = isQuantType(type) ? limits.integers : limits.floats;
+        const bound = Math.min(peak, (limits.memory / byteLengthOf(type, outputs * inputs)) * operations);
+        const name = `${type} ${outputs} x ${inputs}, ${rows} rows`;
+        const rate = (seconds: readonly number[]): number[] => seconds.map((each) => operations / each / 1e9);
+        yield make(name, 'Gop/s', rate(a), bound / 1e9);
+        yield make(
+          `${name}, over ggml`,
+          'x',
+          a.map((each, i) => b[i]! / each),
+        );
+      }
+}
+
+function measureLimits(kernels: Kernels, threads: number, rounds: number): Limits {
+  const team = kernels.teamCreate(threads)!;
+  const memory = kernels.memoryCreate(COLD_BYTES)!;
+  try {
+    viewOf(memory, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
+    const read = (): number => COLD_BYTES / secondsOf(() => kernels.read(team, memory, COLD_BYTES));
+    read();
+    return {
+      integers: peak(kernels, team, 1, threads, rounds),
+      floats: peak(kernels, team, 0, threads, rounds),
+      memory: median(repeat(rounds, read)),
+    };
+  } finally {
+    kernels.memoryFree(memory);
+    kernels.teamFree(team);
+  }
+}
+
+function peak(kernels: Kernels, team: Team, integers: number, threads: number, rounds: number): number {
+  return median(
+    repeat(rounds, () => {
+      let operations = 0;
+      const took = secondsOf(() => (operations = kernels.operations(team, integers, threads, PEAK_ROUNDS)));
+      return operations / took;
+    }),
+  );
+}
+
+const repeat = (count: number, measure: () => number): number[] => Array.from({ length: count }, measure);
+
+function secondsOf(work: () => void): number {
+  const began = performance.now();
+  work();
+  return (performance.now() - began) / 1000;
+}
+
+interface Product extends Disposable {
+  /** The same product with other copies of the weights. */
+  readonly programs: readonly Program[];
+}
+
+async function makeProduct(device: Device, type: WeightType, outputs: number, inputs: number, rows: number): Promise<Product> {
+  const owned: Disposable[] = [];
+  const use = <T extends Disposable>(item: T): T => {
+    owned.unshift(item); // programs go before the tensors they read
+    return item;
+  };
+  const input = use(device.allocate('x', 'f32', [rows, inputs]));
+  const output = use(device.allocate('y', 'f32', [rows, outputs]));
+  await fill(device, input);
+  const copies = rows > 64 ? 1 : Math.ceil(COLD_BYTES / byteLengthOf(type, outputs * inputs));
+  const programs: Program[] = [];
+  for (let copy = 0; copy < copies; copy++) {
+    const tensor = use(device.allocate('w', type, [outputs, inputs]));
+    await fill(device, tensor);
+    await device.pack?.(tensor, 1);
+    const graph = new GraphBuilder('product', rows);
+    const segments = [{ from: 0, to: outputs, layout: 'gguf', home: 'cpu', tensor }] as const;
+    graph.store(graph.linear(graph.load(input), { name: 'w', shape: tensor.shape, segments }), output);
+    programs.push(use(device.compile(graph.finish())));
+  }
+  return {
+    programs,
+    [Symbol.dispose]: () => {
+      for (const item of owned) item[Symbol.dispose]();
+    },
+  };
+}
+
+/** Numbers of every type that are neither denormal nor large: bytes of blocks are quants and, as halves, about 0.01. */
+async function fill(device: Device, tensor: Tensor): Promise<void> {
+  const bytes = new Uint8Array(tensor.byteLength);
+  if (tensor.dtype === 'f32') new Float32Array(bytes.buffer).forEach((_, i, all) => (all[i] = Math.sin(i) / 4));
+  else new Uint16Array(bytes.buffer).fill(tensor.dtype === 'bf16' ? 0x3c23 : 0x211f);
+  await device.write(tensor, 0, bytes);
+}
+
+/** Seconds of one product on each device, by rounds that take turns. */
+async function alternate(a: Device, first: Product, b: Device, second: Product, rounds: number): Promise<[number[], number[]]> {
+  const [one, two]: [number[], number[]] = [[], []];
+  const counts = [await calibrate(a, first), await calibrate(b, second)] as const;
+  for (let round = 0; round < rounds; round++) {
+    one.push(await time(a, first, counts[0]));
+    two.push(await time(b, second, counts[1]));
+  }
+  return [one, two];
+}
+
+async function calibrate(device: Device, product: Product): Promise<number> {
+  for (const program of product.programs) await device.run(program);
+  const once = await time(device, product, product.programs.length);
+  return Math.max(product.programs.length, Math.ceil(LEAST_SECONDS / once));
+}
+
+async function time(device: Device, { programs }: Product, count: number): Promise<number> {
+  const began = performance.now();
+  for (let i = 0; i < count; i++) await device.run(programs[i % programs.length]!);
+  return (performance.now() - began) / 1000 / count;
+}
