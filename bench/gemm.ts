@@ -1,4 +1,5 @@
 /** Products of one matrix: our kernels and ggml's on the same data, and what the processor and its memory could do at best, alternating in one run. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { loadKernels, type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
 import type { Device, Program, Tensor } from '../src/tensor/device.ts';
 import { byteLengthOf, isQuantType, type WeightType } from '../src/tensor/dtype.ts';
@@ -19,6 +20,8 @@ const ROWS = [1, 4, 16, 64, 512];
 const LEAST_SECONDS = 0.05;
 /** Weights are taken from copies of more bytes than any cache has, one after the other. */
 const COLD_BYTES = 256 << 20;
+/** ggml's threads go on looking for work for so long, on the cores that the others need. */
+const SLEEP_MS = 300;
 const PEAK_ROUNDS = 2_000_000;
 
 interface Limits {
@@ -47,8 +50,8 @@ export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, vo
         using ours = await makeProduct(own, type, outputs, inputs, rows);
         using theirs = await makeProduct(ggml, type, outputs, inputs, rows);
         const [a, b] = await alternate(own, ours, ggml, theirs, rounds);
-        const peak = isQuantType(type) ? limits.integers : limits.floats;
-        const bound = Math.min(peak, (limits.memory / byteLengthOf(type, outputs * inputs)) * operations);
+        const most = isQuantType(type) ? limits.integers : limits.floats;
+        const bound = Math.min(most, (limits.memory / byteLengthOf(type, outputs * inputs)) * operations);
         const name = `${type} ${outputs} x ${inputs}, ${rows} rows`;
         const rate = (seconds: readonly number[]): number[] => seconds.map((each) => operations / each / 1e9);
         yield make(name, 'Gop/s', rate(a), bound / 1e9);
@@ -141,9 +144,11 @@ async function fill(device: Device, tensor: Tensor): Promise<void> {
 async function alternate(a: Device, first: Product, b: Device, second: Product, rounds: number): Promise<[number[], number[]]> {
   const [one, two]: [number[], number[]] = [[], []];
   const counts = [await calibrate(a, first), await calibrate(b, second)] as const;
+  await sleep(SLEEP_MS);
   for (let round = 0; round < rounds; round++) {
     one.push(await time(a, first, counts[0]));
     two.push(await time(b, second, counts[1]));
+    await sleep(SLEEP_MS);
   }
   return [one, two];
 }

@@ -79,7 +79,7 @@ async function runChild(name: string, file: string): Promise<string> {
   return (await promisify(execFile)(process.execPath, [...process.execArgv, script, file])).stdout;
 }
 
-async function writeModelFile(shape: string, file: string): Promise<void> {
+export async function writeModelFile(shape: string, file: string): Promise<void> {
   const source = dummyModelSource(shape);
   const weights = recodedWeights(source.weights, ({ role }) => (role === 'vector' ? 'f32' : TYPE), shape);
   const config = publishedConfig(shape)!;

@@ -6,9 +6,10 @@ import { accuracy } from './accuracy.ts';
 import { conversion } from './conversion.ts';
 import { gemm } from './gemm.ts';
 import { loading } from './loading.ts';
+import { model } from './model.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { gemm, throughput, conversion, loading, accuracy };
+const BENCHES: Readonly<Record<string, Bench>> = { gemm, model, throughput, conversion, loading, accuracy };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -22,7 +22,8 @@ struct IntegerTile {
 
 struct FloatTile {
   const float *x; /* [k][rows] */
-  const float *weights; /* [k][32] */
+  const void *weights; /* [k][32] of `type` */
+  int32_t type; /* FLX_F32, FLX_F16 or FLX_BF16 */
   int64_t k;
   float *c;
   int64_t ldc;

@@ -8,6 +8,15 @@ static constexpr int SUMS = 12;
 
 static volatile float sink;
 
+/* Makes the compiler believe that a vector changes, or it would compute the loop beforehand. */
+#if defined(FLX_ISA_AVX512)
+#define KEEP(vector) __asm__ volatile("" : "+v"(vector))
+#elif defined(__x86_64__)
+#define KEEP(vector) __asm__ volatile("" : "+x"(vector))
+#else
+#define KEEP(vector) __asm__ volatile("" : "+w"(vector))
+#endif
+
 static int64_t float_operations(int64_t rounds) {
   F sums[SUMS];
   for (int i = 0; i < SUMS; i++) sums[i] = f_set(static_cast<float>(i));
@@ -16,9 +25,7 @@ static int64_t float_operations(int64_t rounds) {
   for (int64_t round = 0; round < rounds; round++) {
 #pragma GCC unroll 12
     for (int i = 0; i < SUMS; i++) sums[i] = f_fma(sums[i], factor, term);
-#if defined(__GNUC__)
-    __asm__ volatile("" : "+m"(term));
-#endif
+    KEEP(term);
   }
   F total = sums[0];
   for (int i = 1; i < SUMS; i++) total = f_add(total, sums[i]);
@@ -41,7 +48,7 @@ static int64_t integer_operations(int64_t rounds) {
 #pragma GCC unroll 12
     for (int i = 0; i < SUMS; i++) sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(bytes, bytes));
 #endif
-    __asm__ volatile("" : "+m"(bytes));
+    KEEP(bytes);
   }
   float total = 0;
   for (int i = 0; i < SUMS; i++) {

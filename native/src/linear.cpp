@@ -63,10 +63,16 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
   const float *x = static_cast<const float *>(l.scratch);
   for (int64_t k0 = 0; k0 < w.k; k0 += FLOAT_K) {
     const int64_t count = std::min(FLOAT_K, w.k - k0);
-    const float *weights = unpack_float(w, panel, k0, count, memory.floats);
+    /* Widening a piece first pays from the second block of rows on. */
+    const void *weights = w.type == FLX_F32 || to - from <= FLOAT_ROWS ? packed_panel(w, panel, k0) : nullptr;
+    const int32_t type = weights ? w.type : static_cast<int32_t>(FLX_F32);
+    if (!weights) {
+      unpack_float(w, panel, k0, count, memory.floats);
+      weights = memory.floats;
+    }
     for (int64_t row = from; row < to; row += FLOAT_ROWS) {
       const int64_t n = std::min<int64_t>(FLOAT_ROWS, l.m - row);
-      multiply_floats(n, {x + row * w.k + k0 * n, weights, count, target.c + (row - from) * target.ldc, target.ldc, k0 == 0});
+      multiply_floats(n, {x + row * w.k + k0 * n, weights, type, count, target.c + (row - from) * target.ldc, target.ldc, k0 == 0});
     }
   }
 }

@@ -120,6 +120,16 @@ extern "C" void flx_pack(flx_team *team, const flx_weight *weight) {
 
 /* ---- out of it, for the integer kernel ---- */
 
+/*
+ * Asks for the bytes that are wanted next: about a piece of K ahead, so that they come from memory while this piece is computed. The processor's own
+ * prefetching stops whenever reading does. Panels follow each other, and asking beyond the last one does no harm.
+ */
+static constexpr int64_t AHEAD_BYTES = 10 << 10;
+
+static inline void ask_ahead(const uint8_t *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + AHEAD_BYTES + i, 0, 2);
+}
+
 static void split_nibbles(const uint8_t *from, uint8_t *to) {
   for (int step = 0; step < GROUP / 4; step++, from += 64, to += 128)
     for (int i = 0; i < 64; i++) {
@@ -157,6 +167,7 @@ static void unpack_q4k(const uint8_t *from, uint8_t *quants, float *scales, floa
 static void unpack_panel(int32_t type, const uint8_t *from, int64_t block_bytes, int64_t blocks, const IntegerPanel &out) {
   const int64_t values = block_values(type);
   for (int64_t b = 0; b < blocks; b++, from += block_bytes) {
+    ask_ahead(from, block_bytes);
     uint8_t *quants = out.quants + b * values * P;
     float *scales = out.scales + b * values / GROUP * P;
     float *minima = out.minima + b * values / GROUP * P;
@@ -194,7 +205,10 @@ void unpack_integer(const flx_weight &w, int64_t panel, int64_t k0, int64_t coun
 /* ---- as floats ---- */
 
 template <class T, class Widen> static void widen_panel(const T *from, int64_t count, float *to, const Widen &widen) {
-  for (int64_t i = 0; i < count * P; i += LANES) f_store(to + i, widen(from + i));
+  for (int64_t i = 0; i < count * P; i += P) {
+    ask_ahead(reinterpret_cast<const uint8_t *>(from + i), P * static_cast<int64_t>(sizeof(T)));
+    for (int j = 0; j < P; j += LANES) f_store(to + i + j, widen(from + i + j));
+  }
 }
 
 static void widen_values(const flx_weight &w, int64_t row, int64_t k0, int64_t count, float *out) {
@@ -207,15 +221,17 @@ static void widen_values(const flx_weight &w, int64_t row, int64_t k0, int64_t c
   else w.to_float(data + k0 * w.row_bytes / w.k, out, count); /* k0 is a multiple of every block */
 }
 
-const float *unpack_float(const flx_weight &w, int64_t panel, int64_t k0, int64_t count, float *out) {
+const void *packed_panel(const flx_weight &w, int64_t panel, int64_t k0) {
+  if (!w.packed || w.n - panel * P < P) return nullptr;
+  return row_of(w, panel * P) + k0 * P * (w.type == FLX_F32 ? 4 : 2);
+}
+
+void unpack_float(const flx_weight &w, int64_t panel, int64_t k0, int64_t count, float *out) {
   const int64_t rows = std::min<int64_t>(P, w.n - panel * P);
-  if (w.packed && rows == P) {
-    const uint8_t *data = row_of(w, panel * P);
-    if (w.type == FLX_F32) return reinterpret_cast<const float *>(data) + k0 * P;
-    const uint16_t *values = reinterpret_cast<const uint16_t *>(data) + k0 * P;
+  if (const uint16_t *values = static_cast<const uint16_t *>(packed_panel(w, panel, k0))) {
     if (w.type == FLX_F16) widen_panel(values, count, out, f_from_half);
     else widen_panel(values, count, out, f_from_bfloat);
-    return out;
+    return;
   }
   std::vector<float> row(static_cast<size_t>(count));
   for (int64_t r = 0; r < P; r++) {
@@ -223,7 +239,6 @@ const float *unpack_float(const flx_weight &w, int64_t panel, int64_t k0, int64_
     else std::fill(row.begin(), row.end(), 0.f);
     for (int64_t i = 0; i < count; i++) out[i * P + r] = row[static_cast<size_t>(i)];
   }
-  return out;
 }
 
 static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {

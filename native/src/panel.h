@@ -23,7 +23,9 @@ bool signed_quants(int32_t type);
 
 /* Brings panel `panel` of a weight in any order into the kernels' form, k from `k0` for `count` values (whole blocks). Missing rows are zeros. */
 void unpack_integer(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, const IntegerPanel &out);
-/* The same as f32 [k][32]. Returns where they are: in the weight itself if they are there in that form. */
-const float *unpack_float(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, float *out);
+/* Float weights in panel order, [k][32] in their own type; null if this panel is in the file's order. */
+const void *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
+/* The same as `unpack_integer`, as f32 [k][32]. Not for f32 in panel order, which is that already. */
+void unpack_float(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, float *out);
 /* Row `row` of a weight as f32. */
 void unpack_row(const flx_weight &weight, int64_t row, float *out);

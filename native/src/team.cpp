@@ -14,8 +14,8 @@ static inline void pause_briefly() { _mm_pause(); }
 static inline void pause_briefly() { std::this_thread::yield(); }
 #endif
 
-/* Looks for the next job this often before a thread sleeps: about 50 us, more than lies between two steps of a program. */
-static constexpr int SPINS = 2000;
+/* Looks for the next job this often before a thread sleeps: about 0.3 ms, more than lies between two programs of a sweep. */
+static constexpr int SPINS = 20000;
 /* Then the caller gives its core away while others finish: a thread whose core was taken would wait for it. */
 static constexpr int SPINS_BEFORE_YIELD = 20000;
 

@@ -101,8 +101,8 @@ describe.each(availableKernels())('kernels %s', (_isa, kernels) => {
       await using device = openNativeDevice(kernels, threads);
       for (const rows of ROWS) {
         const y = await multiply(device, type, x.slice(0, rows * COLUMNS));
-        for (const [row, wanted] of alone)
-          if (row < rows) expect(same(y.slice(row * OUTPUTS, (row + 1) * OUTPUTS), wanted), `${rows} rows, ${threads} threads`).toBe(true);
+        const others = [...alone].filter(([row, wanted]) => row < rows && !same(y.slice(row * OUTPUTS, (row + 1) * OUTPUTS), wanted));
+        expect(others, `${rows} rows, ${threads} threads`).toEqual([]);
       }
       const reversed = Float32Array.from({ length: x.length }, (_, i) => x[(504 - Math.floor(i / COLUMNS)) * COLUMNS + (i % COLUMNS)]!);
       const y = await multiply(device, type, reversed);
@@ -117,12 +117,11 @@ describe.each(availableKernels())('kernels %s', (_isa, kernels) => {
     x[3 * COLUMNS + 100] = NaN;
     x[9 * COLUMNS + 700] = Infinity;
     const y = await multiply(device, type, x);
-    for (let row = 0; row < 20; row++) {
-      const [got, wanted] = [y, clean].map((all) => all.slice(row * OUTPUTS, (row + 1) * OUTPUTS)) as [Float32Array, Float32Array];
-      if (row === 3) expect(got.every(Number.isNaN)).toBe(true);
-      else if (row === 9) expect(got.every((value) => !Number.isFinite(value))).toBe(true);
-      else expect(same(got, wanted)).toBe(true);
-    }
+    const rowOf = (all: Float32Array, row: number): Float32Array => all.slice(row * OUTPUTS, (row + 1) * OUTPUTS);
+    expect(rowOf(y, 3).every(Number.isNaN)).toBe(true);
+    expect(rowOf(y, 9).some(Number.isFinite)).toBe(false);
+    const changed = Array.from({ length: 20 }, (_, row) => row).filter((row) => !same(rowOf(y, row), rowOf(clean, row)));
+    expect(changed).toEqual([3, 9]);
   });
 
   it.each([
