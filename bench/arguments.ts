@@ -18,7 +18,7 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
   if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
   for (const model of values.model ?? []) {
-    if (model === BUNDLED_NAME || publishedConfig(model)) continue;
+    if (model === BUNDLED_NAME || publishedConfig(model) || (name === 'model' && model.endsWith('.gguf'))) continue;
     throw new UsageError(`--model ${model}: neither ${BUNDLED_NAME} nor a published shape; known are ${PUBLISHED_OPT_NAMES.join(', ')}`);
   }
   const options: BenchOptions = {

@@ -1,7 +1,7 @@
 /** What the machine can do at best, measured with single large products: the bounds that a model's speed is compared with. */
 import type { Device, Program, Tensor, Weight } from '../src/tensor/device.ts';
 import { GraphBuilder } from '../src/tensor/graph.ts';
-import { openGgmlDevice } from '../src/tensor/ggml-device.ts';
+import { openDevice } from '../src/llm/device.ts';
 import { processorFacts } from '../src/util/machine.ts';
 import { median } from './figure.ts';
 
@@ -19,9 +19,10 @@ const MANY_TOKENS = 256;
 const RUNS = 5;
 
 export async function measureLimits(): Promise<MachineLimits> {
-  await using device = await openGgmlDevice({ backend: 'cpu', threads: processorFacts().threads });
+  await using device = await openDevice('cpu', processorFacts().threads, false);
   using tensor = device.allocate('weights', 'f32', [ROWS, COLUMNS]);
   await fill(device, tensor);
+  await device.pack?.(tensor, 1);
   const weight: Weight = {
     name: 'weights',
     shape: tensor.shape,
