@@ -20,12 +20,17 @@ static float round_group(const float *x, int8_t *quants, int32_t *sum) {
   const F a = f_load(x), b = f_load(x + 16);
   const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
   const __mmask16 wrong = _mm512_fpclass_ps_mask(a, 0x99) | _mm512_fpclass_ps_mask(b, 0x99);
+  if (wrong) {
+    std::memset(quants, 0, GROUP);
+    *sum = 0;
+    return NAN;
+  }
   const F inverse = f_set(most > 0 ? 127 / most : 0);
   const I p = _mm512_cvtps_epi32(f_mul(a, inverse)), q = _mm512_cvtps_epi32(f_mul(b, inverse));
   _mm_storeu_si128(reinterpret_cast<__m128i *>(quants), _mm512_cvtsepi32_epi8(p));
   _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + 16), _mm512_cvtsepi32_epi8(q));
   *sum = _mm512_reduce_add_epi32(_mm512_add_epi32(p, q));
-  return wrong ? NAN : most / 127;
+  return most / 127;
 #else
   float most = 0;
   bool finite = true;

@@ -50,6 +50,11 @@ it('is tested without the packages that only its development needs', () => {
   expect(() => resolve('typescript')).toThrow('Cannot find module');
 });
 
+it('carries kernels for this processor, without a compiler', async () => {
+  const { stdout } = await cli(['doctor', '--json'], { main, env: { PATH: '/nonexistent' } });
+  expect(JSON.parse(stdout)).toMatchObject({ kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16)$/) });
+});
+
 it('works from a path with spaces, offline, for a user who can write to temporary files only', { timeout: 120_000 }, async () => {
   const home = join(root, 'home');
   const temporary = join(root, 'temporary');

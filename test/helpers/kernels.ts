@@ -1,9 +1,12 @@
 import { type Kernels, openKernels } from '../../src/native/kernels.ts';
 
+/** Other builds of the kernels, such as those with sanitizers. */
+const FOLDER = process.env['FLEXLLMGEN_TEST_KERNELS'];
+
 /** The kernels of every instruction set that is built and runs here, by name. */
 export function availableKernels(): [string, Kernels][] {
   return ['portable', 'avx2', 'vnni', 'vnni-bf16'].flatMap((isa): [string, Kernels][] => {
-    const kernels = openKernels(isa);
+    const kernels = openKernels(isa, FOLDER);
     return kernels ? [[isa, kernels]] : [];
   });
 }
