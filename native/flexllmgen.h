@@ -59,8 +59,13 @@ enum flx_type {
   FLX_F16 = 1,
   FLX_Q4_0 = 2,
   FLX_Q4_1 = 3,
+  FLX_Q5_0 = 6,
+  FLX_Q5_1 = 7,
   FLX_Q8_0 = 8,
   FLX_Q4_K = 12,
+  FLX_Q5_K = 13,
+  FLX_Q6_K = 14,
+  FLX_IQ4_NL = 20,
   FLX_BF16 = 30,
 };
 
@@ -76,10 +81,12 @@ typedef struct {
   int32_t packed;
   int32_t n;
   int32_t k;
-  /* Null for the types of `flx_type`. */
+  /* Null for the types of `flx_type`. Otherwise k is a multiple of the type's block, which is 256 at most. */
   flx_to_float to_float;
 } flx_weight;
 
+/* Whether products with weights of this type take activations as they are, without rounding them to 8 bits or bf16 first. */
+FLX_API int32_t flx_exact(int32_t type);
 /* Whether `flx_pack` has a panel order for rows of `k` values of this type. */
 FLX_API int32_t flx_packs(int32_t type, int64_t k);
 /* Brings the rows of a weight from the file's order into panel order, in place. `packed` is 0 in the argument. */
@@ -91,8 +98,9 @@ enum flx_activation { FLX_NONE = 0, FLX_RELU = 1, FLX_GELU = 2, FLX_GELU_TANH = 
 
 /*
  * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) + residual[m, n]; bias and residual may be null.
- * Float weights: f32 arithmetic, error below 2 k 2^-24 sum |x w|. Block types: x is rounded to 8 bits in groups of 32, as llama.cpp does, then exact
- * integer products in a group and f32 sums over groups.
+ * f32, f16, and bf16 where there are no BF16 instructions: f32 arithmetic, error below 2 k 2^-24 sum |x w|. bf16 with such instructions: x is rounded to
+ * bf16 (2^-9 of it), then the same; what is below 2^-126 counts as 0. The block types of `flx_type`: x is rounded to 8 bits in groups of 32, as llama.cpp
+ * does, then exact integer products in a group and f32 sums over groups. Other block types are widened to f32, or rounded to bf16 and multiplied as that.
  */
 typedef struct {
   flx_weight weight;
@@ -107,7 +115,7 @@ typedef struct {
   int32_t activation;
 } flx_linear;
 
-FLX_API int64_t flx_linear_scratch_bytes(int32_t type, int32_t packed, int64_t m, int64_t k);
+FLX_API int64_t flx_linear_scratch_bytes(int32_t type, int64_t m, int64_t k);
 
 /* y[m, columns] = rows `ids[i] + offset` of a weight [n, columns] */
 typedef struct {

@@ -9,6 +9,7 @@
 
 #include "activation.h"
 #include "steps.h"
+#include "stored.h"
 #include "team.h"
 
 /* Queries that read a page together: the more, the less of it is loaded; their results stay in the second cache. */
@@ -20,20 +21,6 @@ static constexpr int ROWS = 6;
 static constexpr int VECTORS = 2;
 static constexpr int ROWS = 6;
 #endif
-
-struct F32 { typedef float Stored; static F load(const float *p) { return f_load(p); } static float narrow(float x) { return x; } static float widen(float x) { return x; } };
-struct F16 { typedef uint16_t Stored; static F load(const uint16_t *p) { return f_from_half(p); } static uint16_t narrow(float x) { return float_to_half(x); } static float widen(uint16_t x) { return half_to_float(x); } };
-struct BF16 {
-  typedef uint16_t Stored;
-  static F load(const uint16_t *p) { return f_from_bfloat(p); }
-  static uint16_t narrow(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 64);
-    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
-  }
-  static float widen(uint16_t x) { return bfloat_to_float(x); }
-};
 
 /* out[q][c] += sum over k of x[q][k] b[k][c], k from `from` to `to`, in this order; V vectors of columns. */
 template <class T, int R, int V>
@@ -156,7 +143,7 @@ template <class T> static void attend_tile(const flx_attention &a, const Block &
   }
   if (lowest >= highest) return;
   if (width == a.head) product<T>(block.count, scores, FLX_PAGE, values, a.head, lowest, highest, memory.out.data(), width, width);
-  else product<F32>(block.count, scores, FLX_PAGE, pad_values<T>(values, highest, a.head), width, lowest, highest, memory.out.data(), width, width);
+  else product<Floats>(block.count, scores, FLX_PAGE, pad_values<T>(values, highest, a.head), width, lowest, highest, memory.out.data(), width, width);
 }
 
 template <class T> static void attend_block(const flx_attention &a, const Block &block) {
@@ -215,7 +202,7 @@ template <class T> static void attend(flx_team *team, const flx_attention &a) {
 }
 
 void run_attention(flx_team *team, const flx_attention &a) {
-  if (a.type == FLX_F32) attend<F32>(team, a);
-  else if (a.type == FLX_F16) attend<F16>(team, a);
-  else attend<BF16>(team, a);
+  if (a.type == FLX_F32) attend<Floats>(team, a);
+  else if (a.type == FLX_F16) attend<Halves>(team, a);
+  else attend<Bfloats>(team, a);
 }

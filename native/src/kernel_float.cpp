@@ -1,13 +1,9 @@
 #include "kernels.h"
 #include "simd.h"
+#include "stored.h"
 
 /* Vectors of columns at a time: with FLOAT_ROWS of them, as many sums as registers hold. */
 static constexpr int VECTORS = 2;
-
-struct Floats { typedef float Stored; static F load(const float *p) { return f_load(p); } };
-struct Halves { typedef uint16_t Stored; static F load(const uint16_t *p) { return f_from_half(p); } };
-struct Bfloats { typedef uint16_t Stored; static F load(const uint16_t *p) { return f_from_bfloat(p); } };
-
 /* Bytes ahead that are asked for: as long as memory takes to answer. */
 static constexpr int AHEAD_BYTES = 4096;
 
@@ -15,7 +11,7 @@ template <class T, int ROWS> static void multiply(const FloatTile &t) {
   for (int column = 0; column < FLX_PANEL; column += VECTORS * LANES) {
     F sums[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < VECTORS; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * t.ldc + column + v * LANES);
+      for (int v = 0; v < VECTORS; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * FLX_PANEL + column + v * LANES);
     const typename T::Stored *w = static_cast<const typename T::Stored *>(t.weights) + column;
     const float *x = t.x;
     for (int64_t k = 0; k < t.k; k++, w += FLX_PANEL, x += ROWS) {
@@ -27,7 +23,7 @@ template <class T, int ROWS> static void multiply(const FloatTile &t) {
         for (int v = 0; v < VECTORS; v++) sums[r][v] = f_fma(weights[v], f_set(x[r]), sums[r][v]);
     }
     for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < VECTORS; v++) f_store(t.c + r * t.ldc + column + v * LANES, sums[r][v]);
+      for (int v = 0; v < VECTORS; v++) f_store(t.c + r * FLX_PANEL + column + v * LANES, sums[r][v]);
   }
 }
 
@@ -42,3 +38,34 @@ template <int ROWS> static void choose(int64_t rows, const FloatTile &t) {
 }
 
 void multiply_floats(int64_t rows, const FloatTile &tile) { choose<FLOAT_ROWS>(rows, tile); }
+
+#if defined(__AVX512BF16__)
+/* 12 x 2 sums, 2 vectors of weights, 1 of activations. */
+template <int ROWS> static void multiply_pairs(const BfloatTile &t) {
+  F sums[ROWS][VECTORS];
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < VECTORS; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * FLX_PANEL + v * LANES);
+  const uint16_t *w = t.weights, *x = t.x;
+  for (int64_t pair = 0; pair < t.pairs; pair++, w += 2 * FLX_PANEL, x += 2 * ROWS) {
+    for (int v = 0; v < VECTORS; v++) __builtin_prefetch(reinterpret_cast<const char *>(w) + AHEAD_BYTES + 64 * v, 0, 2);
+    __m512bh weights[VECTORS];
+    for (int v = 0; v < VECTORS; v++) weights[v] = (__m512bh)_mm512_loadu_si512(w + v * 2 * LANES);
+    for (int r = 0; r < ROWS; r++) {
+      int32_t both;
+      std::memcpy(&both, x + 2 * r, 4);
+      for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], weights[v], (__m512bh)i_set(both));
+    }
+  }
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < VECTORS; v++) f_store(t.c + r * FLX_PANEL + v * LANES, sums[r][v]);
+}
+
+template <int ROWS> static void choose_pairs(int64_t rows, const BfloatTile &t) {
+  if (rows == ROWS) return multiply_pairs<ROWS>(t);
+  if constexpr (ROWS > 1) choose_pairs<ROWS - 1>(rows, t);
+}
+
+void multiply_bfloats(int64_t rows, const BfloatTile &tile) { choose_pairs<FLOAT_ROWS>(rows, tile); }
+#else
+void multiply_bfloats(int64_t, const BfloatTile &) {}
+#endif

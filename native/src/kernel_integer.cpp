@@ -1,72 +1,39 @@
 #include "kernels.h"
-#include "simd.h"
+#include "panel.h"
 
-#if defined(FLX_ISA_AVX512)
-/* 6 x 2 vectors of integer sums and as many of float sums: 24 registers, 2 for weights and 1 for an activation. */
-template <int ROWS, bool MINIMA> static void multiply(const IntegerTile &t) {
-  constexpr int V = 2;
-  F sums[ROWS][V];
-  for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < V; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * t.ldc + v * LANES);
-  const int8_t *a = t.quants;
-  const uint8_t *w = t.weights;
-  for (int64_t g = 0; g < t.groups; g++) {
-    I products[ROWS][V];
-    for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < V; v++) products[r][v] = i_set(t.offsets[g * ROWS + r]);
-    for (int step = 0; step < GROUP / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4) {
-      I weights[V];
-      for (int v = 0; v < V; v++) weights[v] = _mm512_loadu_si512(w + v * 64);
-      for (int r = 0; r < ROWS; r++) {
-        int32_t four;
-        std::memcpy(&four, a + r * 4, 4);
-        for (int v = 0; v < V; v++) products[r][v] = _mm512_dpbusd_epi32(products[r][v], weights[v], i_set(four));
-      }
-    }
-    for (int v = 0; v < V; v++) {
-      const F scale = f_load(t.weight_scales + g * FLX_PANEL + v * LANES);
-      for (int r = 0; r < ROWS; r++)
-        sums[r][v] = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), sums[r][v]);
-      if (!MINIMA) continue;
-      const F minimum = f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + v * LANES));
-      for (int r = 0; r < ROWS; r++) sums[r][v] = f_fma(minimum, f_set(t.sums[g * ROWS + r]), sums[r][v]);
-    }
-  }
-  for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < V; v++) f_store(t.c + r * t.ldc + v * LANES, sums[r][v]);
-}
+#if !defined(FLX_ISA_AVX512)
+const int64_t PACKED_ROWS = 0;
+void multiply_packed(int64_t, const IntegerTile &) {}
 
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 /*
- * Products of pairs are 16 bits wide. Unsigned weights are below 32, so that 8 sums of pairs fit (8 * 2 * 15 * 127 < 2^15 for 4 bits). Signed ones give
- * their sign to the activation: 2 * 128 * 127 fits, two of them do not.
+ * Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. Signed weights give their sign to the activation: 2 * 127 * 128
+ * fits, two of them do not.
  */
-template <int ROWS, bool SIGNED> static void group_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-  I short_sums[ROWS][2];
-  for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < 2; v++) short_sums[r][v] = _mm256_setzero_si256();
-  for (int step = 0; step < GROUP / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
-    for (int v = 0; v < 2; v++) {
-      const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32));
-      const I sizes = SIGNED ? _mm256_abs_epi8(weights) : weights;
-      for (int r = 0; r < ROWS; r++) {
-        int32_t four;
-        std::memcpy(&four, a + r * 4, 4);
-        const I x = SIGNED ? _mm256_sign_epi8(i_set(four), weights) : i_set(four);
-        const I pairs = _mm256_maddubs_epi16(sizes, x);
-        if (SIGNED) products[r][v] = _mm256_add_epi32(products[r][v], pairs_to_fours(pairs));
-        else short_sums[r][v] = _mm256_add_epi16(short_sums[r][v], pairs);
+template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  for (int first = 0; first < SPAN / 4; first += STEPS) {
+    I pairs[ROWS][2];
+    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += FLX_PANEL * 4)
+      for (int v = 0; v < 2; v++) {
+        const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32));
+        const I sizes = SIGNED ? _mm256_abs_epi8(weights) : weights;
+        for (int r = 0; r < ROWS; r++) {
+          int32_t four;
+          std::memcpy(&four, a + r * 4, 4);
+          const I x = SIGNED ? _mm256_sign_epi8(i_set(four), weights) : i_set(four);
+          const I both = _mm256_maddubs_epi16(sizes, x);
+          pairs[r][v] = step == 0 ? both : _mm256_add_epi16(pairs[r][v], both);
+        }
       }
-    }
-  if (SIGNED) return;
-  for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < 2; v++) products[r][v] = _mm256_add_epi32(products[r][v], pairs_to_fours(short_sums[r][v]));
+    for (int r = 0; r < ROWS; r++)
+      for (int v = 0; v < 2; v++) products[r][v] = _mm256_add_epi32(products[r][v], pairs_to_fours(pairs[r][v]));
+  }
 }
 #else
-template <int ROWS, bool SIGNED> static void group_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-  for (int step = 0; step < GROUP / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
+template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
     for (int r = 0; r < ROWS; r++)
       for (int c = 0; c < 2 * LANES; c++)
         for (int i = 0; i < 4; i++)
@@ -74,21 +41,23 @@ template <int ROWS, bool SIGNED> static void group_products(const int8_t *a, con
 }
 #endif
 
-#if !defined(FLX_ISA_AVX512)
 /* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, bool SIGNED> static void multiply_columns(const IntegerTile &t, int column) {
-  for (int64_t g = 0; g < t.groups; g++) {
+template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void multiply_columns(const IntegerTile &t, int column) {
+  constexpr int SPANS = GROUP / SPAN;
+  for (int64_t span = 0; span < t.groups * SPANS; span++) {
+    const int64_t g = span / SPANS;
+    const int32_t *offsets = t.offsets + (g * 2 + span % SPANS) * ROWS;
     I products[ROWS][2];
     for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < 2; v++) products[r][v] = i_set(t.offsets[g * ROWS + r]);
-    group_products<ROWS, SIGNED>(t.quants + g * GROUP * ROWS, t.weights + g * GROUP * FLX_PANEL + column * 4, products);
+      for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets[r]);
+    span_products<ROWS, SPAN, SIGNED, STEPS>(t.quants + span * SPAN * ROWS, t.weights + span * SPAN * FLX_PANEL + column * 4, products);
     for (int v = 0; v < 2; v++) {
       const int c = column + v * LANES;
-      const F scale = f_load(t.weight_scales + g * FLX_PANEL + c);
-      const F minimum = t.minima ? f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + c)) : f_set(0);
+      const F scale = f_load(t.weight_scales + span * FLX_PANEL + c);
+      const F minimum = t.minima ? f_sub(f_set(0), f_load(t.minima + span * FLX_PANEL + c)) : f_set(0);
       for (int r = 0; r < ROWS; r++) {
-        float *sum = t.c + r * t.ldc + c;
-        F value = t.first && g == 0 ? f_set(0) : f_load(sum);
+        float *sum = t.c + r * FLX_PANEL + c;
+        F value = t.first && span == 0 ? f_set(0) : f_load(sum);
         value = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), value);
         if (t.minima) value = f_fma(minimum, f_set(t.sums[g * ROWS + r]), value);
         f_store(sum, value);
@@ -96,21 +65,23 @@ template <int ROWS, bool SIGNED> static void multiply_columns(const IntegerTile 
     }
   }
 }
-#endif
+
+template <int ROWS> static void choose_form(const IntegerTile &t, int column) {
+  if (signed_quants(t.type)) return multiply_columns<ROWS, 32, true, 1>(t, column);
+  switch (integer_format(t.type)->bits) {
+    case 4: return multiply_columns<ROWS, 32, false, 8>(t, column);
+    case 5: return multiply_columns<ROWS, 32, false, 4>(t, column);
+    default: return multiply_columns<ROWS, 16, false, 2>(t, column);
+  }
+}
 
 template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
   if (rows != ROWS) {
     if constexpr (ROWS > 1) choose<ROWS - 1>(rows, t);
     return;
   }
-#if defined(FLX_ISA_AVX512)
-  if (t.minima) multiply<ROWS, true>(t);
-  else multiply<ROWS, false>(t);
-#else
-  for (int column = 0; column < FLX_PANEL; column += 2 * LANES)
-    if (t.is_signed) multiply_columns<ROWS, true>(t, column);
-    else multiply_columns<ROWS, false>(t, column);
-#endif
+  for (int column = 0; column < FLX_PANEL; column += 2 * LANES) choose_form<ROWS>(t, column);
 }
 
 void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<INTEGER_ROWS>(rows, tile); }
+#endif

@@ -1,6 +1,7 @@
 /*
  * The innermost products: `rows` rows of activations with the 32 columns of a panel, over a piece of K. C [rows, 32] is written if `first`, otherwise
- * added to. A value of C is changed by one sum per group (integers) or per k (floats), in their order, whatever `rows` is.
+ * added to. A value of C is changed by one sum for each scale of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
+ * `rows` is.
  */
 #pragma once
 #include "activations.h"
@@ -8,16 +9,15 @@
 struct IntegerTile {
   const int8_t *quants; /* [k / 4][rows][4] */
   const float *scales;  /* [groups][rows] */
-  const int32_t *offsets;
-  const float *sums;
+  const int32_t *offsets; /* [groups][2][rows] */
+  const float *sums;    /* [groups][rows] */
   const uint8_t *weights; /* [k / 4][32][4] */
-  const float *weight_scales; /* [groups][32] */
+  const float *weight_scales; /* [groups][32], or [groups][2][32] */
   const float *minima; /* or null */
   int64_t groups;
-  float *c;
-  int64_t ldc;
+  float *c; /* [rows, 32] */
+  int32_t type; /* of the weights */
   bool first;
-  bool is_signed; /* the weights */
 };
 
 struct FloatTile {
@@ -26,11 +26,26 @@ struct FloatTile {
   int32_t type; /* FLX_F32, FLX_F16 or FLX_BF16 */
   int64_t k;
   float *c;
-  int64_t ldc;
+  bool first;
+};
+
+struct BfloatTile {
+  const uint16_t *x; /* [pairs][rows][2] */
+  const uint16_t *weights; /* [pairs][32][2] */
+  int64_t pairs;
+  float *c;
   bool first;
 };
 
 /* rows from 1 to INTEGER_ROWS */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
+/*
+ * The same with weights in panel order, which are unpacked in registers: `weights` is the first block of 32 values, scales and minima are not read; or
+ * the codes of one block of more values.
+ */
+void multiply_packed(int64_t rows, const IntegerTile &tile);
+/* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */
+extern const int64_t PACKED_ROWS;
 /* rows from 1 to FLOAT_ROWS */
 void multiply_floats(int64_t rows, const FloatTile &tile);
+void multiply_bfloats(int64_t rows, const BfloatTile &tile);

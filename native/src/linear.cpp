@@ -4,61 +4,113 @@
 #include "activation.h"
 #include "kernels.h"
 #include "panel.h"
+#include "paths.h"
 #include "steps.h"
 #include "team.h"
 
 /* K at a time: a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache while all rows pass by. */
 static constexpr int64_t INTEGER_K = 512;
+static constexpr int64_t BFLOAT_K = 512;
 static constexpr int64_t FLOAT_K = 256;
 /* Rows at a time: their piece of INTEGER_K stays in the second cache. */
 static constexpr int64_t MOST_ROWS = 504;
-/* Panels of a tile; small enough that the last tiles end together. */
-static constexpr int64_t TILE_PANELS = 2;
 
 namespace {
 struct alignas(64) PanelMemory {
   union {
     struct {
       uint8_t quants[INTEGER_K * FLX_PANEL];
-      float scales[INTEGER_K / GROUP * FLX_PANEL];
-      float minima[INTEGER_K / GROUP * FLX_PANEL];
+      float scales[INTEGER_K / 16 * FLX_PANEL];
+      float minima[INTEGER_K / 16 * FLX_PANEL];
     } integer;
+    uint16_t bfloats[BFLOAT_K * FLX_PANEL];
     float floats[FLOAT_K * FLX_PANEL];
   };
-  /* Of the last panel, if it has less than 32 columns. */
+  /* Sums of a panel, side by side: rows of y are often a multiple of 4 KiB apart and would share a few lines of the first cache. */
   float c[MOST_ROWS * FLX_PANEL];
 };
 } // namespace
 
 static thread_local PanelMemory memory;
 
-/* Where a panel's products go, [rows, ldc] */
-struct Target {
-  float *c;
-  int64_t ldc;
-};
+static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
 
-static bool by_integers(const flx_weight &w) { return is_integer(w.type) && w.k % GROUP == 0; }
+/* `n` rows from `row` on, from k0 on; without weights and the place of the sums. */
+static IntegerTile tile_of(const flx_linear &l, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0) {
+  const int64_t at = row * (l.weight.k / GROUP) + k0 / GROUP * n;
+  IntegerTile tile{};
+  tile.quants = rows.quants + row * l.weight.k + k0 * n;
+  tile.scales = rows.scales + at;
+  tile.offsets = rows.offsets + 2 * at;
+  tile.sums = rows.sums + at;
+  tile.weight_scales = memory.integer.scales;
+  tile.minima = integer_format(l.weight.type)->minimum ? memory.integer.minima : nullptr;
+  tile.type = l.weight.type;
+  tile.first = k0 == 0;
+  return tile;
+}
 
-static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to, const Target &target) {
+/* Few rows: weights are unpacked in registers. */
+static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
+  const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t groups = w.k / GROUP;
-  auto &part = memory.integer;
-  for (int64_t k0 = 0; k0 < w.k; k0 += INTEGER_K) {
-    const int64_t count = std::min(INTEGER_K, w.k - k0);
-    unpack_integer(w, panel, k0, count, {part.quants, part.scales, part.minima});
+  const int64_t most = f.values == GROUP ? INTEGER_K : f.values;
+  for (int64_t k0 = 0; k0 < w.k; k0 += most) {
+    const uint8_t *packed = packed_panel(w, panel, k0);
+    if (f.values > GROUP) {
+      unpack_header(w.type, packed, memory.integer.scales, memory.integer.minima);
+      packed += header_bytes(f);
+    }
     for (int64_t row = from; row < to; row += INTEGER_ROWS) {
       const int64_t n = std::min<int64_t>(INTEGER_ROWS, l.m - row);
-      const int64_t at = row * groups + k0 / GROUP * n;
-      multiply_integers(n, {rows.quants + row * w.k + k0 * n, rows.scales + at, rows.offsets + at, rows.sums + at, part.quants, part.scales,
-                            has_minimum(w.type) ? part.minima : nullptr, count / GROUP, target.c + (row - from) * target.ldc, target.ldc, k0 == 0,
-                            signed_quants(w.type)});
+      IntegerTile tile = tile_of(l, rows, row, n, k0);
+      tile.weights = packed;
+      tile.groups = std::min(most, w.k - k0) / GROUP;
+      tile.c = sums_of(row - from);
+      multiply_packed(n, tile);
     }
   }
 }
 
-static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to, const Target &target) {
+static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
+  const flx_weight &w = l.weight;
+  const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
+  auto &part = memory.integer;
+  for (int64_t k0 = 0; k0 < w.k; k0 += INTEGER_K) {
+    const int64_t count = std::min(INTEGER_K, w.k - k0);
+    const uint8_t *packed = packed_panel(w, panel, k0);
+    unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, {part.quants, part.scales, part.minima});
+    for (int64_t row = from; row < to; row += INTEGER_ROWS) {
+      const int64_t n = std::min<int64_t>(INTEGER_ROWS, l.m - row);
+      IntegerTile tile = tile_of(l, rows, row, n, k0);
+      tile.weights = part.quants;
+      tile.groups = count / GROUP;
+      tile.c = sums_of(row - from);
+      multiply_integers(n, tile);
+    }
+  }
+}
+
+static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
+  const flx_weight &w = l.weight;
+  const uint16_t *x = static_cast<const uint16_t *>(l.scratch);
+  const int64_t padded = (w.k + 1) / 2 * 2;
+  for (int64_t k0 = 0; k0 < w.k; k0 += BFLOAT_K) {
+    const int64_t count = std::min(BFLOAT_K, w.k - k0);
+    const uint16_t *weights = reinterpret_cast<const uint16_t *>(packed_panel(w, panel, k0));
+    if (!weights) {
+      unpack_bfloat(w, panel, k0, count, memory.bfloats);
+      weights = memory.bfloats;
+    }
+    for (int64_t row = from; row < to; row += FLOAT_ROWS) {
+      const int64_t n = std::min<int64_t>(FLOAT_ROWS, l.m - row);
+      multiply_bfloats(n, {x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
+    }
+  }
+}
+
+static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const float *x = static_cast<const float *>(l.scratch);
   for (int64_t k0 = 0; k0 < w.k; k0 += FLOAT_K) {
@@ -72,45 +124,48 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
     }
     for (int64_t row = from; row < to; row += FLOAT_ROWS) {
       const int64_t n = std::min<int64_t>(FLOAT_ROWS, l.m - row);
-      multiply_floats(n, {x + row * w.k + k0 * n, weights, type, count, target.c + (row - from) * target.ldc, target.ldc, k0 == 0});
+      multiply_floats(n, {x + row * w.k + k0 * n, weights, type, count, sums_of(row - from), k0 == 0});
     }
   }
 }
 
 /* Bias, activation and residual of one panel, while it is in the cache. */
-static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, int64_t from, int64_t to, const Target &target) {
+static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, int64_t from, int64_t to) {
   for (int64_t row = from; row < to; row++) {
-    float *c = target.c + (row - from) * target.ldc;
+    float *c = sums_of(row - from);
+    float *y = l.y + row * l.ldy + column;
+    if (columns == FLX_PANEL && !l.bias && !l.residual && l.activation == FLX_NONE) {
+      for (int i = 0; i < FLX_PANEL; i += LANES) f_store(y + i, f_load(c + i));
+      continue;
+    }
     if (l.bias)
       for (int64_t i = 0; i < columns; i++) c[i] += l.bias[column + i];
     activate(c, columns, l.activation);
-    float *y = l.y + row * l.ldy + column;
     if (l.residual)
-      for (int64_t i = 0; i < columns; i++) y[i] = c[i] + l.residual[row * l.ldy + column + i];
-    else if (y != c) std::memcpy(y, c, static_cast<size_t>(columns) * 4);
+      for (int64_t i = 0; i < columns; i++) c[i] += l.residual[row * l.ldy + column + i];
+    std::memcpy(y, c, static_cast<size_t>(columns) * 4);
   }
 }
 
 static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
+  const bool packed = to - from <= PACKED_ROWS && packed_panel(l.weight, panel, 0);
+  if (is_integer(l.weight.type)) packed ? packed_panel_product(l, panel, from, to) : integer_panel(l, panel, from, to);
+  else if (in_bfloats(l.weight.type)) bfloat_panel(l, panel, from, to);
+  else float_panel(l, panel, from, to);
   const int64_t column = panel * FLX_PANEL;
-  const int64_t columns = std::min<int64_t>(FLX_PANEL, l.weight.n - column);
-  /* The residual may lie where the result goes, so sums cannot. */
-  const bool direct = columns == FLX_PANEL && !l.residual;
-  const Target target = direct ? Target{l.y + from * l.ldy + column, l.ldy} : Target{memory.c, FLX_PANEL};
-  if (by_integers(l.weight)) integer_panel(l, panel, from, to, target);
-  else float_panel(l, panel, from, to, target);
-  finish_panel(l, column, columns, from, to, target);
+  finish_panel(l, column, std::min<int64_t>(FLX_PANEL, l.weight.n - column), from, to);
 }
 
 static void prepare_rows(flx_team *team, const flx_linear &l) {
-  const int64_t k = l.weight.k;
-  if (by_integers(l.weight)) {
-    const IntegerRows rows = integer_rows(l.scratch, l.m, k);
+  const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
+  if (const IntegerFormat *f = integer_format(l.weight.type)) {
+    const IntegerRows rows = integer_rows(l.scratch, m, k);
     const int32_t zero = zero_point(l.weight.type);
-    parallel(team, (l.m + INTEGER_ROWS - 1) / INTEGER_ROWS, [&](int64_t block) { round_rows(l.x, l.m, k, block, zero, rows); });
+    parallel(team, (m + INTEGER_ROWS - 1) / INTEGER_ROWS, [&](int64_t block) { round_rows(l.x, m, k, block, zero, f->scale_values, rows); });
+  } else if (in_bfloats(l.weight.type)) {
+    parallel(team, blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {
-    float *x = static_cast<float *>(l.scratch);
-    parallel(team, (l.m + FLOAT_ROWS - 1) / FLOAT_ROWS, [&](int64_t block) { gather_rows(l.x, l.m, k, block, x); });
+    parallel(team, blocks, [&](int64_t block) { gather_rows(l.x, m, k, block, static_cast<float *>(l.scratch)); });
   }
 }
 
@@ -118,16 +173,16 @@ void run_linear(flx_team *team, const flx_linear &l) {
   if (l.m == 0 || l.weight.n == 0) return;
   prepare_rows(team, l);
   const int64_t panels = (l.weight.n + FLX_PANEL - 1) / FLX_PANEL;
-  const int64_t tiles = (panels + TILE_PANELS - 1) / TILE_PANELS;
   const int64_t parts = (l.m + MOST_ROWS - 1) / MOST_ROWS;
-  parallel(team, tiles * parts, [&](int64_t tile) {
-    const int64_t from = tile / tiles * MOST_ROWS;
-    const int64_t to = std::min<int64_t>(l.m, from + MOST_ROWS);
-    const int64_t first = tile % tiles * TILE_PANELS;
-    for (int64_t panel = first; panel < std::min(panels, first + TILE_PANELS); panel++) run_panel(l, panel, from, to);
+  parallel(team, panels * parts, [&](int64_t tile) {
+    const int64_t from = tile / panels * MOST_ROWS;
+    run_panel(l, tile % panels, from, std::min<int64_t>(l.m, from + MOST_ROWS));
   });
 }
 
-extern "C" int64_t flx_linear_scratch_bytes(int32_t type, int32_t, int64_t m, int64_t k) {
-  return is_integer(type) ? integer_rows_bytes(m, k) : m * k * 4;
+extern "C" int64_t flx_linear_scratch_bytes(int32_t type, int64_t m, int64_t k) {
+  if (is_integer(type)) return integer_rows_bytes(m, k);
+  return in_bfloats(type) ? bfloat_rows_bytes(m, k) : m * k * 4;
 }
+
+extern "C" int32_t flx_exact(int32_t type) { return is_float(type) && !in_bfloats(type); }

@@ -47,9 +47,9 @@ static Parts parts_of(const flx_moe &m, char *base) {
   p.up = reinterpret_cast<float *>(take(rows * m.inner * 4));
   p.down = reinterpret_cast<float *>(take(rows * m.columns * 4));
   p.results = reinterpret_cast<float *>(take(chosen * m.columns * 4));
-  const int64_t in = flx_linear_scratch_bytes(m.gate.type, m.gate.packed, rows, m.columns);
-  const int64_t up = flx_linear_scratch_bytes(m.up.type, m.up.packed, rows, m.columns);
-  const int64_t out = flx_linear_scratch_bytes(m.down.type, m.down.packed, rows, m.inner);
+  const int64_t in = flx_linear_scratch_bytes(m.gate.type, rows, m.columns);
+  const int64_t up = flx_linear_scratch_bytes(m.up.type, rows, m.columns);
+  const int64_t out = flx_linear_scratch_bytes(m.down.type, rows, m.inner);
   p.linear = take(std::max(std::max(in, up), out));
   p.bytes = at;
   return p;

@@ -1,31 +1,57 @@
 /*
  * Weights in panel order. A panel is FLX_PANEL rows, as many bytes as in the file's order, in pieces of one block of K for all rows:
  *
- *   floats        per k: the values of 32 rows
- *   Q8_0          per 32 k: 8 x 32 rows x 4 k of int8; 32 scales (f16)
- *   Q4_0, Q4_1    per 32 k: 8 x 16 rows x 4 k of bytes, low nibble row r, high nibble row r + 16; 32 scales; Q4_1: 32 minima (f16)
- *   Q4_K          per 256 k: 64 x 16 x 4 such bytes; 32 scales, 32 minima (f16); per 32 k: 32 scales, 32 minima (6 bits each, packed as in the file)
+ *   f32, f16    per k: the values of 32 rows; bf16 with BF16 instructions: per 2 k, both values of 32 rows
+ *   blocks      a header, each field for 32 rows: scale (f16), minimum (f16), scales of 6 bits (12 bytes, packed as in the file) or of 8 (16 bytes);
+ *               then per 32 k the codes:
+ *     8 bits    8 x 32 rows x 4 k of bytes
+ *     4 bits    8 x 16 rows x 4 k of bytes, low nibble row r, high nibble row r + 16
+ *     5, 6 bits the same, then for each further bit 8 x 2 x 64 bits: 16 rows x 4 k of the low nibbles, then of the high ones
  */
 #pragma once
 #include "blocks.h"
 
-/* What the integer kernel reads: quants as bytes [k / 4][32][4], and for each group 32 scales and 32 minima. */
+/* What the integer kernel reads: codes as bytes [k / 4][32][4], and 32 scales and minima for each `scale_values` of k. */
 struct IntegerPanel {
   uint8_t *quants;
   float *scales;
   float *minima;
 };
 
+/* Bytes of 32 k of a panel, without the header. */
+static inline int64_t group_bytes(const IntegerFormat &f) { return f.bits == 8 ? 1024 : 512 + (f.bits - 4) * 128; }
+
+/* Bytes of the header of a block for 32 rows. */
+static inline int64_t header_bytes(const IntegerFormat &f) { return FLX_PANEL * (f.k_scales ? 16 : f.scale_values == 16 ? 18 : f.minimum ? 4 : 2); }
+static inline int64_t panel_block_bytes(const IntegerFormat &f) { return f.values / GROUP * group_bytes(f) + header_bytes(f); }
+
+/*
+ * Asks for bytes that are wanted next, so that they come from memory while others are computed: the processor's own prefetching stops whenever reading
+ * does. Panels follow each other, and asking beyond the last one does no harm.
+ */
+static inline void ask_for(const uint8_t *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 /* Zero point of the bytes that `unpack_integer` writes. */
 int32_t zero_point(int32_t type);
 /* Whether those bytes are signed instead, as instruction sets want them that multiply no large unsigned bytes. */
 bool signed_quants(int32_t type);
 
-/* Brings panel `panel` of a weight in any order into the kernels' form, k from `k0` for `count` values (whole blocks). Missing rows are zeros. */
-void unpack_integer(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, const IntegerPanel &out);
-/* Float weights in panel order, [k][32] in their own type; null if this panel is in the file's order. */
-const void *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
-/* The same as `unpack_integer`, as f32 [k][32]. Not for f32 in panel order, which is that already. */
+/* The `rows` rows at `from` into panel order, with rows of zeros behind them. */
+void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uint8_t *out);
+/* Panel `panel` from `k0` on, if it is in panel order; otherwise null. */
+const uint8_t *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
+/* Rows of a panel in the file's order, `count` of k from `k0` on, packed into memory of the thread, which the next call overwrites. */
+const uint8_t *packed_copy(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count);
+
+/* Brings `count` of k (whole blocks) in panel order into the kernels' form. */
+void unpack_integer(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
+/* Scales and minima of one block alone. */
+void unpack_header(int32_t type, const uint8_t *packed, float *scales, float *minima);
+/* Panel `panel` in any order as f32 [k][32]. */
 void unpack_float(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, float *out);
+/* The same as bf16 [k / 2][32][2]; an odd last k is paired with zeros. */
+void unpack_bfloat(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, uint16_t *out);
 /* Row `row` of a weight as f32. */
 void unpack_row(const flx_weight &weight, int64_t row, float *out);

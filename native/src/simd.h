@@ -54,3 +54,11 @@ static inline float bfloat_to_float(uint16_t bfloat) {
   std::memcpy(&value, &bits, 4);
   return value;
 }
+
+/* Rounds to the nearest, ties to even. */
+static inline uint16_t float_to_bfloat(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 64);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}

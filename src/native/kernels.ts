@@ -90,9 +90,10 @@ export interface Kernels {
   readonly memoryCreate: (bytes: number) => Address | null;
   readonly memoryFree: (memory: Address) => void;
   readonly copy: AsyncCall<[to: Address, from: Uint8Array, bytes: number], void>;
+  readonly exact: (type: number) => number;
   readonly packs: (type: number, k: number) => number;
   readonly pack: AsyncCall<[team: Team, weight: KernelWeight], void>;
-  readonly linearScratchBytes: (type: number, packed: number, m: number, k: number) => number;
+  readonly linearScratchBytes: (type: number, m: number, k: number) => number;
   readonly moeScratchBytes: (moe: KernelArguments) => number;
   readonly operations: (team: Team, integers: number, threads: number, rounds: number) => number;
   readonly read: (team: Team, memory: Address, bytes: number) => void;
@@ -145,9 +146,10 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     memoryCreate: bind('flx_memory_create', 'void*', ['int64']),
     memoryFree: bind('flx_memory_free', 'void', ['void*']),
     copy: bind('flx_copy', 'void', ['void*', 'void*', 'int64']),
+    exact: bind('flx_exact', 'int32', ['int32']),
     packs: bind('flx_packs', 'int32', ['int32', 'int64']),
     pack: bind('flx_pack', 'void', ['void*', koffi.pointer(weight)]),
-    linearScratchBytes: bind('flx_linear_scratch_bytes', 'int64', ['int32', 'int32', 'int64', 'int64']),
+    linearScratchBytes: bind('flx_linear_scratch_bytes', 'int64', ['int32', 'int64', 'int64']),
     moeScratchBytes: bind('flx_moe_scratch_bytes', 'int64', [koffi.pointer(ARGUMENTS.moe)]),
     operations: bind('flx_operations', 'int64', ['void*', 'int32', 'int32', 'int64']),
     read: bind('flx_read', 'void', ['void*', 'void*', 'int64']),

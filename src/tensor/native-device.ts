@@ -21,13 +21,15 @@ const COPY_CHUNK_BYTES = 1 << 20;
 /** Rows that lie together in the order of the kernels: FLX_PANEL. */
 const PANEL_ROWS = 32;
 
-const CAPABILITIES: DeviceCapabilities = {
-  exactWeights: ['f32', 'f16', 'bf16'],
-  weights: ['f32', 'f16', 'bf16', ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
+const FLOATS = ['f32', 'f16', 'bf16'] as const;
+
+const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
+  exactWeights: FLOATS.filter((type) => kernels.exact(GGML_TYPE[type])),
+  weights: [...FLOATS, ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
   kv: ['f32', 'f16'],
   pagedAttention: true,
   cacheOrder: 'heads',
-};
+});
 
 /** @throws {NativeError} when the system gives no threads */
 export function openNativeDevice(kernels: Kernels, threads: number): Device {
@@ -57,7 +59,7 @@ class NativeProgram implements Program {
 class NativeDevice implements Device {
   readonly name: string;
   readonly tier: Tier = 'cpu';
-  readonly capabilities = CAPABILITIES;
+  readonly capabilities: DeviceCapabilities;
   readonly #kernels: Kernels;
   readonly #team: Team;
   readonly #target: NativeTarget;
@@ -70,6 +72,7 @@ class NativeDevice implements Device {
 
   constructor(kernels: Kernels, team: Team, threads: number) {
     this.name = `kernels ${kernels.isa}, ${threads} threads`;
+    this.capabilities = capabilitiesOf(kernels);
     this.#kernels = kernels;
     this.#team = team;
     this.#target = { kernels, toFloat: (type) => (kernels.packs(type, 256) ? null : toFloatAddress(openBase(), type)) };

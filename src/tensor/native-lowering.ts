@@ -64,7 +64,7 @@ function scratchBytes({ kernels, toFloat }: NativeTarget, node: Node): number {
   if (node.op !== 'linear') return 0;
   const { x, weight } = node;
   const types = weight.segments.map(({ tensor }) => GGML_TYPE[tensor.dtype]);
-  return Math.max(...types.map((type) => kernels.linearScratchBytes(type, 1, x.rows, x.columns)));
+  return Math.max(...types.map((type) => kernels.linearScratchBytes(type, x.rows, x.columns)));
 }
 
 class Lowering {

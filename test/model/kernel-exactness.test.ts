@@ -8,7 +8,21 @@ import { readFixtureJson } from '../helpers/golden.ts';
 import { availableKernels } from '../helpers/kernels.ts';
 import { decode, encode, randomNumbers, Scope } from '../helpers/tensors.ts';
 
-const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q4_1', 'q8_0', 'q4_k', 'q6_k', 'iq4_nl'];
+const TYPES: readonly WeightType[] = [
+  'f32',
+  'f16',
+  'bf16',
+  'q4_0',
+  'q4_1',
+  'q5_0',
+  'q5_1',
+  'q8_0',
+  'q4_k',
+  'q5_k',
+  'q6_k',
+  'iq4_nl',
+  'q3_k',
+];
 const golden = readFixtureJson('quant/blocks.json') as Readonly<Record<string, { readonly blocks: string }>>;
 /** Whole panels and a rest. */
 const OUTPUTS = 70;

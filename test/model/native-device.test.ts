@@ -4,8 +4,8 @@ import type { ConformanceTolerance } from '../helpers/bench.ts';
 import { availableKernels } from '../helpers/kernels.ts';
 import { describeDeviceConformance } from '../helpers/device-conformance.ts';
 
-/** f32 sums in another order; f16 and bf16 weights are widened exactly. */
-const TOLERANCE: ConformanceTolerance = { exact: 1e-5, roundedWeights: 1e-5, f16Cache: 2e-3 };
+/** f32 sums in another order; weights of types that are not exact meet activations in bf16: 2^-9 of each product, and up to 8 of them add up here. */
+const TOLERANCE: ConformanceTolerance = { exact: 1e-5, roundedWeights: 1.5e-2, f16Cache: 2e-3 };
 
 const available = availableKernels();
 
