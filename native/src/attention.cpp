@@ -1,208 +1,199 @@
-/*
- * Attention over pages. A page of keys is [kv head][element of the head][position], a page of values [kv head][position][element], so that both
- * products walk along vectors without sums across them: positions for the scores, elements for the result.
- */
-#include <algorithm>
+/* Attention over pages: softmax is online, over pages of positions counted from 0. */
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "activation.h"
+#include "attention_products.h"
 #include "steps.h"
-#include "stored.h"
 #include "team.h"
 
 /* Queries that read a page together: the more, the less of it is loaded; their results stay in the second cache. */
-static constexpr int64_t BLOCK_QUERIES = 48;
-#if defined(FLX_ISA_AVX512)
-static constexpr int VECTORS = 4;
-static constexpr int ROWS = 6;
-#else
-static constexpr int VECTORS = 2;
-static constexpr int ROWS = 6;
-#endif
-
-/* out[q][c] += sum over k of x[q][k] b[k][c], k from `from` to `to`, in this order; V vectors of columns. */
-template <class T, int R, int V>
-static void accumulate(const float *x, int64_t ldx, const typename T::Stored *b, int64_t ldb, int64_t from, int64_t to, float *out, int64_t ldo) {
-  F sums[R][V];
-  for (int r = 0; r < R; r++)
-    for (int v = 0; v < V; v++) sums[r][v] = f_load(out + r * ldo + v * LANES);
-  for (int64_t k = from; k < to; k++) {
-    F row[V];
-    for (int v = 0; v < V; v++) row[v] = T::load(b + k * ldb + v * LANES);
-    for (int r = 0; r < R; r++)
-      for (int v = 0; v < V; v++) sums[r][v] = f_fma(row[v], f_set(x[r * ldx + k]), sums[r][v]);
-  }
-  for (int r = 0; r < R; r++)
-    for (int v = 0; v < V; v++) f_store(out + r * ldo + v * LANES, sums[r][v]);
-}
-
-template <class T, int R>
-static void product_rows(const float *x, int64_t ldx, const typename T::Stored *b, int64_t ldb, int64_t from, int64_t to, float *out, int64_t ldo, int64_t columns) {
-  int64_t c = 0;
-  for (; c + VECTORS * LANES <= columns; c += VECTORS * LANES) accumulate<T, R, VECTORS>(x, ldx, b + c, ldb, from, to, out + c, ldo);
-  for (; c < columns; c += LANES) accumulate<T, R, 1>(x, ldx, b + c, ldb, from, to, out + c, ldo);
-}
-
-template <class T, int R>
-static void choose_rows(int64_t rows, const float *x, int64_t ldx, const typename T::Stored *b, int64_t ldb, int64_t from, int64_t to, float *out, int64_t ldo, int64_t columns) {
-  if (rows == R) return product_rows<T, R>(x, ldx, b, ldb, from, to, out, ldo, columns);
-  if constexpr (R > 1) choose_rows<T, R - 1>(rows, x, ldx, b, ldb, from, to, out, ldo, columns);
-}
-
-/* The same for any number of queries; `columns` is a multiple of LANES. */
-template <class T>
-static void product(int64_t rows, const float *x, int64_t ldx, const typename T::Stored *b, int64_t ldb, int64_t from, int64_t to, float *out, int64_t ldo, int64_t columns) {
-  for (int64_t r = 0; r < rows; r += ROWS)
-    choose_rows<T, ROWS>(std::min<int64_t>(ROWS, rows - r), x + r * ldx, ldx, b, ldb, from, to, out + r * ldo, ldo, columns);
-}
+static constexpr int64_t BLOCK_QUERIES = 8 * QUERIES;
+/* kv heads of a block: 8 pages of 16 KiB are read in a row, at twice the speed of single ones, which begin with misses. */
+static constexpr int64_t MOST_HEADS = 8;
+/* Blocks are not made so large that threads have less of them. */
+static constexpr int64_t TILES_A_THREAD = 4;
 
 namespace {
 /* Of one thread, for one block of queries. */
 struct BlockMemory {
-  std::vector<float> q, out, scores, values, most, sum;
+  std::vector<float> q, out, scores, most, sum;
 };
-} // namespace
-static thread_local BlockMemory memory;
 
-/* Queries of one kv head: query i is token i / group of the row, head i % group of those that share the kv head. */
+/*
+ * The same `count` queries of one kv head, or of a few that follow each other: query i is token i / group of the row, head i % group of those that share
+ * the kv head. In memory it is in place h * count + i, less than BLOCK_QUERIES.
+ */
 struct Block {
   const flx_row *row;
   int64_t kv_head;
+  int64_t kv_heads;
   int64_t first; /* query */
   int64_t count;
 };
 
+/* Positions of a page. */
+struct Range {
+  int64_t from;
+  int64_t to;
+};
+} // namespace
+
+static thread_local BlockMemory memory;
+
 static int64_t padded(int64_t head) { return (head + LANES - 1) / LANES * LANES; }
 
-/* Scores of a tile become shares; returns what the earlier result is multiplied with. Sums run over lanes first, then across them. */
-static float soften(float *scores, int64_t from, int64_t to, float *most, float *sum) {
-  for (int64_t i = 0; i < from; i++) scores[i] = -INFINITY;
-  for (int64_t i = to; i < FLX_PAGE; i++) scores[i] = -INFINITY;
-  float tile = -INFINITY;
-  for (int64_t i = from; i < to; i++) tile = scores[i] > tile || std::isnan(scores[i]) ? scores[i] : tile;
+/*
+ * Scores of a tile become shares, in `columns`, which are whole vectors; those beyond `seen` become 0. Returns what the earlier result is multiplied
+ * with. Vectors are added one to the other, then their lanes: what is 0 may be left out.
+ */
+static float soften(float *scores, const Range &seen, const Range &columns, float *most, float *sum) {
+  const auto fill_unseen = [&](float value) {
+    for (int64_t i = columns.from; i < seen.from; i++) scores[i] = value;
+    for (int64_t i = seen.to; i < columns.to; i++) scores[i] = value;
+  };
+  fill_unseen(-INFINITY);
+  F largest = f_load(scores + columns.from);
+  for (int64_t i = columns.from + LANES; i < columns.to; i += LANES) largest = f_max(largest, f_load(scores + i));
+  const float tile = f_largest(largest);
   const float next = tile > *most || std::isnan(tile) ? tile : *most;
-  const float factor = *most == -INFINITY ? 0 : std::exp(*most - next);
+  for (int64_t i = columns.from; i < columns.to; i += LANES) f_store(scores + i, f_exp(f_sub(f_load(scores + i), f_set(next))));
+  fill_unseen(0); /* exp of minus infinity is tiny, but not nothing */
   F total = f_set(0);
-  for (int64_t i = 0; i < FLX_PAGE; i += LANES) {
-    const F share = f_exp(f_sub(f_load(scores + i), f_set(next)));
-    f_store(scores + i, share);
-    total = f_add(total, share);
-  }
-  /* exp of minus infinity is tiny, but not nothing */
-  for (int64_t i = 0; i < from; i++) scores[i] = 0;
-  for (int64_t i = to; i < FLX_PAGE; i++) scores[i] = 0;
-  float lanes[LANES];
-  f_store(lanes, total);
-  float tile_sum = 0;
-  for (int i = 0; i < LANES; i++) tile_sum += lanes[i];
-  *sum = *sum * factor + tile_sum;
+  for (int64_t i = columns.from; i < columns.to; i += LANES) total = f_add(total, f_load(scores + i));
+  const float factor = next == *most ? 1 : *most == -INFINITY ? 0 : std::exp(*most - next);
+  *sum = *sum * factor + f_sum(total);
   *most = next;
   return factor;
 }
 
-/* A head that is no multiple of vectors: its values as floats, padded. */
-template <class T> static const float *pad_values(const typename T::Stored *values, int64_t count, int64_t head) {
-  const int64_t width = padded(head);
-  memory.values.assign(static_cast<size_t>(FLX_PAGE * width), 0);
-  for (int64_t i = 0; i < count; i++)
-    for (int64_t e = 0; e < head; e++) memory.values[static_cast<size_t>(i * width + e)] = T::widen(values[i * head + e]);
-  return memory.values.data();
+/* Positions of a tile that query `query` of a block sees. */
+static Range seen_by(const flx_attention &a, const Block &block, int64_t query, int64_t tile) {
+  const int64_t position = block.row->start + (block.first + query) / (a.heads / a.kv_heads) - tile * FLX_PAGE;
+  const int64_t from = a.window > 0 ? std::max<int64_t>(0, position + 1 - a.window) : 0;
+  return {from, std::min<int64_t>(FLX_PAGE, position + 1)};
 }
 
-template <class T> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile) {
-  typedef typename T::Stored Stored;
-  const int64_t group = a.heads / a.kv_heads, width = padded(a.head);
-  const int64_t page = block.row->pages[tile];
-  const int64_t offset = (page * a.kv_heads + block.kv_head) * FLX_PAGE * a.head;
-  const Stored *keys = static_cast<const Stored *>(a.keys) + offset;
-  const Stored *values = static_cast<const Stored *>(a.values) + offset;
-  float *scores = memory.scores.data();
-  std::fill(scores, scores + block.count * FLX_PAGE, 0.f);
-  product<T>(block.count, memory.q.data(), a.head, keys, FLX_PAGE, 0, a.head, scores, FLX_PAGE, FLX_PAGE);
-  int64_t lowest = FLX_PAGE, highest = 0;
-  for (int64_t i = 0; i < block.count; i++) {
-    float *own = scores + i * FLX_PAGE;
-    const int64_t position = block.row->start + (block.first + i) / group;
-    const int64_t to = std::min<int64_t>(FLX_PAGE, position + 1 - tile * FLX_PAGE);
-    const int64_t from = a.window > 0 ? std::max<int64_t>(0, position + 1 - a.window - tile * FLX_PAGE) : 0;
-    if (from >= to) {
-      std::fill(own, own + FLX_PAGE, 0.f);
+static void cap(const flx_attention &a, float *scores, const Range &seen) {
+  for (int64_t p = seen.from; p < seen.to; p++) scores[p] = a.softcap * std::tanh(scores[p] / a.softcap);
+}
+
+static void multiply(const float *x, int64_t count, float factor, float *y) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) f_store(y + i, f_mul(f_load(x + i), f_set(factor)));
+  for (; i < count; i++) y[i] = x[i] * factor;
+}
+
+static Range seen_by_all(const flx_attention &a, const Block &block, int64_t first, int64_t rows, int64_t tile) {
+  return {seen_by(a, block, first, tile).from, seen_by(a, block, first + rows - 1, tile).to};
+}
+
+/* Shares of positions of a tile for queries `first` to `first + rows` of a block, QUERIES of them at most, that are in `place` and following ones. */
+template <class Cache>
+static void share_out(const flx_attention &a, const Block &block, int64_t tile, int64_t first, int64_t rows, size_t place, const uint8_t *keys) {
+  const int64_t width = padded(a.head), at = static_cast<int64_t>(place);
+  const Range all = seen_by_all(a, block, first, rows, tile);
+  if (all.from >= all.to) return;
+  const Range columns{all.from / LANES * LANES, (all.to + LANES - 1) / LANES * LANES};
+  float *scores = memory.scores.data() + at * FLX_PAGE;
+  Cache::scores(rows, memory.q.data() + at * a.head, a.head, keys, columns.from, columns.to, scores);
+  for (int64_t r = 0; r < rows; r++, place++, scores += FLX_PAGE) {
+    const Range seen = seen_by(a, block, first + r, tile);
+    if (seen.from >= seen.to) {
+      std::fill(scores + columns.from, scores + columns.to, 0.f);
       continue;
     }
-    for (int64_t p = from; p < to; p++) {
-      own[p] *= a.scale;
-      if (a.softcap > 0) own[p] = a.softcap * std::tanh(own[p] / a.softcap);
-    }
-    const float factor = soften(own, from, to, &memory.most[static_cast<size_t>(i)], &memory.sum[static_cast<size_t>(i)]);
-    float *out = memory.out.data() + i * width;
-    for (int64_t e = 0; e < width; e += LANES) f_store(out + e, f_mul(f_load(out + e), f_set(factor)));
-    lowest = std::min(lowest, from);
-    highest = std::max(highest, to);
+    if (a.softcap > 0) cap(a, scores, seen);
+    const float factor = soften(scores, seen, columns, &memory.most[place], &memory.sum[place]);
+    if (factor != 1) multiply(memory.out.data() + static_cast<int64_t>(place) * width, width, factor, memory.out.data() + static_cast<int64_t>(place) * width);
   }
-  if (lowest >= highest) return;
-  if (width == a.head) product<T>(block.count, scores, FLX_PAGE, values, a.head, lowest, highest, memory.out.data(), width, width);
-  else product<Floats>(block.count, scores, FLX_PAGE, pad_values<T>(values, highest, a.head), width, lowest, highest, memory.out.data(), width, width);
 }
 
-template <class T> static void attend_block(const flx_attention &a, const Block &block) {
-  const int64_t group = a.heads / a.kv_heads, width = padded(a.head);
-  memory.q.resize(static_cast<size_t>(BLOCK_QUERIES * a.head));
-  memory.scores.resize(BLOCK_QUERIES * FLX_PAGE);
-  memory.out.assign(static_cast<size_t>(BLOCK_QUERIES * width), 0);
-  memory.most.assign(BLOCK_QUERIES, -INFINITY);
-  memory.sum.assign(BLOCK_QUERIES, 0);
-  const auto at = [&](int64_t i) {
-    const int64_t query = block.first + i;
-    return (block.row->first + query / group) * a.heads * a.head + (block.kv_head * group + query % group) * a.head;
+/* All keys of a tile come before its values: what lies together in memory is read together. */
+template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile) {
+  const int64_t bytes = Cache::page_bytes(a.head), width = padded(a.head);
+  const int64_t offset = (block.row->pages[tile] * static_cast<int64_t>(a.kv_heads) + block.kv_head) * bytes;
+  const auto each = [&](const auto &work) {
+    for (int64_t h = 0; h < block.kv_heads; h++)
+      for (int64_t first = 0; first < block.count; first += QUERIES)
+        work(offset + h * bytes, first, std::min<int64_t>(QUERIES, block.count - first), h * block.count + first);
   };
-  for (int64_t i = 0; i < block.count; i++) std::memcpy(memory.q.data() + i * a.head, a.q + at(i), static_cast<size_t>(a.head) * 4);
-  const int64_t earliest = block.row->start + block.first / group;
-  const int64_t latest = block.row->start + (block.first + block.count - 1) / group;
-  const int64_t begin = a.window > 0 ? std::max<int64_t>(0, earliest + 1 - a.window) / FLX_PAGE : 0;
-  for (int64_t tile = begin; tile <= latest / FLX_PAGE; tile++) attend_tile<T>(a, block, tile);
-  for (int64_t i = 0; i < block.count; i++) {
-    const float sum = memory.sum[static_cast<size_t>(i)];
-    for (int64_t e = 0; e < a.head; e++) a.y[at(i) + e] = memory.out[static_cast<size_t>(i * width + e)] / sum;
-  }
-}
-
-template <class T> static void append_row(const flx_attention &a, const flx_row &row) {
-  typedef typename T::Stored Stored;
-  for (int64_t token = 0; token < row.tokens; token++) {
-    const int64_t position = row.start + token, slot = position % FLX_PAGE;
-    const int64_t page = row.pages[position / FLX_PAGE];
-    if (page == 0) continue; /* behind the window already */
-    for (int64_t head = 0; head < a.kv_heads; head++) {
-      const int64_t from = ((row.first + token) * a.kv_heads + head) * a.head;
-      const int64_t to = (page * a.kv_heads + head) * FLX_PAGE * a.head;
-      Stored *keys = static_cast<Stored *>(a.keys) + to, *values = static_cast<Stored *>(a.values) + to;
-      for (int64_t e = 0; e < a.head; e++) keys[e * FLX_PAGE + slot] = T::narrow(a.k[from + e]);
-      for (int64_t e = 0; e < a.head; e++) values[slot * a.head + e] = T::narrow(a.v[from + e]);
-    }
-  }
-}
-
-template <class T> static void attend(flx_team *team, const flx_attention &a) {
-  const flx_row *rows = a.batch->rows;
-  parallel(team, a.batch->count, [&](int64_t row) { append_row<T>(a, rows[row]); });
-  const int64_t group = a.heads / a.kv_heads;
-  std::vector<int64_t> ends; /* of the blocks of each row, one kv head */
-  int64_t blocks = 0;
-  for (int64_t row = 0; row < a.batch->count; row++) ends.push_back(blocks += (rows[row].tokens * group + BLOCK_QUERIES - 1) / BLOCK_QUERIES);
-  parallel(team, blocks * a.kv_heads, [&](int64_t tile) {
-    /* The last blocks of a row see most; they come first, so that no thread ends late. */
-    const int64_t index = blocks - 1 - tile / a.kv_heads;
-    const int64_t row = std::upper_bound(ends.begin(), ends.end(), index) - ends.begin();
-    const int64_t first = (index - (row > 0 ? ends[static_cast<size_t>(row - 1)] : 0)) * BLOCK_QUERIES;
-    const int64_t count = std::min(BLOCK_QUERIES, rows[row].tokens * group - first);
-    attend_block<T>(a, {rows + row, tile % a.kv_heads, first, count});
+  each([&](int64_t page, int64_t first, int64_t rows, int64_t place) {
+    share_out<Cache>(a, block, tile, first, rows, static_cast<size_t>(place), static_cast<const uint8_t *>(a.keys) + page);
+  });
+  each([&](int64_t page, int64_t first, int64_t rows, int64_t place) {
+    const Range all = seen_by_all(a, block, first, rows, tile);
+    if (all.from >= all.to) return;
+    const float *shares = memory.scores.data() + place * FLX_PAGE;
+    Cache::add_values(rows, shares, static_cast<const uint8_t *>(a.values) + page, a.head, all.from, all.to, memory.out.data() + place * width, width);
   });
 }
 
+template <class Cache> static void attend_block(const flx_attention &a, const Block &block) {
+  const int64_t group = a.heads / a.kv_heads, width = padded(a.head), places = block.kv_heads * block.count;
+  memory.q.resize(static_cast<size_t>(places * a.head));
+  memory.scores.resize(static_cast<size_t>(places * FLX_PAGE));
+  memory.out.assign(static_cast<size_t>(places * width), 0);
+  memory.most.assign(static_cast<size_t>(places), -INFINITY);
+  memory.sum.assign(static_cast<size_t>(places), 0);
+  const auto at = [&](int64_t place) {
+    const int64_t query = block.first + place % block.count, kv_head = block.kv_head + place / block.count;
+    return ((block.row->first + query / group) * a.heads + kv_head * group + query % group) * a.head;
+  };
+  for (int64_t i = 0; i < places; i++) multiply(a.q + at(i), a.head, a.scale, memory.q.data() + i * a.head);
+  const int64_t earliest = block.row->start + block.first / group;
+  const int64_t latest = block.row->start + (block.first + block.count - 1) / group;
+  const int64_t begin = a.window > 0 ? std::max<int64_t>(0, earliest + 1 - a.window) / FLX_PAGE : 0;
+  for (int64_t tile = begin; tile <= latest / FLX_PAGE; tile++) attend_tile<Cache>(a, block, tile);
+  for (int64_t i = 0; i < places; i++) multiply(memory.out.data() + i * width, a.head, 1 / memory.sum[static_cast<size_t>(i)], a.y + at(i));
+}
+
+/* Tokens of one page and kv head: memory that they share is written while it is in the cache. */
+template <class Cache> static void append_page(const flx_attention &a, const flx_row &row, int64_t page, int64_t kv_head) {
+  const int64_t offset = (row.pages[page] * static_cast<int64_t>(a.kv_heads) + kv_head) * Cache::page_bytes(a.head);
+  const int64_t end = std::min<int64_t>(row.start + row.tokens, (page + 1) * FLX_PAGE);
+  for (int64_t position = std::max<int64_t>(row.start, page * FLX_PAGE); position < end; position++) {
+    const int64_t from = ((row.first + position - row.start) * a.kv_heads + kv_head) * a.head;
+    Cache::append(a.k + from, a.v + from, a.head, position % FLX_PAGE, static_cast<uint8_t *>(a.keys) + offset, static_cast<uint8_t *>(a.values) + offset);
+  }
+}
+
+template <class Cache> static void append_row(const flx_attention &a, const flx_row &row) {
+  if (row.tokens == 0) return;
+  for (int64_t page = row.start / FLX_PAGE; page <= (row.start + row.tokens - 1) / FLX_PAGE; page++)
+    for (int64_t kv_head = 0; kv_head < a.kv_heads; kv_head++) append_page<Cache>(a, row, page, kv_head);
+}
+
+/* Queries of one row for each kv head are cut into blocks; blocks of few queries take several kv heads, since their pages lie together. */
+static std::vector<Block> blocks_of(const flx_attention &a, int64_t least) {
+  const int64_t group = a.heads / a.kv_heads;
+  int64_t pieces = 0;
+  for (int64_t i = 0; i < a.batch->count; i++) pieces += (a.batch->rows[i].tokens * group + BLOCK_QUERIES - 1) / BLOCK_QUERIES;
+  const int64_t most_heads = std::min<int64_t>(MOST_HEADS, std::max<int64_t>(1, pieces * a.kv_heads / least));
+  std::vector<Block> blocks;
+  for (int64_t i = 0; i < a.batch->count; i++) {
+    const flx_row *row = a.batch->rows + i;
+    const int64_t queries = row->tokens * group;
+    for (int64_t first = 0; first < queries; first += BLOCK_QUERIES) {
+      const int64_t count = std::min(BLOCK_QUERIES, queries - first);
+      const int64_t heads = std::min(most_heads, std::max<int64_t>(1, BLOCK_QUERIES / count));
+      for (int64_t h = 0; h < a.kv_heads; h += heads) blocks.push_back({row, h, std::min<int64_t>(heads, a.kv_heads - h), first, count});
+    }
+  }
+  return blocks;
+}
+
+template <class Cache> static void attend(flx_team *team, const flx_attention &a) {
+  parallel(team, a.batch->count, [&](int64_t row) { append_row<Cache>(a, a.batch->rows[row]); });
+  const std::vector<Block> blocks = blocks_of(a, TILES_A_THREAD * team_size(team));
+  const int64_t count = static_cast<int64_t>(blocks.size());
+  /* The last blocks of a row see most; they come first, so that no thread ends late. */
+  parallel(team, count, [&](int64_t tile) { attend_block<Cache>(a, blocks[static_cast<size_t>(count - 1 - tile)]); });
+}
+
 void run_attention(flx_team *team, const flx_attention &a) {
-  if (a.type == FLX_F32) attend<Floats>(team, a);
-  else if (a.type == FLX_F16) attend<Halves>(team, a);
-  else attend<Bfloats>(team, a);
+  if (a.type == FLX_F32) attend<FloatCache<Floats>>(team, a);
+  else if (a.type == FLX_F16) attend<FloatCache<Halves>>(team, a);
+  else attend<FloatCache<Bfloats>>(team, a);
 }

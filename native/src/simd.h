@@ -11,6 +11,19 @@
 #include "simd_portable.h"
 #endif
 
+#if !defined(FLX_ISA_AVX512)
+/* Across the lanes of a vector, halves first. */
+template <class Combine> static inline float f_reduce(F v, const Combine &combine) {
+  float lanes[LANES];
+  f_store(lanes, v);
+  for (int width = LANES / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] = combine(lanes[i], lanes[i + width]);
+  return lanes[0];
+}
+static inline float f_largest(F v) { return f_reduce(v, [](float a, float b) { return a > b ? a : b; }); }
+static inline float f_sum(F v) { return f_reduce(v, [](float a, float b) { return a + b; }); }
+#endif
+
 static inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
   const uint32_t magnitude = half & 0x7fffu;

@@ -26,3 +26,5 @@ static inline F f_power_of_two(F n) {
 }
 static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
+static inline float f_largest(F v) { return _mm512_reduce_max_ps(v); }
+static inline float f_sum(F v) { return _mm512_reduce_add_ps(v); }

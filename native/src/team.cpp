@@ -98,6 +98,8 @@ void team_run(flx_team *team, int64_t count, void (*work)(const void *, int64_t)
   }
 }
 
+int64_t team_size(const flx_team *team) { return static_cast<int64_t>(team->threads.size()) + 1; }
+
 flx_team *flx_team_create(int32_t threads) {
   flx_team *team = new (std::nothrow) flx_team;
   if (!team) return nullptr;
