@@ -53,7 +53,7 @@ FLX_API void flx_copy(void *to, const void *from, int64_t bytes);
 
 /* ---- weights ---- */
 
-/* Types of weights and caches; the numbers are those of ggml. */
+/* Types of weights and caches; the numbers are those of ggml, but for FLX_G4: 4 bits with a scale and a minimum for 64 values, of caches only. */
 enum flx_type {
   FLX_F32 = 0,
   FLX_F16 = 1,
@@ -67,6 +67,7 @@ enum flx_type {
   FLX_Q6_K = 14,
   FLX_IQ4_NL = 20,
   FLX_BF16 = 30,
+  FLX_G4 = 1000,
 };
 
 /* Widens `count` values of a row in the file's order; for types that this library does not know. */
@@ -191,7 +192,8 @@ typedef struct {
 } flx_batch;
 
 /*
- * Appends k and v [tokens, kv_heads * head] to the cache, [pages * FLX_PAGE, kv_heads * head] of `type`, then y = softmax(scale q K^T) V over the
+ * Appends k and v [tokens, kv_heads * head] to the cache, [pages * FLX_PAGE, kv_heads * head] of `type`: f32, f16, bf16, or, where `head` is a multiple of
+ * its group, Q8_0, Q4_0, Q4_1 (32) or G4 (64). Then y = softmax(scale q K^T) V over the
  * positions of the own row up to the token's own, `window` of them at most. Sums run over tiles of FLX_PAGE positions counted from 0.
  */
 typedef struct {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "activation.h"
-#include "attention_products.h"
+#include "attention_cache.h"
 #include "steps.h"
 #include "team.h"
 
@@ -33,11 +33,6 @@ struct Block {
   int64_t count;
 };
 
-/* Positions of a page. */
-struct Range {
-  int64_t from;
-  int64_t to;
-};
 } // namespace
 
 static thread_local BlockMemory memory;
@@ -97,7 +92,8 @@ static void share_out(const flx_attention &a, const Block &block, int64_t tile, 
   if (all.from >= all.to) return;
   const Range columns{all.from / LANES * LANES, (all.to + LANES - 1) / LANES * LANES};
   float *scores = memory.scores.data() + at * FLX_PAGE;
-  Cache::scores(rows, memory.q.data() + at * a.head, a.head, keys, columns.from, columns.to, scores);
+  for (int64_t r = 0; r < rows; r++) std::fill(scores + r * FLX_PAGE + columns.from, scores + r * FLX_PAGE + columns.to, 0.f);
+  Cache::scores({memory.q.data() + at * a.head, rows, a.head}, keys, columns, scores);
   for (int64_t r = 0; r < rows; r++, place++, scores += FLX_PAGE) {
     const Range seen = seen_by(a, block, first + r, tile);
     if (seen.from >= seen.to) {
@@ -114,20 +110,17 @@ static void share_out(const flx_attention &a, const Block &block, int64_t tile, 
 template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile) {
   const int64_t bytes = Cache::page_bytes(a.head), width = padded(a.head);
   const int64_t offset = (block.row->pages[tile] * static_cast<int64_t>(a.kv_heads) + block.kv_head) * bytes;
-  const auto each = [&](const auto &work) {
-    for (int64_t h = 0; h < block.kv_heads; h++)
-      for (int64_t first = 0; first < block.count; first += QUERIES)
-        work(offset + h * bytes, first, std::min<int64_t>(QUERIES, block.count - first), h * block.count + first);
-  };
-  each([&](int64_t page, int64_t first, int64_t rows, int64_t place) {
-    share_out<Cache>(a, block, tile, first, rows, static_cast<size_t>(place), static_cast<const uint8_t *>(a.keys) + page);
-  });
-  each([&](int64_t page, int64_t first, int64_t rows, int64_t place) {
-    const Range all = seen_by_all(a, block, first, rows, tile);
-    if (all.from >= all.to) return;
-    const float *shares = memory.scores.data() + place * FLX_PAGE;
-    Cache::add_values(rows, shares, static_cast<const uint8_t *>(a.values) + page, a.head, all.from, all.to, memory.out.data() + place * width, width);
-  });
+  const uint8_t *keys = static_cast<const uint8_t *>(a.keys) + offset, *values = static_cast<const uint8_t *>(a.values) + offset;
+  for (int64_t h = 0; h < block.kv_heads; h++)
+    for (int64_t first = 0; first < block.count; first += QUERIES)
+      share_out<Cache>(a, block, tile, first, std::min<int64_t>(QUERIES, block.count - first), static_cast<size_t>(h * block.count + first), keys + h * bytes);
+  for (int64_t h = 0; h < block.kv_heads; h++)
+    for (int64_t first = 0; first < block.count; first += QUERIES) {
+      const int64_t rows = std::min<int64_t>(QUERIES, block.count - first), place = h * block.count + first;
+      const Range all = seen_by_all(a, block, first, rows, tile);
+      if (all.from < all.to)
+        Cache::add_values(rows, memory.scores.data() + place * FLX_PAGE, values + h * bytes, a.head, all, memory.out.data() + place * width, width);
+    }
 }
 
 template <class Cache> static void attend_block(const flx_attention &a, const Block &block) {
@@ -193,7 +186,13 @@ template <class Cache> static void attend(flx_team *team, const flx_attention &a
 }
 
 void run_attention(flx_team *team, const flx_attention &a) {
-  if (a.type == FLX_F32) attend<FloatCache<Floats>>(team, a);
-  else if (a.type == FLX_F16) attend<FloatCache<Halves>>(team, a);
-  else attend<FloatCache<Bfloats>>(team, a);
+  switch (a.type) {
+    case FLX_F32: return attend<FloatCache<Floats>>(team, a);
+    case FLX_F16: return attend<FloatCache<Halves>>(team, a);
+    case FLX_BF16: return attend<FloatCache<Bfloats>>(team, a);
+    case FLX_Q8_0: return attend<Compressed<8, 32, 128, false>>(team, a);
+    case FLX_Q4_0: return attend<Compressed<4, 32, 8, false>>(team, a);
+    case FLX_Q4_1: return attend<Compressed<4, 32, 0, true>>(team, a);
+    default: return attend<Compressed<4, 64, 0, true>>(team, a);
+  }
 }

@@ -28,3 +28,12 @@ static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAR
 static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 static inline float f_largest(F v) { return _mm512_reduce_max_ps(v); }
 static inline float f_sum(F v) { return _mm512_reduce_add_ps(v); }
+/* 16 bytes, or their low or high halves, as floats */
+static inline F f_from_m128i(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
+static inline F f_from_bytes(const uint8_t *p) { return f_from_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
+static inline F f_from_low_nibbles(const uint8_t *p) {
+  return f_from_m128i(_mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)), _mm_set1_epi8(15)));
+}
+static inline F f_from_high_nibbles(const uint8_t *p) {
+  return f_from_m128i(_mm_and_si128(_mm_srli_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)), 4), _mm_set1_epi8(15)));
+}

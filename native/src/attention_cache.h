@@ -1,0 +1,197 @@
+/*
+ * How keys and values lie in a page, and their products with a few queries. A page of keys is [kv head][element][position], of values
+ * [kv head][position][element], so that both products walk along vectors without sums across them: positions for the scores, elements for the result.
+ *
+ * Compressed pages hold codes in that order, then for every group of elements and position a scale and perhaps a minimum (f16, [group][position]). In 4
+ * bits positions 0 to 31 of a page are the low halves of bytes, the others the high ones.
+ */
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "../flexllmgen.h"
+#include "attention_products.h"
+#include "stored.h"
+
+/* Positions of a page, or elements. */
+struct Range {
+  int64_t from;
+  int64_t to;
+};
+
+/* [rows, head], scaled */
+struct Queries {
+  const float *q;
+  int64_t rows;
+  int64_t head;
+};
+
+/*
+ * A cache of floats, multiplied where it lies. `scores` gives products of queries with the positions of `columns`, which are whole vectors, as
+ * [rows, FLX_PAGE]. `add_values` adds shares [rows, FLX_PAGE] of the positions `seen` times values to out [rows, width]; width is head in whole vectors.
+ */
+template <class T> struct FloatCache {
+  typedef typename T::Stored Stored;
+
+  static int64_t page_bytes(int64_t head) { return FLX_PAGE * head * static_cast<int64_t>(sizeof(Stored)); }
+
+  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out) {
+    const Stored *keys = reinterpret_cast<const Stored *>(page) + columns.from;
+    product<T>(x.rows, x.q, x.head, keys, FLX_PAGE, 0, x.head, out + columns.from, FLX_PAGE, columns.to - columns.from);
+  }
+
+  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width) {
+    const Stored *values = reinterpret_cast<const Stored *>(page);
+    if (width == head) return product<T>(rows, shares, FLX_PAGE, values, head, seen.from, seen.to, out, width, width);
+    /* A head that is no whole number of vectors: its values as floats, padded. */
+    static thread_local std::vector<float> padded;
+    padded.assign(static_cast<size_t>(FLX_PAGE * width), 0);
+    for (int64_t i = seen.from; i < seen.to; i++)
+      for (int64_t e = 0; e < head; e++) padded[static_cast<size_t>(i * width + e)] = T::widen(values[i * head + e]);
+    product<Floats>(rows, shares, FLX_PAGE, padded.data(), width, seen.from, seen.to, out, width, width);
+  }
+
+  static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
+    for (int64_t e = 0; e < head; e++) reinterpret_cast<Stored *>(keys)[e * FLX_PAGE + position] = T::narrow(k[e]);
+    for (int64_t e = 0; e < head; e++) reinterpret_cast<Stored *>(values)[position * head + e] = T::narrow(v[e]);
+  }
+};
+
+/* Codes as floats. */
+struct Bytes8 {
+  typedef uint8_t Stored;
+  static F load(const uint8_t *p) { return f_from_bytes(p); }
+};
+struct LowNibbles {
+  typedef uint8_t Stored;
+  static F load(const uint8_t *p) { return f_from_low_nibbles(p); }
+};
+struct HighNibbles {
+  typedef uint8_t Stored;
+  static F load(const uint8_t *p) { return f_from_high_nibbles(p); }
+};
+
+/* What `count` values of a group become: scale * (code - ZERO) + minimum, in f16. What is not finite makes the scale no number. */
+struct Scale {
+  uint16_t scale;
+  uint16_t minimum;
+  float inverse;
+};
+
+/* BITS 8 or 4; groups of SIZE elements; ZERO: the code of zero, or MINIMUM. Formulas of Q8_0, Q4_0 and Q4_1 of llama.cpp, and of FlexGen with SIZE 64. */
+template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
+  static constexpr int64_t HALF = FLX_PAGE / 2;
+
+  static int64_t codes_bytes(int64_t head) { return FLX_PAGE * head * BITS / 8; }
+  static int64_t page_bytes(int64_t head) { return codes_bytes(head) + head / SIZE * FLX_PAGE * (MINIMUM ? 4 : 2); }
+  static uint16_t *scales(const uint8_t *page, int64_t head) { return reinterpret_cast<uint16_t *>(const_cast<uint8_t *>(page) + codes_bytes(head)); }
+  static uint16_t *minima(const uint8_t *page, int64_t head) { return scales(page, head) + head / SIZE * FLX_PAGE; }
+
+  /* Scales and least values of a group at positions p ... */
+  static F scale_at(const uint8_t *page, int64_t head, int64_t g, int64_t p) { return f_from_half(scales(page, head) + g * FLX_PAGE + p); }
+  static F least_at(const uint8_t *page, int64_t head, int64_t g, int64_t p) {
+    return MINIMUM ? f_from_half(minima(page, head) + g * FLX_PAGE + p) : f_mul(scale_at(page, head, g, p), f_set(-ZERO));
+  }
+
+  /* Calls work(loader, the first row of codes, positions) for the positions in the low halves of bytes and for those in the high ones. */
+  template <class Work> static void by_halves(const Range &positions, const Work &work) {
+    if constexpr (BITS == 8) return work(Bytes8{}, 0, positions);
+    if (positions.from < HALF) work(LowNibbles{}, 0, Range{positions.from, std::min<int64_t>(HALF, positions.to)});
+    if (positions.to > HALF) work(HighNibbles{}, HALF, Range{std::max<int64_t>(HALF, positions.from), positions.to});
+  }
+
+  /* score = sum over groups of scale * (q times codes) + least * (sum of q) */
+  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out) {
+    constexpr int64_t ROW = FLX_PAGE * BITS / 8;
+    for (int64_t g = 0; g < x.head / SIZE; g++) {
+      float products[QUERIES * FLX_PAGE] = {};
+      by_halves(columns, [&](auto loader, int64_t base, const Range &part) {
+        product<decltype(loader)>(x.rows, x.q, x.head, page + part.from - base, ROW, g * SIZE, (g + 1) * SIZE, products + part.from, FLX_PAGE,
+                                  part.to - part.from);
+      });
+      for (int64_t r = 0; r < x.rows; r++) {
+        F total = f_set(0);
+        for (int64_t e = g * SIZE; e < (g + 1) * SIZE; e += LANES) total = f_add(total, f_load(x.q + r * x.head + e));
+        const F sum = f_set(f_sum(total));
+        for (int64_t p = columns.from; p < columns.to; p += LANES) {
+          float *score = out + r * FLX_PAGE + p;
+          const F scaled = f_fma(f_load(products + r * FLX_PAGE + p), scale_at(page, x.head, g, p), f_load(score));
+          f_store(score, f_fma(least_at(page, x.head, g, p), sum, scaled));
+        }
+      }
+    }
+  }
+
+  /* result = sum over positions of (share * scale) times codes + share * least */
+  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width) {
+    for (int64_t g = 0; g < head / SIZE; g++) {
+      float scaled[QUERIES * FLX_PAGE];
+      for (int64_t r = 0; r < rows; r++) {
+        const F least = f_set(scale_shares(shares + r * FLX_PAGE, page, head, g, seen, scaled + r * FLX_PAGE));
+        for (int64_t e = g * SIZE; e < (g + 1) * SIZE; e += LANES) f_store(out + r * width + e, f_add(f_load(out + r * width + e), least));
+      }
+      by_halves(seen, [&](auto loader, int64_t base, const Range &part) {
+        const uint8_t *codes = page - base * head + g * SIZE;
+        product<decltype(loader)>(rows, scaled, FLX_PAGE, codes, head, part.from, part.to, out + g * SIZE, width, SIZE);
+      });
+    }
+  }
+
+  /* Returns the sum of share * least. What was never written may be anything, so nothing of it is added. */
+  static float scale_shares(const float *shares, const uint8_t *page, int64_t head, int64_t g, const Range &seen, float *scaled) {
+    float leasts[FLX_PAGE];
+    const int64_t begin = seen.from / LANES * LANES, end = (seen.to + LANES - 1) / LANES * LANES;
+    for (int64_t p = begin; p < end; p += LANES) {
+      f_store(scaled + p, f_mul(f_load(shares + p), scale_at(page, head, g, p)));
+      f_store(leasts + p, f_mul(f_load(shares + p), least_at(page, head, g, p)));
+    }
+    for (int64_t p = begin; p < seen.from; p++) leasts[p] = 0;
+    for (int64_t p = seen.to; p < end; p++) leasts[p] = 0;
+    F total = f_set(0);
+    for (int64_t p = begin; p < end; p += LANES) total = f_add(total, f_load(leasts + p));
+    return f_sum(total);
+  }
+
+  static Scale scale_of(const float *x) {
+    float least = x[0], most = x[0], largest = x[0];
+    bool finite = true;
+    for (int i = 0; i < SIZE; i++) {
+      least = std::min(least, x[i]);
+      most = std::max(most, x[i]);
+      if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+      finite = finite && std::isfinite(x[i]);
+    }
+    const float scale = !finite ? NAN : MINIMUM ? (most - least) / 15 : BITS == 8 ? std::fabs(largest) / 127 : largest / -8;
+    return {float_to_half(scale), float_to_half(MINIMUM ? least : 0), finite && scale != 0 ? 1 / scale : 0};
+  }
+
+  static uint8_t code_of(float x, float least, const Scale &scale) {
+    const float code = (x - least) * scale.inverse + ZERO;
+    const float top = BITS == 8 ? 255 : 15;
+    return static_cast<uint8_t>(scale.inverse == 0 ? ZERO : std::min(top, std::max(0.f, std::floor(code + 0.5f))));
+  }
+
+  /* Element e of a row goes to place(e). */
+  template <class Place> static void append_row(const float *x, int64_t head, int64_t position, uint8_t *page, const Place &place) {
+    for (int64_t g = 0; g < head / SIZE; g++) {
+      const float *group = x + g * SIZE;
+      const Scale scale = scale_of(group);
+      const float least = MINIMUM ? *std::min_element(group, group + SIZE) : 0;
+      scales(page, head)[g * FLX_PAGE + position] = scale.scale;
+      if (MINIMUM) minima(page, head)[g * FLX_PAGE + position] = scale.minimum;
+      for (int64_t e = 0; e < SIZE; e++) {
+        uint8_t &byte = page[place(g * SIZE + e)];
+        const uint8_t code = code_of(group[e], least, scale);
+        if (BITS == 8) byte = code;
+        else byte = static_cast<uint8_t>(position < HALF ? (byte & 0xf0) | code : (byte & 15) | code << 4);
+      }
+    }
+  }
+
+  static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
+    const int64_t at = BITS == 4 ? position % HALF : position;
+    append_row(k, head, position, keys, [&](int64_t e) { return e * FLX_PAGE * BITS / 8 + at; });
+    append_row(v, head, position, values, [&](int64_t e) { return at * head + e; });
+  }
+};
