@@ -10,8 +10,8 @@ import type { MicroBatch, OutputPosition } from './micro-batch.ts';
 import { ProgramCache, type ShapePrograms } from './program-cache.ts';
 import { sweepSteps } from './schedule.ts';
 
-/** Receives the logits of one output. The array is reused for the next one. */
-export type OnLogits = (output: OutputPosition, logits: Float32Array) => void;
+/** Receives the logits of some outputs, [outputs, vocabulary]. The array is reused for the next ones. */
+export type OnLogits = (outputs: readonly OutputPosition[], logits: Float32Array) => Promise<void>;
 
 export interface ExecutorParts {
   readonly device: Device;
@@ -146,7 +146,7 @@ export class Executor implements Disposable {
       await device.run(program);
       const logits = this.#hostLogits.subarray(0, part.length * width);
       await device.read(this.#logits, 0, bytesOf(logits));
-      for (const [i, output] of part.entries()) onLogits(output, logits.subarray(i * width, (i + 1) * width));
+      await onLogits(part, logits);
     }
   }
 

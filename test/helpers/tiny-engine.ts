@@ -89,7 +89,19 @@ export function openTiny({
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
-const GREEDY: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 4, stopTokenIds: [], ignoreEos: true };
+const GREEDY: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+  maxTokens: 4,
+  stopTokenIds: [],
+  ignoreEos: true,
+};
 
 export interface RequestOptions extends Partial<Omit<SequenceRequest, 'tokens' | 'sampling'>>, Partial<SamplingParams> {
   /** Ids, or how many of them. */

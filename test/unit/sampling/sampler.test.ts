@@ -4,8 +4,9 @@ import { sample } from '../../../src/sampling/sampler.ts';
 import { NumericError, RequestError } from '../../../src/util/errors.ts';
 import { bitSet, naiveDraw, naiveProbabilities, randomLogits } from './naive.ts';
 
-const greedy = { temperature: 0, topK: 0, topP: 1, seed: 0 };
-const plain = { temperature: 1, topK: 0, topP: 1, seed: 5 };
+const off = { minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 };
+const greedy = { ...off, temperature: 0, topK: 0, topP: 1, seed: 0 };
+const plain = { ...off, temperature: 1, topK: 0, topP: 1, seed: 5 };
 const here = { key: 0, position: 0 };
 
 /** Ids that come out over many positions. */
@@ -86,7 +87,7 @@ describe('sample against a full sort in f64', () => {
     for (const [topK, topP] of filters) {
       for (const [n, size] of [1, 2, 33, 257, 2049].entries()) {
         for (const ties of [false, true]) {
-          const params = { temperature, topK, topP, seed: 77 };
+          const params = { ...off, temperature, topK, topP, seed: 77 };
           const logits = randomLogits(size, 3, 10 * n + 1, ties);
           if (size > 4) for (let id = 0; id < size; id += 7) logits[id] = -Infinity;
           const allowed = (id: number) => n % 2 === 0 || id % 5 !== 2;
