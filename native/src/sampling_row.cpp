@@ -85,40 +85,60 @@ static inline void kept_lanes(const Floats &values, const Cut &cut, int64_t id, 
   result = (values > cut.value) | ((values == cut.value) & (ids <= static_cast<int32_t>(cut.last)));
 }
 
-/* Calls work(index in the block, eight weights) for each eight of which any is kept. */
-template <class Work>
-static inline void weigh_kept(const RowLogits &logits, const Weights &weights, const Cut &cut, int64_t block, const Work &work) {
-  float buffer[BLOCK];
-  const float *values = block_of(logits, block, buffer, nullptr);
-  const bool all = cut.value == KEEP_ALL.value && cut.last == KEEP_ALL.last;
+/* The sum of a block's weights, all of them. */
+static double sum_block(const float *values, const Weights &weights) {
+  const Weights own = weights; /* in registers */
+  Doubles sum = {};
   for (int64_t i = 0; i < BLOCK; i += EIGHT) {
     Floats x;
     Doubles weight;
     load_eight(values + i, x);
-    if (all) weigh_eight(weights, x, weight);
-    else {
-      Integers kept;
-      kept_lanes(x, cut, block * BLOCK + i, kept);
-      if (lanes_of(kept) == 0) continue;
-      weigh_eight(weights, x, weight);
-      weight = (Doubles)((Longs)weight & __builtin_convertvector(kept, Longs));
-    }
-    work(i, weight);
+    weigh_eight(own, x, weight);
+    sum += weight;
   }
+  return sum_of_eight(sum);
+}
+
+/* Eight weights of a block, 0 for what is not kept. False when nothing is. */
+static inline bool weigh_kept(const float *values, const Weights &weights, const Cut &cut, int64_t id, Doubles &weight) {
+  Floats x;
+  Integers kept;
+  load_eight(values, x);
+  kept_lanes(x, cut, id, kept);
+  if (lanes_of(kept) == 0) return false;
+  weigh_eight(weights, x, weight);
+  weight = (Doubles)((Longs)weight & __builtin_convertvector(kept, Longs));
+  return true;
+}
+
+static double sum_block_kept(const float *values, const Weights &weights, const Cut &cut, int64_t first) {
+  Doubles sum = {}, weight;
+  for (int64_t i = 0; i < BLOCK; i += EIGHT)
+    if (weigh_kept(values + i, weights, cut, first + i, weight)) sum += weight;
+  return sum_of_eight(sum);
 }
 
 double sum_blocks(const RowLogits &logits, const Weights &weights, const Cut &cut) {
+  float buffer[BLOCK];
+  const bool all = cut.value == KEEP_ALL.value && cut.last == KEEP_ALL.last;
   double total = 0;
   for (int64_t block = 0; block < logits.blocks; block++) {
-    Doubles sum = {};
-    if (logits.maxima[block] >= cut.value) weigh_kept(logits, weights, cut, block, [&](int64_t, const Doubles &weight) { sum += weight; });
-    logits.sums[block] = sum_of_eight(sum);
-    total += logits.sums[block];
+    double sum = 0;
+    if (logits.maxima[block] >= cut.value) {
+      const float *values = block_of(logits, block, buffer, nullptr);
+      sum = all ? sum_block(values, weights) : sum_block_kept(values, weights, cut, block * BLOCK);
+    }
+    logits.sums[block] = sum;
+    total += sum;
   }
   return total;
 }
 
 void weigh_block(const RowLogits &logits, const Weights &weights, const Cut &cut, int64_t block, double *result) {
+  float buffer[BLOCK];
+  const float *values = block_of(logits, block, buffer, nullptr);
   std::fill_n(result, BLOCK, 0.0);
-  weigh_kept(logits, weights, cut, block, [&](int64_t i, const Doubles &weight) { std::memcpy(result + i, &weight, sizeof weight); });
+  Doubles weight;
+  for (int64_t i = 0; i < BLOCK; i += EIGHT)
+    if (weigh_kept(values + i, weights, cut, block * BLOCK + i, weight)) std::memcpy(result + i, &weight, sizeof weight);
 }

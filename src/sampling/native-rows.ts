@@ -17,22 +17,29 @@ import { type LogitsRow, type RowSampler, type TakenRow, takenOrError, takeRows 
 /** Samples with the kernels of the device if it has some, otherwise in TypeScript. */
 export function rowSampler(device: Device): RowSampler {
   if (!device.withKernels) return takeRows;
-  return (rows) => device.withKernels!((kernels, team) => takeRowsNatively(kernels, team, rows));
+  const native = new NativeRows();
+  return (rows) => device.withKernels!((kernels, team) => native.take(kernels, team, rows));
 }
 
-/** One call at a time for one team. All rows have the same vocabulary. */
-export async function takeRowsNatively(kernels: Kernels, team: Team, rows: readonly LogitsRow[]): Promise<(TakenRow | Error)[]> {
-  const vocabulary = rows[0]?.logits.length ?? 0;
-  if (vocabulary === 0) return takeRows(rows);
-  const parts = rows.map(kernelRow);
-  if (parts.some(({ logits }) => logits.length !== vocabulary)) throw internalError('rows of different vocabularies in one call');
-  const scratch = new Float64Array(kernels.sampleScratchBytes(vocabulary, rows.length) / 8);
-  const results = new Uint8Array(SAMPLE_RESULT_BYTES * rows.length);
-  const bytes = encodeSampleRows(parts);
-  await new Promise<void>((resolve, reject) => {
-    kernels.sample.async(team, bytes, rows.length, vocabulary, scratch, results, (error) => (error ? reject(error) : resolve()));
-  });
-  return decodeSampleResults(results).map((result, i) => takenRow(rows[i]!, result));
+/** Keeps memory between calls: fresh memory takes longer to be had from the system than a row to be sampled. */
+export class NativeRows {
+  #scratch = new Float64Array(0);
+
+  /** One call at a time. All rows have the same vocabulary. */
+  async take(kernels: Kernels, team: Team, rows: readonly LogitsRow[]): Promise<(TakenRow | Error)[]> {
+    const vocabulary = rows[0]?.logits.length ?? 0;
+    if (vocabulary === 0) return takeRows(rows);
+    if (rows.some(({ logits }) => logits.length !== vocabulary)) throw internalError('rows of different vocabularies in one call');
+    const scratchLength = kernels.sampleScratchBytes(vocabulary, rows.length) / 8;
+    if (this.#scratch.length < scratchLength) this.#scratch = new Float64Array(scratchLength);
+    const scratch = this.#scratch;
+    const results = new Uint8Array(SAMPLE_RESULT_BYTES * rows.length);
+    const bytes = encodeSampleRows(rows.map(kernelRow));
+    await new Promise<void>((resolve, reject) => {
+      kernels.sample.async(team, bytes, rows.length, vocabulary, scratch, results, (error) => (error ? reject(error) : resolve()));
+    });
+    return decodeSampleResults(results).map((result, i) => takenRow(rows[i]!, result));
+  }
 }
 
 function kernelRow({ logits, params, place, mask, tokens, known, alternatives }: LogitsRow): KernelSampleRow {

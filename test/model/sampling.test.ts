@@ -1,7 +1,7 @@
 /** Rows on the kernels against the reference in TypeScript: the same ids and the same bits of log-probabilities, on every instruction set. */
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Kernels, Team } from '../../src/native/kernels.ts';
-import { takeRowsNatively } from '../../src/sampling/native-rows.ts';
+import { NativeRows } from '../../src/sampling/native-rows.ts';
 import { TokenCounts } from '../../src/sampling/penalties.ts';
 import { uniform } from '../../src/sampling/random.ts';
 import { type LogitsRow, type TakenRow, takenOrError } from '../../src/sampling/rows.ts';
@@ -87,10 +87,11 @@ function expected(vocabulary: number, count: number): { readonly rows: readonly 
 describe.each(availableKernels())('sampling on kernels %s', (_isa, kernels: Kernels) => {
   const teams = [1, 2, 3].map((threads): [number, Team] => [threads, kernels.teamCreate(threads)!]);
   const [, team] = teams[1]!;
+  const native = new NativeRows();
   afterAll(() => {
     for (const [, each] of teams) kernels.teamFree(each);
   });
-  const take = async (rows: readonly LogitsRow[], on = team): Promise<unknown[]> => (await takeRowsNatively(kernels, on, rows)).map(plain);
+  const take = async (rows: readonly LogitsRow[], on = team): Promise<unknown[]> => (await native.take(kernels, on, rows)).map(plain);
 
   it.each(SIZES)('equals the reference: vocabulary of %d, %d rows', { timeout: 120_000 }, async (vocabulary, count) => {
     const { rows, results } = expected(vocabulary, count);
@@ -128,7 +129,7 @@ describe.each(availableKernels())('sampling on kernels %s', (_isa, kernels: Kern
             mask,
             alternatives: 2,
           }));
-          const results = await takeRowsNatively(kernels, team, rows);
+          const results = await native.take(kernels, team, rows);
           expect(results.map((one) => one instanceof Error)).toEqual([false, true, false]);
           expect(results.map(plain)).toEqual(rows.map((row) => plain(takenOrError(row))));
           expect(plain(results[1]!)).toBe(`NumericError: logit of token ${at} is ${bad}`);
