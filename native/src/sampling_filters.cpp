@@ -10,8 +10,9 @@ static constexpr struct {
   int bits;
 } DIGITS[] = {{21, 11}, {10, 11}, {0, 10}};
 static constexpr int MOST_SLOTS = 1 << 11;
-/* With 1 - p below this, rounding of sums could reach past what `least_logit` leaves out. */
-static constexpr double LEAST_REST = 1e-9;
+/* Of so many blocks one is looked at to guess where top-p cuts; fewer blocks are all looked at. */
+static constexpr int64_t STRIDE = 8;
+static constexpr int64_t LEAST_BLOCKS = 64;
 
 /* Grows with the float; the same for both zeros. */
 static inline uint32_t key_of(float value) {
@@ -28,11 +29,19 @@ static float float_of(uint32_t key) {
   return value;
 }
 
-/* Calls work(id, logit, weight) for every token with a logit in [low, high], by id. Without WEIGHED the weight is 1. */
+/* Logits of [low, high] in every `stride`-th block. */
+struct Range {
+  float low;
+  float high;
+  int64_t stride;
+};
+
+/* Calls work(id, logit, weight) for every token of a range, by id. Without WEIGHED the weight is 1. */
 template <bool WEIGHED, class Work>
-static void each_between(const RowLogits &logits, const Weights &weights, float low, float high, const Work &work) {
+static void each_between(const RowLogits &logits, const Weights &weights, const Range &range, const Work &work) {
   float buffer[BLOCK];
-  for (int64_t block = 0; block < logits.blocks; block++) {
+  const float low = range.low, high = range.high;
+  for (int64_t block = 0; block < logits.blocks; block += range.stride) {
     if (!(logits.maxima[block] >= low)) continue;
     const float *values = block_of(logits, block, buffer, nullptr);
     for (int64_t i = 0; i < BLOCK; i += EIGHT) {
@@ -64,13 +73,14 @@ struct Found {
 
 /*
  * Sums weights by the highest bits of their logits, then those with the bits at which the sum passes the target by the next ones. Only logits of at
- * least `low` take part.
+ * least `low` take part, in every `stride`-th block. If the target is reached, smaller logits would not have changed anything.
  */
-template <bool WEIGHED> static Found find_value(const RowLogits &logits, const Weights &weights, float low, double target) {
+template <bool WEIGHED>
+static Found find_value(const RowLogits &logits, const Weights &weights, float low, int64_t stride, double target) {
   double sums[MOST_SLOTS];
   double above = 0;
   uint32_t prefix = 0;
-  bool reached = false;
+  bool reached = true;
   for (const auto &digit : DIGITS) {
     const int rest = digit.shift + digit.bits;
     const uint32_t last = (1u << digit.bits) - 1;
@@ -81,21 +91,22 @@ template <bool WEIGHED> static Found find_value(const RowLogits &logits, const W
       if (end < FLT_MAX) most = end;
     }
     std::fill_n(sums, last + 1, 0.0);
-    each_between<WEIGHED>(logits, weights, least, most, [&](int64_t, float x, double weight) {
+    each_between<WEIGHED>(logits, weights, {least, most, stride}, [&](int64_t, float x, double weight) {
       const uint32_t key = key_of(x);
       if (rest < 32 && key >> rest != prefix) return;
       sums[key >> digit.shift & last] += weight;
     });
-    uint32_t slot = 0;
-    reached = false;
+    int64_t slot = -1;
+    bool passed = false;
     /* The last one with a weight ends the search, as rounding may leave the target out of reach. */
-    for (int64_t i = last; i >= 0 && !reached; i--) {
+    for (int64_t i = last; i >= 0 && !passed; i--) {
       if (sums[i] == 0) continue;
-      slot = static_cast<uint32_t>(i);
-      reached = above + sums[i] >= target;
-      if (!reached) above += sums[i];
+      if (slot >= 0) above += sums[slot];
+      slot = i;
+      passed = above + sums[i] >= target;
     }
-    prefix = prefix << digit.bits | slot;
+    reached = reached && passed;
+    prefix = prefix << digit.bits | static_cast<uint32_t>(std::max<int64_t>(slot, 0));
   }
   return {float_of(prefix), above, reached};
 }
@@ -110,33 +121,45 @@ Cut top_k_cut(const RowLogits &logits, int64_t k) {
     std::nth_element(copy, copy + (k - 1), copy + logits.blocks, [](float a, float b) { return a > b; });
     low = std::max(low, copy[k - 1]);
   }
-  const Found found = find_value<false>(logits, {}, low, static_cast<double>(k));
+  const Found found = find_value<false>(logits, {}, low, 1, static_cast<double>(k));
   return found.reached ? Cut{found.value, KEEP_ALL.last} : KEEP_ALL;
 }
 
-/*
- * What top-p keeps is above this: all smaller logits together have less than half of what it leaves out, and the result is the same without them.
- * Rounded down generously.
- */
+/* All smaller logits together have less than half of what top-p leaves out, if nothing is rounded. */
 static float least_logit(const RowLogits &logits, const Weights &weights, double p, double total) {
-  if (1 - p < LEAST_REST) return KEEP_ALL.value;
   const double weight = 0.5 * (1 - p) * total / static_cast<double>(logits.vocabulary);
-  const double least = weights.best + (std::log2(weight) - 0.01) / weights.scale;
-  return std::nextafterf(static_cast<float>(least), NONE);
+  return static_cast<float>(weights.best + std::log2(weight) / weights.scale);
+}
+
+/* Where a somewhat larger p would cut if all blocks were like some of them. Their sums are those of `sum_blocks`. */
+static float guess_logit(const RowLogits &logits, const Weights &weights, float low, double p) {
+  double total = 0;
+  for (int64_t block = 0; block < logits.blocks; block += STRIDE) total += logits.sums[block];
+  return find_value<true>(logits, weights, low, STRIDE, (p + (1 - p) / 2) * total).value;
+}
+
+/* The fewer logits take part, the sooner it is found: first those above a guess, and all only where sums that are rounded do not reach the target. */
+static Found find_top_p(const RowLogits &logits, const Weights &weights, float low, double p, double total) {
+  const double target = p * total;
+  const float least = std::max(low, least_logit(logits, weights, p, total));
+  if (logits.blocks >= LEAST_BLOCKS) {
+    const Found found = find_value<true>(logits, weights, std::max(least, guess_logit(logits, weights, least, p)), 1, target);
+    if (found.reached) return found;
+  }
+  const Found found = find_value<true>(logits, weights, least, 1, target);
+  return found.reached ? found : find_value<true>(logits, weights, low, 1, target);
 }
 
 Cut top_p_cut(const RowLogits &logits, const Weights &weights, const Cut &before, double p, double total) {
-  const float low = std::max(before.value, least_logit(logits, weights, p, total));
-  const double target = p * total;
-  const Found found = find_value<true>(logits, weights, low, target);
+  const Found found = find_top_p(logits, weights, before.value, p, total);
   double sum = 0;
   int64_t last = -1;
   bool done = false;
-  each_between<true>(logits, weights, found.value, found.value, [&](int64_t id, float, double weight) {
+  each_between<true>(logits, weights, {found.value, found.value, 1}, [&](int64_t id, float, double weight) {
     if (done || weight == 0) return;
     last = id;
     sum += weight;
-    done = sum >= target - found.above;
+    done = sum >= p * total - found.above;
   });
   return {found.value, last};
 }

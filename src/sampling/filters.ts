@@ -44,13 +44,13 @@ export function topPCut(row: Row, before: Cut, p: number): Cut {
       if (shift + bits < 32 && key >>> (shift + bits) !== prefix) continue;
       sums[(key >>> shift) & (sums.length - 1)]! += weightOf(row, before, id);
     }
-    let digit = 0;
+    let digit = -1;
     // The last one with a weight ends the search, as rounding of p * total may leave the target out of reach.
     for (let i = sums.length - 1; i >= 0; i--) {
       if (sums[i] === 0) continue;
+      if (digit >= 0) above += sums[digit]!;
       digit = i;
       if (above + sums[i]! >= target) break;
-      above += sums[i]!;
     }
     prefix = ((prefix << bits) | digit) >>> 0;
   }

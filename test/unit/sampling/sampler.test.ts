@@ -126,6 +126,14 @@ describe('sample, filters', () => {
     expect(support(drawn(logits, { ...plain, ...filter }, 300, bits))).toEqual(expected);
   });
 
+  it('keeps all tokens, not few, where rounding leaves a top-p near 1 out of reach', () => {
+    for (let size = 3000; size < 5000; size += 100) {
+      const logits = Float32Array.from({ length: size }, (_, id) => 1 + ((id * 7919) % size) / (5 * size));
+      const some = Array.from({ length: 40 }, (_, key) => sample(logits, { ...plain, topP: 1 - 2 ** -53 }, { key, position: 1 }));
+      expect(some.filter((id) => logits[id]! < 1.1).length, `${size} tokens`).toBeGreaterThan(5);
+    }
+  });
+
   it('applies the temperature before top-p', () => {
     const logits = Float32Array.from([0.6, 0.2, 0.1, 0.1], Math.log);
     expect(support(drawn(logits, { ...plain, topP: 0.65 }, 300))).toEqual([0, 1]);
