@@ -48,7 +48,7 @@ void weigh_block(const RowLogits &logits, const Weights &weights, const Cut &cut
 
 /* `sums` becomes scratch. */
 Cut top_k_cut(const RowLogits &logits, int64_t k);
-/* `total` and `sums` are those of what `before` keeps. */
+/* `total` is that of what `before` keeps. */
 Cut top_p_cut(const RowLogits &logits, const Weights &weights, const Cut &before, double p, double total);
 /* Ids of the `count` largest logits, largest first, equals by id. Returns how many there are. */
 int32_t largest_ids(const RowLogits &logits, int32_t count, int32_t *ids);

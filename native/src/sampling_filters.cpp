@@ -10,9 +10,6 @@ static constexpr struct {
   int bits;
 } DIGITS[] = {{21, 11}, {10, 11}, {0, 10}};
 static constexpr int MOST_SLOTS = 1 << 11;
-/* Of so many blocks one is looked at to guess where top-p cuts; fewer blocks are all looked at. */
-static constexpr int64_t STRIDE = 8;
-static constexpr int64_t LEAST_BLOCKS = 64;
 
 /* Grows with the float; the same for both zeros. */
 static inline uint32_t key_of(float value) {
@@ -29,19 +26,11 @@ static float float_of(uint32_t key) {
   return value;
 }
 
-/* Logits of [low, high] in every `stride`-th block. */
-struct Range {
-  float low;
-  float high;
-  int64_t stride;
-};
-
-/* Calls work(id, logit, weight) for every token of a range, by id. Without WEIGHED the weight is 1. */
+/* Calls work(id, logit, weight) for every token with a logit in [low, high], by id. Without WEIGHED the weight is 1. */
 template <bool WEIGHED, class Work>
-static void each_between(const RowLogits &logits, const Weights &weights, const Range &range, const Work &work) {
+static void each_between(const RowLogits &logits, const Weights &weights, float low, float high, const Work &work) {
   float buffer[BLOCK];
-  const float low = range.low, high = range.high;
-  for (int64_t block = 0; block < logits.blocks; block += range.stride) {
+  for (int64_t block = 0; block < logits.blocks; block++) {
     if (!(logits.maxima[block] >= low)) continue;
     const float *values = block_of(logits, block, buffer, nullptr);
     for (int64_t i = 0; i < BLOCK; i += EIGHT) {
@@ -73,10 +62,9 @@ struct Found {
 
 /*
  * Sums weights by the highest bits of their logits, then those with the bits at which the sum passes the target by the next ones. Only logits of at
- * least `low` take part, in every `stride`-th block. If the target is reached, smaller logits would not have changed anything.
+ * least `low` take part. If the target is reached, smaller logits would not have changed anything.
  */
-template <bool WEIGHED>
-static Found find_value(const RowLogits &logits, const Weights &weights, float low, int64_t stride, double target) {
+template <bool WEIGHED> static Found find_value(const RowLogits &logits, const Weights &weights, float low, double target) {
   double sums[MOST_SLOTS];
   double above = 0;
   uint32_t prefix = 0;
@@ -91,7 +79,7 @@ static Found find_value(const RowLogits &logits, const Weights &weights, float l
       if (end < FLT_MAX) most = end;
     }
     std::fill_n(sums, last + 1, 0.0);
-    each_between<WEIGHED>(logits, weights, {least, most, stride}, [&](int64_t, float x, double weight) {
+    each_between<WEIGHED>(logits, weights, least, most, [&](int64_t, float x, double weight) {
       const uint32_t key = key_of(x);
       if (rest < 32 && key >> rest != prefix) return;
       sums[key >> digit.shift & last] += weight;
@@ -121,7 +109,7 @@ Cut top_k_cut(const RowLogits &logits, int64_t k) {
     std::nth_element(copy, copy + (k - 1), copy + logits.blocks, [](float a, float b) { return a > b; });
     low = std::max(low, copy[k - 1]);
   }
-  const Found found = find_value<false>(logits, {}, low, 1, static_cast<double>(k));
+  const Found found = find_value<false>(logits, {}, low, static_cast<double>(k));
   return found.reached ? Cut{found.value, KEEP_ALL.last} : KEEP_ALL;
 }
 
@@ -131,23 +119,11 @@ static float least_logit(const RowLogits &logits, const Weights &weights, double
   return static_cast<float>(weights.best + std::log2(weight) / weights.scale);
 }
 
-/* Where a somewhat larger p would cut if all blocks were like some of them. Their sums are those of `sum_blocks`. */
-static float guess_logit(const RowLogits &logits, const Weights &weights, float low, double p) {
-  double total = 0;
-  for (int64_t block = 0; block < logits.blocks; block += STRIDE) total += logits.sums[block];
-  return find_value<true>(logits, weights, low, STRIDE, (p + (1 - p) / 2) * total).value;
-}
-
-/* The fewer logits take part, the sooner it is found: first those above a guess, and all only where sums that are rounded do not reach the target. */
+/* The fewer logits take part, the sooner it is found; all of them do only where rounded sums do not reach the target otherwise. */
 static Found find_top_p(const RowLogits &logits, const Weights &weights, float low, double p, double total) {
   const double target = p * total;
-  const float least = std::max(low, least_logit(logits, weights, p, total));
-  if (logits.blocks >= LEAST_BLOCKS) {
-    const Found found = find_value<true>(logits, weights, std::max(least, guess_logit(logits, weights, least, p)), 1, target);
-    if (found.reached) return found;
-  }
-  const Found found = find_value<true>(logits, weights, least, 1, target);
-  return found.reached ? found : find_value<true>(logits, weights, low, 1, target);
+  const Found found = find_value<true>(logits, weights, std::max(low, least_logit(logits, weights, p, total)), target);
+  return found.reached ? found : find_value<true>(logits, weights, low, target);
 }
 
 Cut top_p_cut(const RowLogits &logits, const Weights &weights, const Cut &before, double p, double total) {
@@ -155,7 +131,7 @@ Cut top_p_cut(const RowLogits &logits, const Weights &weights, const Cut &before
   double sum = 0;
   int64_t last = -1;
   bool done = false;
-  each_between<true>(logits, weights, {found.value, found.value, 1}, [&](int64_t id, float, double weight) {
+  each_between<true>(logits, weights, found.value, found.value, [&](int64_t id, float, double weight) {
     if (done || weight == 0) return;
     last = id;
     sum += weight;
