@@ -7,9 +7,10 @@ import { conversion } from './conversion.ts';
 import { gemm } from './gemm.ts';
 import { loading } from './loading.ts';
 import { model } from './model.ts';
+import { sampling } from './sampling.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { gemm, model, throughput, conversion, loading, accuracy };
+const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, throughput, conversion, loading, accuracy };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 1
+#define FLX_ABI 2
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
@@ -244,6 +244,52 @@ typedef struct {
 FLX_API int64_t flx_arguments_bytes(int32_t op);
 /* Runs steps one after the other, each on all threads of the team. One call at a time for one team. */
 FLX_API void flx_run(flx_team *team, const flx_step *steps, int64_t count);
+
+/* ---- sampling ---- */
+
+/* Ids whose weights are summed together. */
+#define FLX_SAMPLE_BLOCK 256
+/* Most alternatives of a token. */
+#define FLX_SAMPLE_TOP 20
+
+/*
+ * One row of `flx_sample`: the next token by penalties, mask, temperature, top-k, top-p and min-p in this order. Depends on nothing else; weights are
+ * f64, summed in one order on every instruction set, so that all libraries and src/sampling/ choose the same ids.
+ */
+typedef struct {
+  const float *logits;  /* [vocabulary] */
+  const uint32_t *mask; /* allowed ids: bit id % 32 of word id / 32; null allows all */
+  const int32_t *ids;   /* [tokens] ids that penalties apply to, each once, rising */
+  const int32_t *counts; /* [tokens] how often each was generated */
+  int64_t mask_words;   /* ids behind them are not allowed */
+  int64_t tokens;
+  int64_t top_k;     /* 0: all */
+  double repetition; /* divides positive logits of `ids`, multiplies others */
+  double presence;   /* subtracted from logits of ids with a count */
+  double frequency;  /* the same, times the count */
+  double temperature; /* 0: the largest logit, the lowest id among equals */
+  double top_p;      /* 1: all */
+  double log_min_p;  /* natural logarithm; -Infinity: all */
+  double uniform;    /* in [0, 1) */
+  int32_t known;     /* an id to score instead of choosing one; -1: choose */
+  int32_t alternatives; /* of the log-probabilities, FLX_SAMPLE_TOP at most; -1: no log-probabilities */
+} flx_sample_row;
+
+/* `sum`, `best`, `count` and `top` are those of log-probabilities: of the logits as they are. */
+typedef struct {
+  double sum;    /* of exp(logit - best) */
+  float best;    /* the largest logit */
+  int32_t id;    /* chosen or known; -1: refused, as a logit is NaN or Infinity, or none is above -Infinity that is allowed */
+  int32_t count; /* of `top` */
+  int32_t top[FLX_SAMPLE_TOP]; /* the largest logits, largest first, lower ids first among equals */
+} flx_sample_result;
+
+/* Bytes of the two, for bindings to check their layout. */
+FLX_API int64_t flx_sample_row_bytes(void);
+FLX_API int64_t flx_sample_result_bytes(void);
+FLX_API int64_t flx_sample_scratch_bytes(int64_t vocabulary, int64_t count);
+/* `scratch` begins at a multiple of 8. One call at a time for one team, beside `flx_run` too. */
+FLX_API void flx_sample(flx_team *team, const flx_sample_row *rows, int64_t count, int64_t vocabulary, void *scratch, flx_sample_result *results);
 
 /* ---- limits of the machine ---- */
 

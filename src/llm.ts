@@ -18,6 +18,7 @@ import type {
   TextGenerator,
 } from './requests.ts';
 import { attentionWindows } from './models/model.ts';
+import { rowSampler } from './sampling/native-rows.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
 import type { ConvertMode, StorageType } from './weights/storage-type.ts';
@@ -187,7 +188,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
-  const engine = new Engine({ model, plan, executor, cache });
+  const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device) });
   weights.start();
   const info: GeneratorInfo = {
     model: name,

@@ -10,6 +10,14 @@ export interface GenerationParams {
   readonly topK?: number;
   /** Nucleus sampling, in (0, 1]. Default 1. */
   readonly topP?: number;
+  /** Keep tokens of at least this times the probability of the most probable one, in [0, 1]. Default 0, which keeps all. */
+  readonly minP?: number;
+  /** Divides positive and multiplies other logits of tokens that the prompt or the completion has, in (0, 100]. Default 1. */
+  readonly repetitionPenalty?: number;
+  /** Subtracted from logits of generated tokens, in [-2, 2]. Default 0. */
+  readonly presencePenalty?: number;
+  /** Subtracted as often as a token was generated, in [-2, 2]. Default 0. */
+  readonly frequencyPenalty?: number;
   /** Integer in [0, 2^32). Default 0. */
   readonly seed?: number;
   /** Most tokens to generate. Default: `max_new_tokens` of generation_config.json, else 256. */

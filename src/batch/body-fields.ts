@@ -1,7 +1,7 @@
 /** Fields that the bodies of OpenAI's endpoints share: rules for their values, and what they become. */
 import { MAX_STOPS } from '../llm/params.ts';
 import type { GenerationParams } from '../requests.ts';
-import { MAX_TEMPERATURE, MAX_TOKEN_ID } from '../sampling/check-params.ts';
+import { MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_TEMPERATURE, MAX_TOKEN_ID } from '../sampling/check-params.ts';
 import { isRecord } from '../util/json-value.ts';
 import type { RowProblem } from './rows.ts';
 
@@ -41,6 +41,13 @@ export const SAMPLING: Readonly<Record<string, Rule>> = {
   max_tokens: integer(0, MAX_BODY_TOKENS),
   temperature: number(0, MAX_TEMPERATURE),
   top_p: [(value) => typeof value === 'number' && value > 0 && value <= 1, 'a number above 0, at most 1'],
+  min_p: number(0, 1),
+  repetition_penalty: [
+    (value) => typeof value === 'number' && value > 0 && value <= MAX_REPETITION_PENALTY,
+    `a number above 0, at most ${MAX_REPETITION_PENALTY}`,
+  ],
+  presence_penalty: number(-MAX_PENALTY, MAX_PENALTY),
+  frequency_penalty: number(-MAX_PENALTY, MAX_PENALTY),
   // -1 is how some servers write "all".
   top_k: integer(-1, 2 ** 31 - 1),
   seed: integer(0, 2 ** 32 - 1),
@@ -56,10 +63,6 @@ export const SAMPLING: Readonly<Record<string, Rule>> = {
 export const NEUTRAL: BodyRules['neutral'] = {
   n: [1],
   stream: [false],
-  frequency_penalty: [0],
-  presence_penalty: [0],
-  repetition_penalty: [1],
-  min_p: [0],
   min_tokens: [0],
   use_beam_search: [false],
 };
@@ -89,6 +92,10 @@ export function samplingParams(body: Body): GenerationParams {
   return definedOnly({
     temperature: body.temperature,
     topP: body.top_p,
+    minP: body.min_p,
+    repetitionPenalty: body.repetition_penalty,
+    presencePenalty: body.presence_penalty,
+    frequencyPenalty: body.frequency_penalty,
     topK: body.top_k === -1 ? 0 : body.top_k,
     seed: body.seed,
     stop: typeof body.stop === 'string' ? [body.stop] : body.stop,

@@ -2,7 +2,7 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { DeviceName } from '../llm/device.ts';
 import type { GenerationParams } from '../requests.ts';
 import { CONVERT_MODES, type ConvertMode, STORAGE_TYPES, type StorageType } from '../weights/storage-type.ts';
-import { MAX_TEMPERATURE } from '../sampling/check-params.ts';
+import { MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_TEMPERATURE } from '../sampling/check-params.ts';
 import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import { unescapeText } from './escapes.ts';
 
@@ -30,6 +30,10 @@ export interface SamplingOptions {
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly ignoreEos?: boolean;
@@ -98,6 +102,14 @@ export function addSamplingOptions(command: Command): Command {
     .option('--temperature <t>', '0 is greedy (default: 0)', decimal(0, MAX_TEMPERATURE))
     .option('--top-k <k>', 'sample from the k most probable tokens, 0 from all (default: 0)', integer(0, MAX_COUNT))
     .option('--top-p <p>', 'sample from the most probable tokens that sum to p (default: 1)', decimal(0, 1, 'exclusive'))
+    .option('--min-p <p>', 'of those, from tokens at least p times as probable as the best (default: 0)', decimal(0, 1))
+    .option(
+      '--repetition-penalty <r>',
+      'divides the logits of tokens of prompt and answer, multiplies negative ones (default: 1)',
+      decimal(0, MAX_REPETITION_PENALTY, 'exclusive'),
+    )
+    .option('--presence-penalty <x>', 'less of logits whose token the answer has (default: 0)', decimal(-MAX_PENALTY, MAX_PENALTY))
+    .option('--frequency-penalty <x>', 'less of such logits for each time (default: 0)', decimal(-MAX_PENALTY, MAX_PENALTY))
     .option('--seed <s>', 'the same seed gives the same answers (default: 0)', integer(0, 2 ** 32 - 1))
     .option('--stop <text>', 'an answer ends before this text; may be repeated; \\n and \\t are understood', stopText)
     .option('--ignore-eos', 'go on after the end-of-sequence token')
@@ -106,12 +118,17 @@ export function addSamplingOptions(command: Command): Command {
 
 /** The sampling flags that were given, and no others. */
 export function generationParams(options: SamplingOptions): GenerationParams {
-  const { maxTokens, temperature, topK, topP, seed, stop, ignoreEos, logprobs } = options;
+  const { maxTokens, temperature, topK, topP, minP, seed, stop, ignoreEos, logprobs } = options;
+  const { repetitionPenalty, presencePenalty, frequencyPenalty } = options;
   return {
     ...(maxTokens !== undefined && { maxTokens }),
     ...(temperature !== undefined && { temperature }),
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),
+    ...(minP !== undefined && { minP }),
+    ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+    ...(presencePenalty !== undefined && { presencePenalty }),
+    ...(frequencyPenalty !== undefined && { frequencyPenalty }),
     ...(seed !== undefined && { seed }),
     ...(stop !== undefined && { stop }),
     ...(ignoreEos !== undefined && { ignoreEos }),

@@ -1,8 +1,7 @@
 /** Continues sequences of token ids, a block at a time. Rows leave when they are done, and waiting ones enter at the next sweep. */
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { Model } from '../models/model.ts';
-import { logprobsOf } from '../sampling/logprobs.ts';
-import { sample } from '../sampling/sampler.ts';
+import { type LogitsRow, type RowSampler, type TakenRow, takeRows } from '../sampling/rows.ts';
 import { NumericError, RequestError, UsageError, internalError } from '../util/errors.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { Executor } from './executor.ts';
@@ -33,16 +32,18 @@ export class Engine {
   readonly #plan: ExecutionPlan;
   readonly #executor: Executor;
   readonly #cache: KvCache;
+  readonly #takeRows: RowSampler;
   /** Sequences in flight, by micro-batch. */
   readonly #slots: Sequence[][];
   #busy = false;
   #sweeping: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: { model: Model; plan: ExecutionPlan; executor: Executor; cache: KvCache }) {
+  constructor(parts: { model: Model; plan: ExecutionPlan; executor: Executor; cache: KvCache; takeRows?: RowSampler }) {
     this.#model = parts.model;
     this.#plan = parts.plan;
     this.#executor = parts.executor;
     this.#cache = parts.cache;
+    this.#takeRows = parts.takeRows ?? takeRows;
     this.#slots = Array.from({ length: parts.plan.numGpuBatches }, () => []);
   }
 
@@ -141,13 +142,14 @@ export class Engine {
     const microBatches = await this.#assemble();
     const tokens: { id: number; token: number }[] = [];
     const numeric = new Map<OutputPosition, NumericError>();
-    const onLogits = (output: OutputPosition, logits: Float32Array): void => {
-      try {
-        const token = takeLogits(output, logits);
-        if (token !== undefined) tokens.push({ id: output.sequence.request.id, token });
-      } catch (cause) {
-        if (!(cause instanceof NumericError)) throw cause;
-        numeric.set(output, cause);
+    const onLogits = async (outputs: readonly OutputPosition[], logits: Float32Array): Promise<void> => {
+      const width = this.#model.vocabularySize;
+      const taken = await this.#takeRows(outputs.map((output, i) => logitsRow(output, logits.subarray(i * width, (i + 1) * width))));
+      for (const [i, output] of outputs.entries()) {
+        const result = taken[i]!;
+        if (!(result instanceof Error)) tokens.push(...noteTaken(output, result));
+        else if (result instanceof NumericError) numeric.set(output, result);
+        else throw result;
       }
     };
     await this.#executor.sweep(microBatches, onLogits, signal);
@@ -232,18 +234,25 @@ export class Engine {
   }
 }
 
-/** Scores and samples from one position's logits. @returns the sampled token, if one was */
-function takeLogits({ sequence, position }: OutputPosition, logits: Float32Array): number | undefined {
-  const { request, generated } = sequence;
-  const { sampling, tokens, key, mask } = request;
-  if (position < tokens.length) {
-    sequence.promptLogprobs.push(logprobsOf(logits, tokens[position]!, sampling.promptLogprobs ?? 0));
-    return undefined;
+/** What is wanted of one position's logits: the score of a token of the prompt, or the next token. */
+function logitsRow({ sequence, position }: OutputPosition, logits: Float32Array): LogitsRow {
+  const { request, generated, counts } = sequence;
+  const { sampling: params, tokens, key, mask } = request;
+  const place = { key, position };
+  if (position < tokens.length) return { logits, params, place, known: tokens[position]!, alternatives: params.promptLogprobs ?? 0 };
+  return { logits, params, place, mask: mask?.(generated), tokens: counts, alternatives: params.logprobs };
+}
+
+/** @returns the sampled token, if one was */
+function noteTaken({ sequence, position }: OutputPosition, { id, logprobs }: TakenRow): { id: number; token: number }[] {
+  const { request } = sequence;
+  if (position < request.tokens.length) {
+    sequence.promptLogprobs.push(logprobs!);
+    return [];
   }
-  const token = sample(logits, sampling, { key, position }, mask?.(generated));
-  if (sampling.logprobs !== undefined) sequence.logprobs.push(logprobsOf(logits, token, sampling.logprobs));
-  sequence.push(token);
-  return token;
+  if (logprobs) sequence.logprobs.push(logprobs);
+  sequence.push(id);
+  return [{ id: request.id, token: id }];
 }
 
 function sequenceOfRow({ sequences, rows }: MicroBatch, row: number): Sequence {

@@ -10,8 +10,8 @@ import type { MicroBatch, OutputPosition } from './micro-batch.ts';
 import { ProgramCache, type ShapePrograms } from './program-cache.ts';
 import { sweepSteps } from './schedule.ts';
 
-/** Receives the logits of one output. The array is reused for the next one. */
-export type OnLogits = (output: OutputPosition, logits: Float32Array) => void;
+/** Receives the logits of some outputs, [outputs, vocabulary]. The array is reused for the next ones. */
+export type OnLogits = (outputs: readonly OutputPosition[], logits: Float32Array) => Promise<void>;
 
 export interface ExecutorParts {
   readonly device: Device;
@@ -26,7 +26,8 @@ export class Executor implements Disposable {
   /** Hidden state of each micro-batch, [batchTokens, hiddenSize]. */
   readonly #hidden: readonly Tensor[];
   readonly #logits: Tensor;
-  readonly #hostLogits: Float32Array;
+  /** Of devices whose memory the processor does not reach. */
+  #hostLogits: Float32Array | undefined;
   readonly #programs: ProgramCache;
   /** Index among the attending layers, for the cache. */
   readonly #cacheIndex: readonly number[];
@@ -48,7 +49,6 @@ export class Executor implements Disposable {
       for (const tensor of owned) tensor[Symbol.dispose]();
       throw cause;
     }
-    this.#hostLogits = new Float32Array(plan.headRows * model.vocabularySize);
     this.#programs = new ProgramCache(device, plan.numGpuBatches, {
       windows: [...new Set(attentionWindows(model))],
       lengthLimit: model.originalContext,
@@ -144,10 +144,18 @@ export class Executor implements Disposable {
       await device.write(head.ids, 0, bytesOf(Int32Array.from(part, ({ row }) => row)));
       const program = head.program(`head ${this.#parts.weights.binding}`, () => this.#compileHead(microBatch, head.ids, weights));
       await device.run(program);
-      const logits = this.#hostLogits.subarray(0, part.length * width);
-      await device.read(this.#logits, 0, bytesOf(logits));
-      for (const [i, output] of part.entries()) onLogits(output, logits.subarray(i * width, (i + 1) * width));
+      await onLogits(part, await this.#readLogits(part.length * width));
     }
+  }
+
+  /** Where they lie, if the processor reaches them there. */
+  async #readLogits(count: number): Promise<Float32Array> {
+    const { device } = this.#parts;
+    if (device.view) return floatsOf(device.view(this.#logits, 0, count * 4));
+    this.#hostLogits ??= new Float32Array(this.#logits.byteLength / 4);
+    const logits = this.#hostLogits.subarray(0, count);
+    await device.read(this.#logits, 0, bytesOf(logits));
+    return logits;
   }
 
   #compileHead(microBatch: number, ids: Tensor, weights: ReadonlyMap<string, Weight>): Program {
@@ -160,5 +168,7 @@ export class Executor implements Disposable {
     return device.compile(graph.finish());
   }
 }
+
+const floatsOf = (bytes: Uint8Array): Float32Array => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 
 const bytesOf = (array: Float32Array | Int32Array): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);

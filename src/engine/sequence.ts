@@ -1,4 +1,5 @@
 import type { KvSequence } from '../kv/kv-cache.ts';
+import { hasPenalties, TokenCounts } from '../sampling/penalties.ts';
 import type { PositionLogprobs, SamplingParams, TokenMask } from '../sampling/params.ts';
 
 /** What the engine is asked to continue. Token ids only; text lives outside. */
@@ -35,6 +36,8 @@ export class Sequence {
   /** Longest that it may become, prompt and completion together. */
   readonly maxLength: number;
   readonly generated: number[] = [];
+  /** Its tokens, for penalties if there are any. */
+  readonly counts: TokenCounts | undefined;
   readonly logprobs: PositionLogprobs[] = [];
   readonly promptLogprobs: (PositionLogprobs | null)[] = [null];
   /** Tokens whose keys and values are in the cache. */
@@ -48,6 +51,7 @@ export class Sequence {
     this.request = request;
     this.cache = cache;
     this.maxLength = maxLength;
+    this.counts = hasPenalties(request.sampling) ? new TokenCounts(request.tokens) : undefined;
   }
 
   get length(): number {
@@ -95,6 +99,7 @@ export class Sequence {
   /** Takes a sampled token and notes whether it was the last one. */
   push(token: number): void {
     this.generated.push(token);
+    this.counts?.add(token);
     if (this.request.stopIds.has(token)) this.end = 'stop';
     else if (this.length >= this.maxLength) this.end = 'length';
   }

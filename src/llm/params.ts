@@ -8,6 +8,10 @@ export const DEFAULT_PARAMS = {
   temperature: 0,
   topK: 0,
   topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
   seed: 0,
   maxTokens: 256,
   stop: [],
@@ -34,16 +38,19 @@ export function resolveParams(params: GenerationParams, defaults: GenerationPara
   return { sampling, stop };
 }
 
-/** Parameters that a model folder's `generation_config.json` recommends. Sampling settings count only where it says `do_sample`. */
+/** Parameters that a model folder's `generation_config.json` recommends. Sampling settings count only where it says `do_sample`, a repetition penalty always, as in Hugging Face transformers. */
 export function recommendedParams(config: Readonly<Record<string, unknown>> | undefined): GenerationParams {
   if (!config) return {};
-  const { max_new_tokens: maxTokens, do_sample: sampled, temperature, top_k: topK, top_p: topP } = config;
+  const { max_new_tokens: maxTokens, do_sample: sampled, temperature, top_k: topK, top_p: topP, min_p: minP } = config;
+  const { repetition_penalty: repetitionPenalty } = config;
   return {
     ...(isCount(maxTokens) && { maxTokens }),
+    ...(typeof repetitionPenalty === 'number' && { repetitionPenalty }),
     ...(sampled === true && {
       temperature: typeof temperature === 'number' ? temperature : 1,
       ...(isCount(topK) && { topK }),
       ...(typeof topP === 'number' && { topP }),
+      ...(typeof minP === 'number' && { minP }),
     }),
   };
 }

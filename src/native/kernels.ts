@@ -5,9 +5,10 @@ import path from 'node:path';
 import koffi from 'koffi';
 import { NativeError, UsageError } from '../util/errors.ts';
 import type { AsyncCall } from './ggml.ts';
+import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 1;
+const ABI = 2;
 /** Widest first. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -97,6 +98,11 @@ export interface Kernels {
   readonly moeScratchBytes: (moe: KernelArguments) => number;
   readonly operations: (team: Team, integers: number, threads: number, rounds: number) => number;
   readonly read: (team: Team, memory: Address, bytes: number) => void;
+  readonly sampleScratchBytes: (vocabulary: number, count: number) => number;
+  readonly sample: AsyncCall<
+    [team: Team, rows: Uint8Array, count: number, vocabulary: number, scratch: Float64Array, results: Uint8Array],
+    void
+  >;
   readonly run: AsyncCall<[team: Team, steps: Uint8Array, count: number], void>;
 }
 
@@ -139,6 +145,8 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
   if (abi !== ABI) throw new NativeError(`${file}: has version ${abi} of the kernels' interface, ${ABI} expected; run npm run build`);
   if (!bind<() => number>('flx_supported', 'int32', [])()) return undefined;
   checkLayout(file, bind('flx_arguments_bytes', 'int64', ['int32']));
+  checkSize(file, 'rows to sample', SAMPLE_ROW_BYTES, bind<() => number>('flx_sample_row_bytes', 'int64', [])());
+  checkSize(file, 'results of sampling', SAMPLE_RESULT_BYTES, bind<() => number>('flx_sample_result_bytes', 'int64', [])());
   return {
     isa,
     teamCreate: bind('flx_team_create', 'void*', ['int32']),
@@ -153,15 +161,18 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     moeScratchBytes: bind('flx_moe_scratch_bytes', 'int64', [koffi.pointer(ARGUMENTS.moe)]),
     operations: bind('flx_operations', 'int64', ['void*', 'int32', 'int32', 'int64']),
     read: bind('flx_read', 'void', ['void*', 'void*', 'int64']),
+    sampleScratchBytes: bind('flx_sample_scratch_bytes', 'int64', ['int64', 'int64']),
+    sample: bind('flx_sample', 'void', ['void*', 'void*', 'int64', 'int64', 'void*', 'void*']),
     run: bind('flx_run', 'void', ['void*', 'void*', 'int64']),
   };
 }
 
 function checkLayout(file: string, argumentsBytes: (op: number) => number): void {
-  for (const [index, op] of OPS.entries()) {
-    const [expected, got] = [koffi.sizeof(ARGUMENTS[op]), argumentsBytes(index)];
-    if (expected !== got) throw new NativeError(`${file}: the arguments of ${op} have ${got} bytes, ${expected} expected`);
-  }
+  for (const [index, op] of OPS.entries()) checkSize(file, `the arguments of ${op}`, koffi.sizeof(ARGUMENTS[op]), argumentsBytes(index));
+}
+
+function checkSize(file: string, what: string, expected: number, got: number): void {
+  if (expected !== got) throw new NativeError(`${file}: ${what} have ${got} bytes, ${expected} expected`);
 }
 
 /** Address of an array's memory, which does not move; it must outlive all uses. */

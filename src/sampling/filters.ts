@@ -1,97 +1,87 @@
-import { isAllowed } from './argmax.ts';
-
-/** Logits of one position and how they become weights. */
-export interface Row {
-  /** [vocabulary], without NaN or +Infinity. */
-  readonly logits: Float32Array;
-  /** Allowed ids as a bit set; undefined allows all. */
-  readonly mask: Uint32Array | undefined;
-  /** Largest allowed logit. */
-  readonly best: number;
-  /** Above 0. */
-  readonly temperature: number;
-}
-
-/**
- * What a filter keeps, without a list of ids: allowed tokens with a logit above `value`, and those with exactly `value` up to `lastId`.
- */
-export interface Cut {
-  readonly value: number;
-  readonly lastId: number;
-}
-
-/** Keeps every allowed token that has a probability. */
-export const KEEP_ALL: Cut = { value: -Infinity, lastId: -1 };
-
-/** Buckets of top-p per unit of logit / temperature, and in all: 32 units, beyond which less than 1e-9 of the probability is left. */
-const BUCKETS_PER_NAT = 64;
-const BUCKETS = 32 * BUCKETS_PER_NAT;
-
-/** exp((logit - best) / temperature) of a kept token, in (0, 1]; 0 of any other. */
-export function weightOf(row: Row, cut: Cut, id: number): number {
-  const x = row.logits[id]!;
-  if (x < cut.value || (x === cut.value && id > cut.lastId) || !isAllowed(row.mask, id)) return 0;
-  return Math.exp((x - row.best) / row.temperature);
-}
+import { blockSums, type Cut, KEEP_ALL, type Row, weightOf } from './weights.ts';
 
 /** Keeps the k largest logits, and all that equal the k-th (as Hugging Face transformers does). */
-export function topKCut(row: Row, k: number): Cut {
-  const { logits, mask } = row;
+export function topKCut({ logits }: Row, k: number): Cut {
   if (k >= logits.length) return KEEP_ALL;
   const heap = new Float32Array(k).fill(-Infinity);
-  for (let id = 0; id < logits.length; id++) {
-    if (logits[id]! > heap[0]! && isAllowed(mask, id)) replaceSmallest(heap, logits[id]!);
-  }
-  return heap[0] === -Infinity ? KEEP_ALL : { value: heap[0]!, lastId: logits.length };
+  for (const x of logits) if (x > heap[0]!) replaceSmallest(heap, x);
+  return heap[0] === -Infinity ? KEEP_ALL : { value: heap[0]!, lastId: Infinity };
 }
 
+/** Keeps tokens of at least p times the probability of the most probable one. */
+export function minPCut({ best }: Row, temperature: number, p: number): Cut {
+  return { value: Math.fround(best + temperature * Math.log(p)), lastId: Infinity };
+}
+
+/** What both keep. */
+export function stronger(a: Cut, b: Cut): Cut {
+  if (a.value !== b.value) return a.value > b.value ? a : b;
+  return a.lastId < b.lastId ? a : b;
+}
+
+/** Bits of a key that each round of `topPCut` looks at, highest first. */
+const DIGITS = [
+  { shift: 21, bits: 11 },
+  { shift: 10, bits: 11 },
+  { shift: 0, bits: 10 },
+] as const;
+
 /**
- * Keeps the smallest set of most probable tokens whose share of what `before` keeps is at least p, lower ids first among equals. Weights
- * are summed in buckets of falling logits, so only the logits of the one bucket where the sum passes p need be sorted.
+ * Keeps the smallest set of most probable tokens whose share of what `before` keeps is at least p, lower ids first among equals. Nothing is sorted:
+ * weights are summed by the highest bits of their logits, then those with the bits at which the sum passes p by the next ones.
  */
 export function topPCut(row: Row, before: Cut, p: number): Cut {
   const { logits } = row;
-  const sums = new Float64Array(BUCKETS);
-  for (let id = 0; id < logits.length; id++) {
-    const weight = weightOf(row, before, id);
-    if (weight > 0) sums[bucketOf(row, id)]! += weight;
-  }
-  const target = p * sums.reduce((total, sum) => total + sum, 0);
+  const keys = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
+  const target = p * blockSums(row, before).total;
   let above = 0;
-  let bucket = 0;
-  // The last bucket with a weight ends the search, as rounding of p * total may leave the target out of reach.
-  for (let i = 0; i < BUCKETS; i++) {
-    if (sums[i] === 0) continue;
-    bucket = i;
-    if (above + sums[i]! >= target) break;
-    above += sums[i]!;
+  let prefix = 0;
+  for (const { shift, bits } of DIGITS) {
+    const sums = new Float64Array(1 << bits);
+    for (let id = 0; id < logits.length; id++) {
+      const key = orderedKey(keys[id]!);
+      // A shift by 32 would be one by 0.
+      if (shift + bits < 32 && key >>> (shift + bits) !== prefix) continue;
+      sums[(key >>> shift) & (sums.length - 1)]! += weightOf(row, before, id);
+    }
+    let digit = -1;
+    // The last one with a weight ends the search, as rounding of p * total may leave the target out of reach.
+    for (let i = sums.length - 1; i >= 0; i--) {
+      if (sums[i] === 0) continue;
+      if (digit >= 0) above += sums[digit]!;
+      digit = i;
+      if (above + sums[i]! >= target) break;
+    }
+    prefix = ((prefix << bits) | digit) >>> 0;
   }
-  return cutInBucket(row, before, bucket, target - above);
+  return cutAmongEquals(row, before, prefix, target - above);
 }
 
-/** The cut after the most probable tokens of a bucket whose weights sum to `target`, or after all of them. */
-function cutInBucket(row: Row, before: Cut, bucket: number, target: number): Cut {
-  const ids: number[] = [];
-  for (let id = 0; id < row.logits.length; id++) {
-    if (bucketOf(row, id) === bucket && weightOf(row, before, id) > 0) ids.push(id);
-  }
-  const values = Float32Array.from(ids, (id) => row.logits[id]!).sort();
-  let value = NaN;
-  let equal = 0;
+/** The cut after as many tokens with the logit of a key as have `target` of weight together, or after all of them. */
+function cutAmongEquals(row: Row, before: Cut, key: number, target: number): Cut {
+  const value = floatOf(key);
   let sum = 0;
-  for (let i = values.length - 1; i >= 0; i--) {
-    equal = values[i] === value ? equal + 1 : 1;
-    value = values[i]!;
-    sum += Math.exp((value - row.best) / row.temperature);
+  let lastId = -1;
+  for (let id = 0; id < row.logits.length; id++) {
+    if (row.logits[id] !== value) continue;
+    const weight = weightOf(row, before, id);
+    if (weight === 0) continue;
+    lastId = id;
+    sum += weight;
     if (sum >= target) break;
   }
-  const lastId = ids.filter((id) => row.logits[id] === value)[equal - 1]!;
   return { value, lastId };
 }
 
-/** Grows as the logit falls. */
-function bucketOf(row: Row, id: number): number {
-  return Math.floor(Math.min(BUCKETS - 1, ((row.best - row.logits[id]!) / row.temperature) * BUCKETS_PER_NAT));
+/** An integer that grows with the float of these bits; the same for both zeros. */
+function orderedKey(bits: number): number {
+  if (bits === 0x80000000) return 0x80000000;
+  return (bits & 0x80000000 ? ~bits : bits | 0x80000000) >>> 0;
+}
+
+function floatOf(key: number): number {
+  const bits = key & 0x80000000 ? key & 0x7fffffff : ~key;
+  return new Float32Array(Uint32Array.of(bits).buffer)[0]!;
 }
 
 /** Puts a larger value in place of the root of a heap whose parents are at most their children. */

@@ -1,6 +1,7 @@
 import { internalError } from '../util/errors.ts';
 import { argmax } from './argmax.ts';
 import type { PositionLogprobs, TokenLogprob } from './params.ts';
+import { blockSums, KEEP_ALL, scaleOf } from './weights.ts';
 
 /** Most alternatives that are reported for a token: what common APIs allow. Each costs output in every token of every row. */
 export const MAX_TOP_LOGPROBS = 20;
@@ -17,12 +18,21 @@ export function logprobsOf(logits: Float32Array, chosen: number, top: number): P
     throw internalError(`log-probability of token ${chosen} in a vocabulary of ${logits.length}`);
   }
   const best = logits[argmax(logits)]!;
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id]! - best);
+  const { total } = blockSums({ logits, best, scale: scaleOf(1) }, KEEP_ALL);
+  return logprobsFrom(logits, chosen, best, total, largest(logits, Math.min(top, MAX_TOP_LOGPROBS)));
+}
+
+/**
+ * The same when the work is done.
+ * @param best largest logit
+ * @param sum of exp(logit - best) over the vocabulary
+ * @param top ids of the alternatives, best first
+ */
+export function logprobsFrom(logits: Float32Array, chosen: number, best: number, sum: number, top: readonly number[]): PositionLogprobs {
   const logSum = Math.log(sum);
   // Subtracted one after the other: best + logSum would lose the digits of logSum when the logits are large.
   const at = (id: number): TokenLogprob => ({ id, logprob: logits[id]! - best - logSum });
-  return { ...at(chosen), top: largest(logits, Math.min(top, MAX_TOP_LOGPROBS)).map(at) };
+  return { ...at(chosen), top: top.map(at) };
 }
 
 /** Ids of the `count` largest finite logits, largest first, equals by id. Insertion, as count is small and few logits get past the last. */

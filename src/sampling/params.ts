@@ -6,6 +6,14 @@ export interface SamplingParams {
   readonly topK: number;
   /** Of what topK left, keep the smallest set of most probable tokens whose probabilities sum to at least this, in (0, 1]. */
   readonly topP: number;
+  /** Of what topP left, keep tokens of at least this times the probability of the most probable one, in [0, 1]; 0 keeps all. */
+  readonly minP: number;
+  /** Logits of tokens of the prompt and the completion are divided by this if positive, multiplied otherwise; in (0, 100], 1 leaves them alone. */
+  readonly repetitionPenalty: number;
+  /** Subtracted from the logits of tokens that were generated, in [-2, 2]. */
+  readonly presencePenalty: number;
+  /** The same for each time that a token was generated. */
+  readonly frequencyPenalty: number;
   /** Key of the random generator together with the row and the position; an integer in [0, 2^32). */
   readonly seed: number;
   /** Most tokens to generate; 0 only with promptLogprobs, to score a prompt. */

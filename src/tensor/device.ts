@@ -1,3 +1,4 @@
+import type { Kernels, Team } from '../native/kernels.ts';
 import type { DType, KvType, WeightType } from './dtype.ts';
 import type { OpGraph } from './op-graph.ts';
 
@@ -124,6 +125,10 @@ export interface Device extends AsyncDisposable {
   pack?(tensor: Tensor, parts: number): Promise<void>;
   /** Fills `target` from `offset` (bytes) on. */
   read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void>;
+  /** Memory of a tensor in reach of the processor, without a copy, valid until the tensor is freed. Devices with memory of their own lack it. */
+  view?(tensor: Tensor, offset: number, byteLength: number): Uint8Array;
+  /** Computes something beside graphs on the device's threads, when it is its turn. Devices without our kernels lack it. */
+  withKernels?<T>(call: (kernels: Kernels, team: Team) => Promise<T>): Promise<T>;
   /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */
   copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void>;
 

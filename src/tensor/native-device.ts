@@ -106,6 +106,19 @@ class NativeDevice implements Device {
     target.set(nativeTensor(tensor).bytes(offset, target.byteLength));
   }
 
+  view(tensor: Tensor, offset: number, byteLength: number): Uint8Array {
+    this.#checkOpen();
+    checkByteRange(tensor, offset, byteLength);
+    return nativeTensor(tensor).bytes(offset, byteLength);
+  }
+
+  async withKernels<T>(call: (kernels: Kernels, team: Team) => Promise<T>): Promise<T> {
+    return this.#inLane(async () => {
+      this.#checkOpen();
+      return call(this.#kernels, this.#team);
+    });
+  }
+
   async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
     checkByteRange(source, sourceOffset, byteLength);
     for (let done = 0; done < byteLength; done += COPY_CHUNK_BYTES) {

@@ -184,7 +184,7 @@ describe('a result line', () => {
       [{ prompt, n: 2 }, 'n', /^line 1: n is not supported, got 2$/],
       [{ prompt, best_of: 3 }, 'best_of', /^line 2: best_of is not supported, got 3$/],
       [{ prompt, response_format: { type: 'json_object' } }, 'response_format', /^line 3: response_format is not supported/],
-      [{ prompt, frequency_penalty: 0.5 }, 'frequency_penalty', /^line 4: frequency_penalty is not supported, got 0.5$/],
+      [{ prompt, frequency_penalty: 2.5 }, 'frequency_penalty', /^line 4: frequency_penalty must be a number from -2 to 2, got 2.5$/],
       [{ prompt, max_tokens: 'ten' }, 'max_tokens', /^line 5: max_tokens must be an integer.*got "ten"$/],
       [{ prompt, max_tokens: 0 }, 'max_tokens', /^line 6: max_tokens must be at least 1 without echo, got 0$/],
       [{ prompt, stop: Array.from({ length: 17 }, (_, i) => `${i}`) }, 'stop', /^line 7: stop must be .* at most 16 texts/],

@@ -8,6 +8,7 @@ import { layerGroups } from '../../src/kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
+import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
 import type { Device } from '../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
 import { Lifetime } from '../../src/util/lifetime.ts';
@@ -51,6 +52,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'kvTy
   readonly device?: Device;
   readonly model?: Model;
   readonly weights?: WeightSource;
+  readonly takeRows?: RowSampler;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -66,6 +68,7 @@ export function openTiny({
   device = createReferenceDevice(),
   model = tinyModel(),
   weights = livelyWeights(),
+  takeRows = takeReferenceRows,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -85,11 +88,23 @@ export function openTiny({
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
   store.start();
-  const engine = new Engine({ model, plan, executor, cache });
+  const engine = new Engine({ model, plan, executor, cache, takeRows });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
-const GREEDY: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 4, stopTokenIds: [], ignoreEos: true };
+const GREEDY: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+  maxTokens: 4,
+  stopTokenIds: [],
+  ignoreEos: true,
+};
 
 export interface RequestOptions extends Partial<Omit<SequenceRequest, 'tokens' | 'sampling'>>, Partial<SamplingParams> {
   /** Ids, or how many of them. */

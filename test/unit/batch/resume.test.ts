@@ -106,6 +106,7 @@ describe('resuming', () => {
       /prompt was "Input: \{\{text\}\}", is not given; user was not given, is "\{\{text\}\}"/,
     ],
     ['a parameter', { params: { temperature: 1 } }, {}, /temperature was not given, is 1/],
+    ['a penalty', { params: { frequencyPenalty: 0.5, minP: 0.1 } }, {}, /minP was not given, is 0.1/],
     ['column', { column: 'answer' }, {}, /column was "completion", is "answer"/],
     [
       'model',

@@ -41,7 +41,7 @@ const IO = ['-i', 'in.csv', '-o', 'out.csv'];
 describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
-      '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --seed 4294967295 --ignore-eos --logprobs 0 ' +
+      '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.05 --repetition-penalty 1.1 --presence-penalty -0.5 --frequency-penalty .25 --seed 4294967295 --ignore-eos --logprobs 0 ' +
       '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --dtype q4 --convert never --threads 2 --force --restart --retry-failed --json --quiet';
     const { status, calls } = await cli([
       'run',
@@ -68,6 +68,10 @@ describe('options', () => {
           temperature: 0.5,
           topK: 40,
           topP: 0.9,
+          minP: 0.05,
+          repetitionPenalty: 1.1,
+          presencePenalty: -0.5,
+          frequencyPenalty: 0.25,
           seed: 2 ** 32 - 1,
           ignoreEos: true,
           logprobs: 0,
@@ -144,6 +148,10 @@ describe('wrong usage', () => {
     ['run --top-k -1', 'Expected an integer, 0 or more.'],
     ['run --top-p 0', 'Expected a number in (0, 1].'],
     ['run --top-p 1.01', 'Expected a number in (0, 1].'],
+    ['run --min-p 1.1', 'Expected a number in [0, 1].'],
+    ['run --repetition-penalty 0', 'Expected a number in (0, 100].'],
+    ['run --presence-penalty -2.5', 'Expected a number in [-2, 2].'],
+    ['run --frequency-penalty 3', 'Expected a number in [-2, 2].'],
     ['run --seed 4294967296', 'Expected an integer from 0 to 4294967295.'],
     ['run --logprobs 21', 'Expected an integer from 0 to 20.'],
     ['run --gpu-batch-size 0', 'Expected an integer, 1 or more.'],

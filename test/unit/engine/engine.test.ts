@@ -131,6 +131,21 @@ describe('Engine', () => {
     }
   });
 
+  it('counts tokens for penalties: prompt and completion for repetition, the completion for the others', async () => {
+    const tokens = [5, 5, 9];
+    const variety = async (penalties: object): Promise<number[]> => {
+      await using tiny = openTiny();
+      const request = makeRequest(1, { tokens, maxTokens: 40, ...penalties });
+      return [...(await runAll(tiny.engine, [request])).get(1)!.generated];
+    };
+    const unpenalised = await variety({});
+    const favoured = await variety({ presencePenalty: -2, frequencyPenalty: -2 });
+    expect(favoured).toEqual(favoured.map(() => unpenalised[0]!));
+    const repetition = await variety({ repetitionPenalty: 100 });
+    expect(new Set(repetition).size).toBeGreaterThan(new Set(unpenalised).size);
+    expect(new Set(await variety({ frequencyPenalty: 2, presencePenalty: 2 })).size).toBeGreaterThan(new Set(unpenalised).size);
+  });
+
   it('asks the mask before every token, with what was generated, and obeys', async () => {
     const allowed = [7, 11, 35];
     const seen: number[][] = [];

@@ -3,11 +3,13 @@ import { DEFAULT_PARAMS, recommendedParams, recommendedStopIds, resolveParams } 
 import type { GenerationParams } from '../../../src/requests.ts';
 import { RequestError } from '../../../src/util/errors.ts';
 
+const OFF = { minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 };
+
 describe('resolveParams', () => {
   it('completes with the defaults', () => {
     const { stop, ...sampling } = DEFAULT_PARAMS;
     expect(resolveParams({}, {})).toEqual({ sampling, stop });
-    expect(sampling).toEqual({ temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 256, stopTokenIds: [], ignoreEos: false });
+    expect(sampling).toEqual({ temperature: 0, ...OFF, topK: 0, topP: 1, seed: 0, maxTokens: 256, stopTokenIds: [], ignoreEos: false });
   });
 
   it('prefers the request, then the defaults given', () => {
@@ -40,6 +42,8 @@ describe('generation_config.json', () => {
     ['none', undefined, {}],
     ['max_new_tokens', { max_new_tokens: 72, do_sample: false, temperature: 0.6, top_k: 50, top_p: 0.9 }, { maxTokens: 72 }],
     ['sampling', { do_sample: true, temperature: 0.6, top_k: 50, top_p: 0.9 }, { temperature: 0.6, topK: 50, topP: 0.9 }],
+    ['min-p', { do_sample: true, min_p: 0.05 }, { temperature: 1, minP: 0.05 }],
+    ['a repetition penalty, which greedy answers have too', { repetition_penalty: 1.05, min_p: 0.1 }, { repetitionPenalty: 1.05 }],
     ['sampling without temperature', { do_sample: true }, { temperature: 1 }],
     ['values that are none', { max_new_tokens: '72', do_sample: true, temperature: null, top_k: -1, top_p: null }, { temperature: 1 }],
     ['a length of 0', { max_new_tokens: 0 }, {}],

@@ -3,12 +3,25 @@ import { checkSamplingParams } from '../../../src/sampling/check-params.ts';
 import type { SamplingParams } from '../../../src/sampling/params.ts';
 import { RequestError } from '../../../src/util/errors.ts';
 
-const good: SamplingParams = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 16, stopTokenIds: [], ignoreEos: false };
+const good: SamplingParams = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+  maxTokens: 16,
+  stopTokenIds: [],
+  ignoreEos: false,
+};
 
 describe('checkSamplingParams', () => {
   it.each<Partial<SamplingParams>>([
     {},
     { temperature: 100, topK: 1_000_000, topP: 5e-324, seed: 2 ** 32 - 1, stopTokenIds: [0, 2 ** 31 - 1] },
+    { minP: 1, repetitionPenalty: 100, presencePenalty: -2, frequencyPenalty: 2 },
     { logprobs: 0, promptLogprobs: 20, maxTokens: 1 },
     { maxTokens: 0, promptLogprobs: 0 },
   ])('accepts %o', (params) => {
@@ -25,6 +38,13 @@ describe('checkSamplingParams', () => {
     [{ topK: 1.5 }, 'topK must be an integer of at least 0 (0 keeps all tokens), got 1.5'],
     [{ topP: 0 }, 'topP must be a number in (0, 1] (1 keeps all tokens), got 0'],
     [{ topP: 1.01 }, 'topP must be a number in (0, 1] (1 keeps all tokens), got 1.01'],
+    [{ minP: -0.1 }, 'minP must be a number in [0, 1] (0 keeps all tokens), got -0.1'],
+    [{ minP: 1.1 }, 'minP must be a number in [0, 1] (0 keeps all tokens), got 1.1'],
+    [{ repetitionPenalty: 0 }, 'repetitionPenalty must be a number in (0, 100] (1 is none), got 0'],
+    [{ repetitionPenalty: 101 }, 'repetitionPenalty must be a number in (0, 100] (1 is none), got 101'],
+    [{ presencePenalty: 2.1 }, 'presencePenalty must be a number in [-2, 2] (0 is none), got 2.1'],
+    [{ frequencyPenalty: '1' }, "frequencyPenalty must be a number in [-2, 2] (0 is none), got '1'"],
+    [{ frequencyPenalty: NaN }, 'frequencyPenalty must be a number in [-2, 2] (0 is none), got NaN'],
     [{ seed: 2 ** 32 }, 'seed must be an integer in [0, 4294967295], got 4294967296'],
     [{ seed: -1 }, 'seed must be an integer in [0, 4294967295], got -1'],
     [{ maxTokens: 0 }, 'maxTokens must be an integer of at least 1 (0 only with promptLogprobs), got 0'],

@@ -5,9 +5,32 @@ export interface NaiveParams {
   readonly temperature: number;
   readonly topK: number;
   readonly topP: number;
+  readonly minP?: number;
 }
 
-/** Probability of every id after mask, temperature, top-k and top-p. */
+interface NaivePenalties {
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+}
+
+/** Logits after the penalties, id by id. */
+export function naivePenalised(
+  logits: Float32Array,
+  { repetitionPenalty, presencePenalty, frequencyPenalty }: NaivePenalties,
+  prompt: readonly number[],
+  generated: readonly number[],
+): Float32Array {
+  return logits.map((x, id) => {
+    const count = generated.filter((one) => one === id).length;
+    let score = x;
+    if (prompt.includes(id) || count > 0) score = score < 0 ? score * repetitionPenalty : score / repetitionPenalty;
+    score -= frequencyPenalty * count;
+    return count > 0 ? score - presencePenalty : score;
+  });
+}
+
+/** Probability of every id after mask, temperature, top-k, top-p and min-p. */
 export function naiveProbabilities(logits: Float32Array, params: NaiveParams, allowed: (id: number) => boolean = () => true): number[] {
   let scores = Array.from(logits, (x, id) => (allowed(id) ? x / params.temperature : -Infinity));
   if (params.topK > 0) {
@@ -25,6 +48,11 @@ export function naiveProbabilities(logits: Float32Array, params: NaiveParams, al
       if (sum >= params.topP) break;
     }
     scores = scores.map((x, id) => (kept.has(id) ? x : -Infinity));
+  }
+  if (params.minP) {
+    const probabilities = softmax(scores);
+    const least = Math.max(...probabilities) * params.minP * (1 - 1e-12);
+    scores = scores.map((x, id) => (probabilities[id]! < least ? -Infinity : x));
   }
   return softmax(scores);
 }

@@ -4,8 +4,9 @@ import { sample } from '../../../src/sampling/sampler.ts';
 import { NumericError, RequestError } from '../../../src/util/errors.ts';
 import { bitSet, naiveDraw, naiveProbabilities, randomLogits } from './naive.ts';
 
-const greedy = { temperature: 0, topK: 0, topP: 1, seed: 0 };
-const plain = { temperature: 1, topK: 0, topP: 1, seed: 5 };
+const off = { minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 };
+const greedy = { ...off, temperature: 0, topK: 0, topP: 1, seed: 0 };
+const plain = { ...off, temperature: 1, topK: 0, topP: 1, seed: 5 };
 const here = { key: 0, position: 0 };
 
 /** Ids that come out over many positions. */
@@ -86,7 +87,7 @@ describe('sample against a full sort in f64', () => {
     for (const [topK, topP] of filters) {
       for (const [n, size] of [1, 2, 33, 257, 2049].entries()) {
         for (const ties of [false, true]) {
-          const params = { temperature, topK, topP, seed: 77 };
+          const params = { ...off, temperature, topK, topP, seed: 77 };
           const logits = randomLogits(size, 3, 10 * n + 1, ties);
           if (size > 4) for (let id = 0; id < size; id += 7) logits[id] = -Infinity;
           const allowed = (id: number) => n % 2 === 0 || id % 5 !== 2;
@@ -123,6 +124,14 @@ describe('sample, filters', () => {
     const logits = Float32Array.from(probabilities, Math.log);
     const bits = mask && bitSet(logits.length, (id) => mask.includes(id));
     expect(support(drawn(logits, { ...plain, ...filter }, 300, bits))).toEqual(expected);
+  });
+
+  it('keeps all tokens, not few, where rounding leaves a top-p near 1 out of reach', () => {
+    for (let size = 3000; size < 5000; size += 100) {
+      const logits = Float32Array.from({ length: size }, (_, id) => 1 + ((id * 7919) % size) / (5 * size));
+      const some = Array.from({ length: 40 }, (_, key) => sample(logits, { ...plain, topP: 1 - 2 ** -53 }, { key, position: 1 }));
+      expect(some.filter((id) => logits[id]! < 1.1).length, `${size} tokens`).toBeGreaterThan(5);
+    }
   });
 
   it('applies the temperature before top-p', () => {
