@@ -4,6 +4,7 @@ import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
 import { KvCache } from './kv/kv-cache.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
+import { resolveKvType } from './llm/kv-type.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
 import type { PreparationProgress } from './llm/named-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
@@ -175,7 +176,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
-  const kvType = resolveKvType(device, options.kvType ?? 'auto', compute);
+  const kvType = resolveKvType(options.kvType ?? 'auto', { device, compute, headDim: model.headDim });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal }));
   const plan = createPlan(model, {
     kvType,
@@ -213,10 +214,4 @@ function checkCounts(options: LoadOptions): void {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);
   }
-}
-
-function resolveKvType(device: Device, wanted: 'auto' | KvType, compute: 'auto' | 'f32'): KvType {
-  const type = wanted === 'auto' ? (compute === 'f32' ? 'f32' : 'f16') : wanted;
-  if (device.capabilities.kv.includes(type)) return type;
-  throw new UsageError(`--kv-type ${type}: ${device.name} has ${device.capabilities.kv.join(', ')}`);
 }

@@ -3,6 +3,7 @@ import type { DeviceName } from '../llm/device.ts';
 import type { GenerationParams } from '../requests.ts';
 import { CONVERT_MODES, type ConvertMode, STORAGE_TYPES, type StorageType } from '../weights/storage-type.ts';
 import { MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_TEMPERATURE } from '../sampling/check-params.ts';
+import { KV_TYPES, type KvType } from '../tensor/dtype.ts';
 import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import { unescapeText } from './escapes.ts';
 
@@ -10,7 +11,7 @@ import { unescapeText } from './escapes.ts';
 export interface ComputeOptions {
   readonly device: DeviceName;
   readonly compute: 'auto' | 'f32';
-  readonly kvType: 'auto' | 'f32' | 'f16';
+  readonly kvType: 'auto' | KvType;
   readonly gpuBatchSize?: number;
   readonly numGpuBatches?: number;
   readonly threads?: number;
@@ -92,7 +93,11 @@ export function addTypeOptions(command: Command): Command {
     .addOption(
       new Option('--compute <type>', 'f32 is exact; auto is as fast as the weights allow').choices(['auto', 'f32']).default('auto'),
     )
-    .addOption(new Option('--kv-type <type>', 'how keys and values are kept').choices(['auto', 'f32', 'f16']).default('auto'));
+    .addOption(
+      new Option('--kv-type <type>', 'how keys and values are kept; g4: 4 bits with a minimum for 64 values')
+        .choices(['auto', ...KV_TYPES])
+        .default('auto'),
+    );
 }
 
 export function addSamplingOptions(command: Command): Command {

@@ -1,4 +1,5 @@
 /** What a model is and what it takes, without reading its weights. */
+import { resolveKvType } from './kv-type.ts';
 import { createPlan, type PlanBytes } from '../engine/execution-plan.ts';
 import type { KvType, WeightType } from '../tensor/dtype.ts';
 import { byteLengthOf, elementCount } from '../tensor/dtype.ts';
@@ -56,7 +57,7 @@ export async function inspectModel(name: string, options: InspectOptions): Promi
   const { weights, bytes: weightBytes } = planWeights(model, source.weights, device.capabilities, compute);
   const stored = weights.filter(({ spec }) => !spec.values);
   const availableBytes = availableMemoryBytes();
-  const cacheType = kvType === 'auto' ? (compute === 'f32' ? 'f32' : 'f16') : kvType;
+  const cacheType = resolveKvType(kvType, { device, compute, headDim: model.headDim });
   return {
     name,
     family: model.family,

@@ -40,15 +40,24 @@ export type WeightType = 'f32' | 'f16' | 'bf16' | QuantType;
 /** Types whose elements are stored one by one. */
 export type FloatType = Exclude<WeightType, QuantType>;
 
-/** Element types that a device tensor can have. `i32` is for indices only. */
-export type DType = WeightType | 'i32';
+/** Element types that a device tensor can have. `i32` is for indices only; `g4`, FlexGen's 4 bits in groups of 64, for caches. */
+export type DType = WeightType | 'i32' | 'g4';
 
 /** Element types of the KV cache. */
-export type KvType = 'f32' | 'f16';
+export const KV_TYPES = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'g4'] as const;
 
-const BLOCKS: Readonly<Record<DType, readonly [number, number]>> = { f32: [1, 4], f16: [1, 2], bf16: [1, 2], i32: [1, 4], ...QUANT_BLOCKS };
+export type KvType = (typeof KV_TYPES)[number];
 
-export const WEIGHT_TYPES = Object.keys(BLOCKS).filter((type): type is WeightType => type !== 'i32');
+const BLOCKS: Readonly<Record<DType, readonly [number, number]>> = {
+  f32: [1, 4],
+  f16: [1, 2],
+  bf16: [1, 2],
+  i32: [1, 4],
+  g4: [64, 36],
+  ...QUANT_BLOCKS,
+};
+
+export const WEIGHT_TYPES = Object.keys(BLOCKS).filter((type): type is WeightType => type !== 'i32' && type !== 'g4');
 
 export const isQuantType = (type: string): type is QuantType => Object.hasOwn(QUANT_BLOCKS, type);
 

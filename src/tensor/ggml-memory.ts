@@ -111,6 +111,7 @@ function newTensor(ggml: GgmlBase, context: Context, { name, dtype, shape }: Ten
   // ggml counts dimensions from the innermost one.
   const [ne0, ne1, ...rest] = shape.toReversed();
   if (ne0 === undefined || rest.length > 0) throw internalError(`tensor ${name}: shape [${shape.join(', ')}]`);
+  if (dtype === 'g4') throw internalError(`tensor ${name}: ggml has no type g4`);
   if (ne1 === undefined) return ggml.newTensor1d(context, GGML_TYPE[dtype], ne0);
   return ggml.newTensor2d(context, GGML_TYPE[dtype], ne0, ne1);
 }

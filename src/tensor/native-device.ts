@@ -1,15 +1,15 @@
 /** The CPU with our own kernels. */
 import { type Address, type Kernels, type Team } from '../native/kernels.ts';
-import { GGML_TYPE } from '../native/ggml.ts';
 import { openBase } from '../native/open-ggml.ts';
 import { toFloatAddress } from '../native/type-traits.ts';
 import { internalError, NativeError } from '../util/errors.ts';
 import type { Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
-import { blockElements, byteLengthOf, type DType, WEIGHT_TYPES } from './dtype.ts';
+import { blockElements, KV_TYPES, byteLengthOf, type DType, WEIGHT_TYPES } from './dtype.ts';
 import { MemoryMeter } from './ggml-memory.ts';
 import { NativeBatch } from './native-batch.ts';
 import { type GraphLayout, layOut, lowerSteps, type NativeSteps, type NativeTarget } from './native-lowering.ts';
 import { NativeMemory, NativeTensor, nativeTensor } from './native-memory.ts';
+import { KERNEL_TYPE } from './native-types.ts';
 import type { OpGraph } from './op-graph.ts';
 import { checkBatch, tokenCountKey } from './row-batch.ts';
 import { checkByteRange } from './tracked-tensor.ts';
@@ -24,9 +24,9 @@ const PANEL_ROWS = 32;
 const FLOATS = ['f32', 'f16', 'bf16'] as const;
 
 const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
-  exactWeights: FLOATS.filter((type) => kernels.exact(GGML_TYPE[type])),
+  exactWeights: FLOATS.filter((type) => kernels.exact(KERNEL_TYPE[type])),
   weights: [...FLOATS, ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
-  kv: ['f32', 'f16'],
+  kv: KV_TYPES,
   pagedAttention: true,
   cacheOrder: 'heads',
 });
@@ -130,7 +130,7 @@ class NativeDevice implements Device {
   async pack(tensor: Tensor, parts: number): Promise<void> {
     const native = nativeTensor(tensor);
     const [n = 0, k = 0] = tensor.shape;
-    const type = GGML_TYPE[tensor.dtype];
+    const type = KERNEL_TYPE[tensor.dtype];
     if (tensor.shape.length !== 2 || (n / parts) % (parts > 1 ? PANEL_ROWS : 1) !== 0 || !this.#kernels.packs(type, k)) return;
     const weight = { data: native.address, row_bytes: byteLengthOf(tensor.dtype, k), type, packed: 0, n, k, to_float: null };
     await this.#inLane(() => callAsync((done) => this.#kernels.pack.async(this.#team, weight, done)));

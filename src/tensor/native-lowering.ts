@@ -9,12 +9,12 @@ import {
   type Kernels,
   type KernelWeight,
 } from '../native/kernels.ts';
-import { GGML_TYPE } from '../native/ggml.ts';
 import { internalError } from '../util/errors.ts';
 import type { Tensor, Weight, WeightSegment } from './device.ts';
 import { byteLengthOf, elementCount } from './dtype.ts';
 import type { NativeBatch } from './native-batch.ts';
 import { type NativeTensor, nativeTensor } from './native-memory.ts';
+import { KERNEL_TYPE } from './native-types.ts';
 import type { Activation, Node, OpGraph, Value } from './op-graph.ts';
 import { type ArenaPlan, type ArenaRequest, planArena } from './value-arena.ts';
 
@@ -63,7 +63,7 @@ function scratchBytes({ kernels, toFloat }: NativeTarget, node: Node): number {
   if (node.op === 'moe') return kernels.moeScratchBytes(moeArguments(toFloat, node));
   if (node.op !== 'linear') return 0;
   const { x, weight } = node;
-  const types = weight.segments.map(({ tensor }) => GGML_TYPE[tensor.dtype]);
+  const types = weight.segments.map(({ tensor }) => KERNEL_TYPE[tensor.dtype]);
   return Math.max(...types.map((type) => kernels.linearScratchBytes(type, x.rows, x.columns)));
 }
 
@@ -197,7 +197,7 @@ class Lowering {
       values: nativeTensor(cache.values).address,
       y,
       batch: this.#batchOf(node).rows(window),
-      type: GGML_TYPE[keys.dtype],
+      type: KERNEL_TYPE[keys.dtype],
       heads,
       kv_heads: kvHeads,
       head: headDim,
@@ -236,7 +236,7 @@ function vectorAddress({ name, segments }: Weight): Address {
 
 function describe(toFloat: NativeTarget['toFloat'], tensor: Tensor, columns: number): KernelWeight {
   const { address, dtype, packed, shape }: NativeTensor = nativeTensor(tensor);
-  const type = GGML_TYPE[dtype];
+  const type = KERNEL_TYPE[dtype];
   const row_bytes = byteLengthOf(dtype, columns);
   return { data: address, row_bytes, type, packed: packed ? 1 : 0, n: elementCount(shape) / columns, k: columns, to_float: toFloat(type) };
 }
