@@ -10,7 +10,7 @@ import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
 import { type BenchOptions, type Figure, figure, median } from './figure.ts';
 
-const TYPES: readonly WeightType[] = ['q4_0', 'q8_0', 'q4_k', 'q4_1', 'bf16', 'f16', 'f32'];
+const TYPES: readonly WeightType[] = ['q4_0', 'q8_0', 'q4_k', 'q4_1', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'iq4_nl', 'bf16', 'f16', 'f32'];
 const SHAPES = [
   [4096, 4096],
   [11_008, 4096],

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const TESTS = ['test/model/native-device.test.ts', 'test/model/kernel-exactness.test.ts', 'test/model/sampling.test.ts'];
+const TESTS = ['native-device', 'kernel-exactness', 'compressed-cache', 'sampling'].map((name) => `test/model/${name}.test.ts`);
 
 /** Libraries that must be in the process before Node allocates anything. */
 function sanitizerLibraries() {

@@ -159,7 +159,7 @@ describe('wrong usage', () => {
     ['run --threads 9999', 'Expected an integer from 1 to 1024.'],
     ['run --device tpu', 'Allowed choices are cpu, cuda, metal, vulkan.'],
     ['run --compute f64', 'Allowed choices are auto, f32.'],
-    ['run --kv-type q4', 'Allowed choices are auto, f32, f16.'],
+    ['run --kv-type q4', 'Allowed choices are auto, f32, f16, bf16, q8_0, q4_0, q4_1, g4.'],
     ['run --format xml', 'Allowed choices are csv, jsonl.'],
     ['run -i x -o y --max-token 3', 'Did you mean --max-tokens?'],
     ['run -i x -o y surplus', 'too many arguments'],
