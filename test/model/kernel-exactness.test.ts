@@ -61,13 +61,7 @@ const HEADS = { heads: 3, kvHeads: 1, headDim: 64, scale: 0.2 };
 const POSITIONS = 1100;
 
 /** Results of one row whose tokens come in pieces of `chunk`, next to a mate that decodes. */
-async function attendInPieces(
-  device: Device,
-  type: KvType,
-  chunk: number,
-  withMate: boolean,
-  window?: number,
-): Promise<Float32Array> {
+async function attendInPieces(device: Device, type: KvType, chunk: number, withMate: boolean, window?: number): Promise<Float32Array> {
   using scope = new Scope();
   const [qColumns, columns] = [HEADS.heads * HEADS.headDim, HEADS.kvHeads * HEADS.headDim];
   const cache = {
@@ -139,18 +133,21 @@ describe.each(availableKernels())('kernels %s', (_isa, kernels) => {
     expect(changed).toEqual([3, 9]);
   });
 
-  it.each([...KV_TYPES.map((type) => [type, undefined] as const), ['f32', 100] as const])('attention with a cache of %s and window %s is the same in pieces of any size', async (type, window) => {
-    await using one = openNativeDevice(kernels, 1);
-    const whole = await attendInPieces(one, type, POSITIONS, false, window);
-    for (const [chunk, threads] of [
-      [1, 2],
-      [63, 3],
-      [64, 1],
-      [65, 2],
-      [512, 2],
-    ] as const) {
-      await using device = openNativeDevice(kernels, threads);
-      expect(same(await attendInPieces(device, type, chunk, chunk % 2 === 1, window), whole), `pieces of ${chunk}`).toBe(true);
-    }
-  });
+  it.each([...KV_TYPES.map((type) => [type, undefined] as const), ['f32', 100] as const])(
+    'attention with a cache of %s and window %s is the same in pieces of any size',
+    async (type, window) => {
+      await using one = openNativeDevice(kernels, 1);
+      const whole = await attendInPieces(one, type, POSITIONS, false, window);
+      for (const [chunk, threads] of [
+        [1, 2],
+        [63, 3],
+        [64, 1],
+        [65, 2],
+        [512, 2],
+      ] as const) {
+        await using device = openNativeDevice(kernels, threads);
+        expect(same(await attendInPieces(device, type, chunk, chunk % 2 === 1, window), whole), `pieces of ${chunk}`).toBe(true);
+      }
+    },
+  );
 });
