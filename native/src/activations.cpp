@@ -1,7 +1,11 @@
 #include "activations.h"
 
+#include "kernels.h"
+
 #include <algorithm>
 #include <cmath>
+
+int64_t integer_block_rows(int64_t m) { return m <= PACKED_ROWS ? m : block_rows(m, INTEGER_ROWS); }
 
 int64_t integer_rows_bytes(int64_t m, int64_t k) { return m * k + 4 * 4 * (m * k / GROUP) + 64; }
 
@@ -9,70 +13,97 @@ IntegerRows integer_rows(void *scratch, int64_t m, int64_t k) {
   int8_t *quants = static_cast<int8_t *>(scratch);
   float *scales = reinterpret_cast<float *>(quants + (m * k + 63) / 64 * 64);
   const int64_t groups = m * k / GROUP;
-  return {quants, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), scales + groups};
+  return {quants, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
 }
 
-/* Rounds a group to -127 ... 127. Returns the scale, which is no number if a value is not finite. `sums` are those of both halves. */
-static float round_group(const float *x, int8_t *quants, int32_t *sums) {
+/* The largest of the absolute values, or no number if one of them is not finite. `count` is a multiple of GROUP. */
+static float largest_of(const float *x, int count) {
 #if defined(FLX_ISA_AVX512)
-  const F a = f_load(x), b = f_load(x + 16);
-  const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-  const __mmask16 wrong = _mm512_fpclass_ps_mask(a, 0x99) | _mm512_fpclass_ps_mask(b, 0x99);
-  if (wrong) {
-    std::memset(quants, 0, GROUP);
-    sums[0] = sums[1] = 0;
-    return NAN;
+  F most = f_set(0);
+  __mmask16 wrong = 0;
+  for (int i = 0; i < count; i += LANES) {
+    const F v = f_load(x + i);
+    wrong |= _mm512_fpclass_ps_mask(v, 0x99);
+    most = f_max(most, _mm512_abs_ps(v));
   }
-  const F inverse = f_set(most > 0 ? 127 / most : 0);
-  const I p = _mm512_cvtps_epi32(f_mul(a, inverse)), q = _mm512_cvtps_epi32(f_mul(b, inverse));
-  _mm_storeu_si128(reinterpret_cast<__m128i *>(quants), _mm512_cvtsepi32_epi8(p));
-  _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + 16), _mm512_cvtsepi32_epi8(q));
-  sums[0] = _mm512_reduce_add_epi32(p);
-  sums[1] = _mm512_reduce_add_epi32(q);
-  return most / 127;
+  return wrong ? NAN : f_largest(most);
 #else
   float most = 0;
   bool finite = true;
-  for (int i = 0; i < GROUP; i++) {
+  for (int i = 0; i < count; i++) {
     most = std::max(most, std::fabs(x[i]));
     finite = finite && std::isfinite(x[i]);
   }
-  const float inverse = most > 0 ? 127 / most : 0;
-  sums[0] = sums[1] = 0;
-  for (int i = 0; i < GROUP; i++) {
-    const int32_t q = finite ? static_cast<int32_t>(std::nearbyintf(x[i] * inverse)) : 0;
-    quants[i] = static_cast<int8_t>(std::min(127, std::max(-127, q)));
-    sums[i / (GROUP / 2)] += quants[i];
-  }
-  return finite ? most / 127 : NAN;
+  return finite ? most : NAN;
 #endif
 }
 
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int32_t zero, int span, const IntegerRows &out) {
-  const int64_t first = block * INTEGER_ROWS;
-  const int64_t rows = std::min<int64_t>(INTEGER_ROWS, m - first);
-  const int64_t groups = k / GROUP;
-  int8_t *quants = out.quants + first * k;
-  for (int64_t g = 0; g < groups; g++)
-    for (int64_t r = 0; r < rows; r++) {
-      int8_t q[GROUP];
-      int32_t sums[2];
-      const float scale = round_group(x + (first + r) * k + g * GROUP, q, sums);
-      for (int step = 0; step < GROUP / 4; step++) std::memcpy(quants + ((g * (GROUP / 4) + step) * rows + r) * 4, q + step * 4, 4);
-      const int64_t at = first * groups + g * rows + r;
-      out.scales[at] = scale;
-      out.sums[at] = scale * static_cast<float>(sums[0] + sums[1]);
-      int32_t *offsets = out.offsets + 2 * (first * groups + g * rows) + r;
-      offsets[0] = -zero * (span == GROUP ? sums[0] + sums[1] : sums[0]);
-      offsets[rows] = span == GROUP ? 0 : -zero * sums[1];
-    }
+/* Rounds x * inverse to -127 ... 127 for a group. `sums` are those of both halves. */
+static void round_group(const float *x, float inverse, int8_t *quants, int32_t *sums) {
+#if defined(FLX_ISA_AVX512)
+  for (int half = 0; half < 2; half++) {
+    const I q = _mm512_cvtps_epi32(f_mul(f_load(x + half * LANES), f_set(inverse)));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + half * LANES), _mm512_cvtsepi32_epi8(q));
+    sums[half] = _mm512_reduce_add_epi32(q);
+  }
+#else
+  sums[0] = sums[1] = 0;
+  for (int i = 0; i < GROUP; i++) {
+    const int32_t q = static_cast<int32_t>(std::nearbyintf(x[i] * inverse));
+    quants[i] = static_cast<int8_t>(std::min(127, std::max(-127, q)));
+    sums[i / (GROUP / 2)] += quants[i];
+  }
+#endif
+}
+
+namespace {
+/* One row of a block. */
+struct Place {
+  int64_t row;
+  int64_t rows;
+  int8_t *quants;
+  float *scales;
+  int32_t *offsets;
+  float *sums;
+  int16_t *sum_pairs;
+};
+} // namespace
+
+/* Values from `group` on that share a scale. */
+static void round_span(const float *x, int64_t group, const IntegerFormat &format, int32_t zero, const Place &to) {
+  const int values = format.activations;
+  const float most = largest_of(x, values);
+  const bool finite = std::isfinite(most);
+  const float inverse = finite && most > 0 ? 127 / most : 0, scale = most / 127;
+  to.scales[group * GROUP / values * to.rows + to.row] = scale;
+  for (int64_t g = group; g < group + values / GROUP; g++, x += GROUP) {
+    int8_t q[GROUP] = {};
+    int32_t sums[2] = {};
+    if (finite) round_group(x, inverse, q, sums);
+    for (int step = 0; step < GROUP / 4; step++) std::memcpy(to.quants + ((g * (GROUP / 4) + step) * to.rows + to.row) * 4, q + step * 4, 4);
+    const int32_t sum = sums[0] + sums[1];
+    if (values == GROUP) to.sums[g * to.rows + to.row] = scale * static_cast<float>(sum);
+    else to.sum_pairs[(g / 2 * to.rows + to.row) * 2 + g % 2] = static_cast<int16_t>(sum);
+    int32_t *offsets = to.offsets + 2 * g * to.rows + to.row;
+    offsets[0] = -zero * (format.scale_values == GROUP ? sum : sums[0]);
+    offsets[to.rows] = format.scale_values == GROUP ? 0 : -zero * sums[1];
+  }
+}
+
+void round_rows(const float *x, int64_t m, int64_t k, int64_t block, const IntegerFormat &format, int32_t zero, const IntegerRows &out) {
+  const int64_t most = integer_block_rows(m), first = block * most, groups = k / GROUP;
+  const int64_t rows = std::min(most, m - first), spans = k / format.activations;
+  const int64_t at = first * groups;
+  Place to{0, rows, out.quants + first * k, out.scales + first * spans, out.offsets + 2 * at, out.sums + at, out.sum_pairs + at};
+  for (int64_t span = 0; span < spans; span++)
+    for (to.row = 0; to.row < rows; to.row++) round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }
 
 int64_t bfloat_rows_bytes(int64_t m, int64_t k) { return m * ((k + 1) / 2) * 4; }
 
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out) {
-  const int64_t first = block * FLOAT_ROWS, pairs = (k + 1) / 2;
-  const int64_t rows = std::min<int64_t>(FLOAT_ROWS, m - first);
+  const int64_t most = block_rows(m, FLOAT_ROWS), first = block * most, pairs = (k + 1) / 2;
+  const int64_t rows = std::min(most, m - first);
   out += first * pairs * 2;
   for (int64_t r = 0; r < rows; r++)
     for (int64_t pair = 0; pair < pairs; pair++) {
@@ -83,8 +114,8 @@ void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t
 }
 
 void gather_rows(const float *x, int64_t m, int64_t k, int64_t block, float *out) {
-  const int64_t first = block * FLOAT_ROWS;
-  const int64_t rows = std::min<int64_t>(FLOAT_ROWS, m - first);
+  const int64_t most = block_rows(m, FLOAT_ROWS), first = block * most;
+  const int64_t rows = std::min(most, m - first);
   out += first * k;
   for (int64_t r = 0; r < rows; r++)
     for (int64_t i = 0; i < k; i++) out[i * rows + r] = x[(first + r) * k + i];

@@ -16,24 +16,35 @@ static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 4;
 #endif
 
+/* Rows of a block of integers: all where the kernels take weights in panel order (PACKED_ROWS). */
+int64_t integer_block_rows(int64_t m);
+/* Rows of a block: as equal as blocks of `most` rows at most can be, since short ones leave registers unused. */
+static inline int64_t block_rows(int64_t m, int64_t most) {
+  const int64_t blocks = (m + most - 1) / most;
+  return blocks > 0 ? (m + blocks - 1) / blocks : 1;
+}
+
 /*
- * Activations of m rows in 8 bits. Block b holds rows b * INTEGER_ROWS ..., `rows` of them (fewer in the last one):
- * quants [k / 4][rows][4]; for each group [rows]: the scale, and scale * sum of quants;
- * and [2][rows]: -zero
- * point * sum of quants, of the group and 0, or of its halves.
+ * Activations of m rows in 8 bits. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
+ * quants [k / 4][rows][4]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
+ * [2][rows]: -zero point * sum of quants, of the group and 0, or of its halves;
+ * [rows]: scale * sum of quants; for K blocks, for each 2 groups [rows][2]: the sums of quants.
  */
 struct IntegerRows {
   int8_t *quants;
   float *scales;
   int32_t *offsets;
-  float *sums;
+  union {
+    float *sums;
+    int16_t *sum_pairs;
+  };
 };
 
 int64_t integer_rows_bytes(int64_t m, int64_t k);
 IntegerRows integer_rows(void *scratch, int64_t m, int64_t k);
-/* Rounds one block for weights with zero point `zero` and scales of `span` values. A value that is no finite number makes its whole row no number. */
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int32_t zero, int span, const IntegerRows &out);
-/* Pairs of bf16: block b, of FLOAT_ROWS, as [(k + 1) / 2][rows][2]. */
+/* Rounds one block for weights of this format with zero point `zero`. A value that is no finite number makes its whole row no number. */
+void round_rows(const float *x, int64_t m, int64_t k, int64_t block, const IntegerFormat &format, int32_t zero, const IntegerRows &out);
+/* Pairs of bf16: block b as [(k + 1) / 2][rows][2]. */
 int64_t bfloat_rows_bytes(int64_t m, int64_t k);
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out);
 /* f32: block b as [k][rows]. */

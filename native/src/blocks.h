@@ -5,7 +5,7 @@
 
 #include "../flexllmgen.h"
 
-/* Values of an activation that share a scale. */
+/* Values that products in integers are summed over. */
 static constexpr int GROUP = 32;
 
 struct BlockQ40 { uint16_t d; uint8_t q[16]; };
@@ -47,14 +47,15 @@ struct IntegerFormat {
   int zero;         /* 8 bits: of the bytes with their first bit flipped, which makes them unsigned */
   bool minimum;
   bool k_scales;    /* scales of 6 bits below those of the block */
+  int activations;  /* values of an activation that share a scale: 32, or 256 for K blocks, as in llama.cpp */
 };
 
 /* Null for types whose products are not computed in integers. */
 static inline const IntegerFormat *integer_format(int32_t type) {
-  static constexpr IntegerFormat Q4_0{32, 4, 32, 8, false, false}, Q4_1{32, 4, 32, 0, true, false};
-  static constexpr IntegerFormat Q5_0{32, 5, 32, 16, false, false}, Q5_1{32, 5, 32, 0, true, false};
-  static constexpr IntegerFormat Q8_0{32, 8, 32, 128, false, false}, IQ4_NL{32, 4, 32, 128, false, false};
-  static constexpr IntegerFormat Q4_K{256, 4, 32, 0, true, true}, Q5_K{256, 5, 32, 0, true, true}, Q6_K{256, 6, 16, 32, false, false};
+  static constexpr IntegerFormat Q4_0{32, 4, 32, 8, false, false, 32}, Q4_1{32, 4, 32, 0, true, false, 32};
+  static constexpr IntegerFormat Q5_0{32, 5, 32, 16, false, false, 32}, Q5_1{32, 5, 32, 0, true, false, 32};
+  static constexpr IntegerFormat Q8_0{32, 8, 32, 128, false, false, 32}, IQ4_NL{32, 4, 32, 128, false, false, 32};
+  static constexpr IntegerFormat Q4_K{256, 4, 32, 0, true, true, 256}, Q5_K{256, 5, 32, 0, true, true, 256}, Q6_K{256, 6, 16, 32, false, false, 256};
   switch (type) {
     case FLX_Q4_0: return &Q4_0;
     case FLX_Q4_1: return &Q4_1;

@@ -41,38 +41,82 @@ template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void span_products(
 }
 #endif
 
-/* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void multiply_columns(const IntegerTile &t, int column) {
-  constexpr int SPANS = GROUP / SPAN;
-  for (int64_t span = 0; span < t.groups * SPANS; span++) {
-    const int64_t g = span / SPANS;
-    const int32_t *offsets = t.offsets + (g * 2 + span % SPANS) * ROWS;
-    I products[ROWS][2];
-    for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets[r]);
-    span_products<ROWS, SPAN, SIGNED, STEPS>(t.quants + span * SPAN * ROWS, t.weights + span * SPAN * FLX_PANEL + column * 4, products);
-    for (int v = 0; v < 2; v++) {
-      const int c = column + v * LANES;
-      const F scale = f_load(t.weight_scales + span * FLX_PANEL + c);
-      const F minimum = t.minima ? f_sub(f_set(0), f_load(t.minima + span * FLX_PANEL + c)) : f_set(0);
-      for (int r = 0; r < ROWS; r++) {
-        float *sum = t.c + r * FLX_PANEL + c;
-        F value = t.first && span == 0 ? f_set(0) : f_load(sum);
-        value = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), value);
-        if (t.minima) value = f_fma(minimum, f_set(t.sums[g * ROWS + r]), value);
-        f_store(sum, value);
-      }
+/* 2 vectors of columns for ROWS rows. */
+template <int ROWS> using Products = I[ROWS][2];
+
+template <int ROWS> static void start(Products<ROWS> &products, const int32_t *offsets) {
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets ? offsets[r] : 0);
+}
+
+/* C += products * scales - least * minima of block `block`, if there are minima. */
+template <int ROWS> static void add_scaled(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &products, const Products<ROWS> *least) {
+  for (int v = 0; v < 2; v++) {
+    const int c = column + v * LANES;
+    const F scale = f_load(t.weight_scales + block * FLX_PANEL + c);
+    const F minimum = t.minima ? f_sub(f_set(0), f_load(t.minima + block * FLX_PANEL + c)) : f_set(0);
+    for (int r = 0; r < ROWS; r++) {
+      float *sum = t.c + r * FLX_PANEL + c;
+      F value = t.first && block == 0 ? f_set(0) : f_load(sum);
+      value = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), value);
+      if (least) value = f_fma(f_mul(f_from_i((*least)[r][v]), minimum), f_set(t.scales[block * ROWS + r]), value);
+      else if (t.minima) value = f_fma(minimum, f_set(t.sums[block * ROWS + r]), value);
+      f_store(sum, value);
     }
   }
 }
 
-template <int ROWS> static void choose_form(const IntegerTile &t, int column) {
-  if (signed_quants(t.type)) return multiply_columns<ROWS, 32, true, 1>(t, column);
-  switch (integer_format(t.type)->bits) {
-    case 4: return multiply_columns<ROWS, 32, false, 8>(t, column);
-    case 5: return multiply_columns<ROWS, 32, false, 4>(t, column);
-    default: return multiply_columns<ROWS, 16, false, 2>(t, column);
+/* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
+template <int ROWS, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
+  for (int64_t g = 0; g < t.groups; g++) {
+    Products<ROWS> products;
+    start<ROWS>(products, t.offsets + g * 2 * ROWS);
+    span_products<ROWS, GROUP, SIGNED, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * 4, products);
+    add_scaled<ROWS>(t, column, g, products, nullptr);
   }
+}
+
+/* Sums of quants times factors of the minima of a K block. */
+template <int ROWS> static void sum_minima(const IntegerTile &t, int column, int64_t block, Products<ROWS> &least) {
+  start<ROWS>(least, nullptr);
+  for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
+    for (int v = 0; v < 2; v++) {
+      const int16_t *factors = t.minimum_factors + (pair * FLX_PANEL + column + v * LANES) * 2;
+      for (int r = 0; r < ROWS; r++) least[r][v] = i_add_pairs(least[r][v], factors, t.sum_pairs + (pair * ROWS + r) * 2);
+    }
+}
+
+/*
+ * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
+ * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
+ */
+template <int ROWS, int SPAN, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
+  constexpr int SPANS = GROUP / SPAN, GROUPS = 8;
+  for (int64_t block = 0; block < t.groups / GROUPS; block++) {
+    Products<ROWS> totals, least;
+    start<ROWS>(totals, nullptr);
+    for (int64_t span = block * GROUPS * SPANS; span < (block + 1) * GROUPS * SPANS; span++) {
+      const int64_t g = span / SPANS, in_group = span % SPANS;
+      Products<ROWS> products;
+      start<ROWS>(products, t.offsets + (g * 2 + in_group) * ROWS);
+      const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * 4;
+      span_products<ROWS, SPAN, false, STEPS>(t.quants + span * SPAN * ROWS, w, products);
+      for (int v = 0; v < 2; v++) {
+        const I factors = i_load(t.scale_factors + span * FLX_PANEL + column + v * LANES);
+        for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
+      }
+    }
+    if (t.minima) sum_minima<ROWS>(t, column, block, least);
+    add_scaled<ROWS>(t, column, block, totals, t.minima ? &least : nullptr);
+  }
+}
+
+template <int ROWS> static void choose_form(const IntegerTile &t, int column) {
+  if (signed_quants(t.type)) return multiply_groups<ROWS, true, 1>(t, column);
+  const IntegerFormat &f = *integer_format(t.type);
+  if (f.scale_values == 16) return multiply_blocks<ROWS, 16, 2>(t, column);
+  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, 32, 8>(t, column) : multiply_blocks<ROWS, 32, 4>(t, column);
+  return f.bits == 4 ? multiply_groups<ROWS, false, 8>(t, column) : multiply_groups<ROWS, false, 4>(t, column);
 }
 
 template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {

@@ -4,15 +4,15 @@
 #include "quants.h"
 
 #if defined(FLX_ISA_AVX512)
-const int64_t PACKED_ROWS = 2 * INTEGER_ROWS;
-/* Measured: with 4 KiB one row is read at half the speed. */
-static constexpr int64_t AHEAD_BYTES = 2048;
+/* Rows that unpack a weight together: their float sums are in the first cache, the sums of products in 24 registers. */
+static constexpr int TOGETHER = 2 * INTEGER_ROWS;
+const int64_t PACKED_ROWS = TOGETHER;
 
-/* Where scales and minima are: as floats in the tile, or as they are in the header before each group. */
+/* Where scales and minima of a group are: as floats in the tile, or as they are in the header before it. */
 struct Unpacked {
   static constexpr int BYTES = 0, BYTES_WITH_MINIMA = 0;
-  static F scale(const IntegerTile &t, const uint8_t *, int64_t span, int v) { return f_load(t.weight_scales + span * FLX_PANEL + v * LANES); }
-  static F minimum(const IntegerTile &t, const uint8_t *, int64_t span, int v) { return f_sub(f_set(0), f_load(t.minima + span * FLX_PANEL + v * LANES)); }
+  static F scale(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_load(t.weight_scales + g * FLX_PANEL + v * LANES); }
+  static F minimum(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + v * LANES)); }
 };
 struct Header {
   static constexpr int BYTES = 2 * FLX_PANEL, BYTES_WITH_MINIMA = 4 * FLX_PANEL;
@@ -23,65 +23,142 @@ struct Header {
 };
 
 /*
- * 6 x 2 vectors of integer sums and as many of float sums: 24 registers, 2 for weights and 1 for an activation. Scales are those of SPAN values, 32
- * or 16.
+ * With one row the processor's own prefetching keeps more requests under way than asking does; from 5 rows on the products take longer than memory and it
+ * falls behind. Measured: 2 and 4 KiB ahead are slower.
  */
-template <int ROWS, bool MINIMA, int SPAN, class Form, class Scales> static void multiply(const IntegerTile &t, int64_t bytes) {
-  constexpr int V = 2, SPANS = GROUP / SPAN;
-  F sums[ROWS][V];
-  for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < V; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * FLX_PANEL + v * LANES);
-  const int8_t *a = t.quants;
-  for (int64_t g = 0; g < t.groups; g++) {
-    const uint8_t *block = t.weights + g * bytes;
-    const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
-    for (int span = 0; span < SPANS; span++) {
-      I products[ROWS][V];
-      for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < V; v++) products[r][v] = i_set(t.offsets[(g * 2 + span) * ROWS + r]);
-      for (int step = span * SPAN / 4; step < (span + 1) * SPAN / 4; step++, a += ROWS * 4) {
-        I weights[V];
-        Form::load(w, step, weights);
-        for (int r = 0; r < ROWS; r++) {
-          int32_t four;
-          std::memcpy(&four, a + r * 4, 4);
-          for (int v = 0; v < V; v++) products[r][v] = _mm512_dpbusd_epi32(products[r][v], weights[v], i_set(four));
-        }
-      }
-      for (int v = 0; v < V; v++) {
-        const F scale = Scales::scale(t, block, g * SPANS + span, v);
-        for (int r = 0; r < ROWS; r++)
-          sums[r][v] = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), sums[r][v]);
-        if (!MINIMA) continue;
-        const F minimum = Scales::minimum(t, block, g, v);
-        for (int r = 0; r < ROWS; r++) sums[r][v] = f_fma(minimum, f_set(t.sums[g * ROWS + r]), sums[r][v]);
-      }
-    }
-  }
-  for (int r = 0; r < ROWS; r++)
+static constexpr int ROWS_THAT_ASK = 5;
+static constexpr int64_t AHEAD_BYTES = 8192;
+static constexpr int V = FLX_PANEL / LANES;
+
+/* All rows at once: sums in registers are arrays that no index is left in. */
+#define EACH_ROW(r) _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++)
+
+template <int ROWS> static inline void load_sums(const IntegerTile &t, bool first, F (&sums)[ROWS][V]) {
+  EACH_ROW(r)
+    for (int v = 0; v < V; v++) sums[r][v] = first ? f_set(0) : f_load(t.c + r * FLX_PANEL + v * LANES);
+}
+
+template <int ROWS> static inline void store_sums(const IntegerTile &t, const F (&sums)[ROWS][V]) {
+  EACH_ROW(r)
     for (int v = 0; v < V; v++) f_store(t.c + r * FLX_PANEL + v * LANES, sums[r][v]);
 }
 
-template <int ROWS, class Form, class Scales> static void choose(int64_t rows, const IntegerTile &t, int64_t bytes) {
+/* Exact products of `VALUES` values, `span` of a group: 12 sums, 2 vectors of weights, 1 of activations. */
+template <int ROWS, int VALUES, class Form>
+static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, const int32_t *offsets, I (&products)[ROWS][V]) {
+  EACH_ROW(r)
+    for (int v = 0; v < V; v++) products[r][v] = i_set(offsets[r]);
+#pragma GCC unroll 8
+  for (int i = 0; i < VALUES / 4; i++) {
+    const int step = span * (VALUES / 4) + i;
+    I weights[V];
+    Form::load(w, step, weights);
+    EACH_ROW(r) {
+      int32_t four;
+      std::memcpy(&four, a + (step * ROWS + r) * 4, 4);
+      for (int v = 0; v < V; v++) products[r][v] = _mm512_dpbusd_epi32(products[r][v], weights[v], i_set(four));
+    }
+  }
+}
+
+/* Weights and activations with a scale for each group. */
+template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_groups(const IntegerTile &t) {
+  const int8_t *a = t.quants;
+  const uint8_t *block = t.weights;
+  for (int64_t g = 0; g < t.groups; g++, a += GROUP * ROWS, block += t.weight_bytes) {
+    if (std::is_same_v<Scales, Header> && ROWS >= ROWS_THAT_ASK) ask_for(block + AHEAD_BYTES, t.weight_bytes);
+    I products[ROWS][V];
+    multiply_span<ROWS, GROUP, Form>(a, block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES), 0, t.offsets + g * 2 * ROWS, products);
+    for (int v = 0; v < V; v++) {
+      const F scale = Scales::scale(t, block, g, v);
+      const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
+      EACH_ROW(r) {
+        float *c = t.c + r * FLX_PANEL + v * LANES;
+        F sum = t.first && g == 0 ? f_set(0) : f_load(c);
+        sum = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), sum);
+        if (MINIMA) sum = f_fma(minimum, f_set(t.sums[g * ROWS + r]), sum);
+        f_store(c, sum);
+      }
+    }
+  }
+}
+
+/* Sums of quants times factors of the minima of a K block. */
+template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t block, I (&least)[ROWS][V]) {
+  EACH_ROW(r)
+    for (int v = 0; v < V; v++) least[r][v] = i_set(0);
+  for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
+    for (int v = 0; v < V; v++) {
+      const I factors = _mm512_loadu_si512(t.minimum_factors + (pair * FLX_PANEL + v * LANES) * 2);
+      EACH_ROW(r) {
+        int32_t two;
+        std::memcpy(&two, t.sum_pairs + (pair * ROWS + r) * 2, 4);
+        least[r][v] = _mm512_dpwssd_epi32(least[r][v], factors, i_set(two));
+      }
+    }
+}
+
+/*
+ * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
+ * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
+ */
+template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_blocks(const IntegerTile &t) {
+  constexpr int SPANS = GROUP / VALUES, GROUPS = 8;
+  const int8_t *a = t.quants;
+  const uint8_t *w = t.weights;
+  for (int64_t block = 0; block < t.groups / GROUPS; block++) {
+    I totals[ROWS][V];
+    EACH_ROW(r)
+      for (int v = 0; v < V; v++) totals[r][v] = i_set(0);
+    for (int64_t g = block * GROUPS; g < (block + 1) * GROUPS; g++, a += GROUP * ROWS, w += t.weight_bytes) {
+      if (!std::is_same_v<Form, Bytes> && ROWS >= ROWS_THAT_ASK) ask_for(w + AHEAD_BYTES, t.weight_bytes);
+      for (int span = 0; span < SPANS; span++) {
+        I products[ROWS][V];
+        multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, products);
+        for (int v = 0; v < V; v++) {
+          const I factors = _mm512_loadu_si512(t.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
+          EACH_ROW(r) totals[r][v] = _mm512_add_epi32(totals[r][v], _mm512_mullo_epi32(products[r][v], factors));
+        }
+      }
+    }
+    F sums[ROWS][V];
+    load_sums(t, t.first && block == 0, sums);
+    const float *scales = t.scales + block * ROWS;
+    EACH_ROW(r)
+      for (int v = 0; v < V; v++)
+        sums[r][v] = f_fma(f_mul(f_from_i(totals[r][v]), f_load(t.weight_scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
+    if (MINIMA) {
+      I least[ROWS][V];
+      sum_minima(t, block, least);
+      EACH_ROW(r)
+        for (int v = 0; v < V; v++)
+          sums[r][v] = f_fma(f_mul(f_from_i(least[r][v]), f_load(t.minima + block * FLX_PANEL + v * LANES)), f_set(-scales[r]), sums[r][v]);
+    }
+    store_sums(t, sums);
+  }
+}
+
+template <int ROWS, class Form, class Scales> static void choose(int64_t rows, const IntegerTile &t) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) choose<ROWS - 1, Form, Scales>(rows, t, bytes);
+    if constexpr (ROWS > 1) choose<ROWS - 1, Form, Scales>(rows, t);
     return;
   }
   const IntegerFormat &f = *integer_format(t.type);
-  if constexpr (std::is_same_v<Scales, Unpacked>)
-    if (f.scale_values == 16) return multiply<ROWS, false, 16, Form, Scales>(t, bytes);
-  if (f.minimum) multiply<ROWS, true, 32, Form, Scales>(t, bytes);
-  else multiply<ROWS, false, 32, Form, Scales>(t, bytes);
+  if constexpr (std::is_same_v<Scales, Unpacked> && !std::is_same_v<Form, Looked>) {
+    if (f.scale_values == 16) return multiply_blocks<ROWS, 16, false, Form>(t);
+    if (f.k_scales) return multiply_blocks<ROWS, 32, true, Form>(t);
+  }
+  if (f.minimum) multiply_groups<ROWS, true, Form, Scales>(t);
+  else multiply_groups<ROWS, false, Form, Scales>(t);
 }
 
-void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<INTEGER_ROWS, Bytes, Unpacked>(rows, tile, GROUP * FLX_PANEL); }
+void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<TOGETHER, Bytes, Unpacked>(rows, tile); }
 
 /* Reads memory straight on and asks for none beforehand: the processor does that better, with more requests under way. */
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
-  const IntegerFormat &f = *integer_format(tile.type);
   with_form(tile.type, [&](auto form) {
-    if (f.values == GROUP) choose<INTEGER_ROWS, decltype(form), Header>(rows, tile, panel_block_bytes(f));
-    else choose<INTEGER_ROWS, decltype(form), Unpacked>(rows, tile, group_bytes(f));
+    if (integer_format(tile.type)->values == GROUP) choose<TOGETHER, decltype(form), Header>(rows, tile);
+    else choose<TOGETHER, decltype(form), Unpacked>(rows, tile);
   });
 }
 #endif

@@ -1,6 +1,6 @@
 /*
  * The innermost products: `rows` rows of activations with the 32 columns of a panel, over a piece of K. C [rows, 32] is written if `first`, otherwise
- * added to. A value of C is changed by one sum for each scale of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
+ * added to. A value of C is changed by one sum for each block of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
  * `rows` is.
  */
 #pragma once
@@ -8,12 +8,18 @@
 
 struct IntegerTile {
   const int8_t *quants; /* [k / 4][rows][4] */
-  const float *scales;  /* [groups][rows] */
+  const float *scales;  /* [groups][rows], for K blocks [groups / 8][rows] */
   const int32_t *offsets; /* [groups][2][rows] */
-  const float *sums;    /* [groups][rows] */
+  union {
+    const float *sums;    /* [groups][rows] */
+    const int16_t *sum_pairs; /* of K blocks: [groups / 2][rows][2] */
+  };
   const uint8_t *weights; /* [k / 4][32][4] */
-  const float *weight_scales; /* [groups][32], or [groups][2][32] */
-  const float *minima; /* or null */
+  int64_t weight_bytes;   /* from group to group */
+  const float *weight_scales; /* like `scales`, for 32 columns */
+  const float *minima;
+  const int32_t *scale_factors; /* of K blocks, as in IntegerPanel */
+  const int16_t *minimum_factors;
   int64_t groups;
   float *c; /* [rows, 32] */
   int32_t type; /* of the weights */
@@ -37,11 +43,11 @@ struct BfloatTile {
   bool first;
 };
 
-/* rows from 1 to INTEGER_ROWS */
+/* rows from 1 to INTEGER_ROWS, or PACKED_ROWS if that is more */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
 /*
- * The same with weights in panel order, which are unpacked in registers: `weights` is the first block of 32 values, scales and minima are not read; or
- * the codes of one block of more values.
+ * The same with weights in panel order, which are unpacked in registers: `weights` is the first block of 32 values, whose header gives scales and
+ * minima; or the codes of one block of more values.
  */
 void multiply_packed(int64_t rows, const IntegerTile &tile);
 /* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */

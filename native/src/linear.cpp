@@ -13,15 +13,17 @@ static constexpr int64_t INTEGER_K = 512;
 static constexpr int64_t BFLOAT_K = 512;
 static constexpr int64_t FLOAT_K = 256;
 /* Rows at a time: their piece of INTEGER_K stays in the second cache. */
-static constexpr int64_t MOST_ROWS = 504;
+static constexpr int64_t MOST_ROWS = 576;
 
 namespace {
 struct alignas(64) PanelMemory {
   union {
     struct {
       uint8_t quants[INTEGER_K * FLX_PANEL];
-      float scales[INTEGER_K / 16 * FLX_PANEL];
-      float minima[INTEGER_K / 16 * FLX_PANEL];
+      float scales[INTEGER_K / GROUP * FLX_PANEL];
+      float minima[INTEGER_K / GROUP * FLX_PANEL];
+      int32_t scale_factors[INTEGER_K / 16 * FLX_PANEL];
+      int16_t minimum_factors[INTEGER_K / GROUP * FLX_PANEL];
     } integer;
     uint16_t bfloats[BFLOAT_K * FLX_PANEL];
     float floats[FLOAT_K * FLX_PANEL];
@@ -35,16 +37,27 @@ static thread_local PanelMemory memory;
 
 static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
 
-/* `n` rows from `row` on, from k0 on; without weights and the place of the sums. */
-static IntegerTile tile_of(const flx_linear &l, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0) {
+static IntegerPanel panel_memory() {
+  auto &m = memory.integer;
+  return {m.quants, m.scales, m.minima, m.scale_factors, m.minimum_factors};
+}
+
+/* The tile of `n` rows from `row` on and `groups` groups of k from k0 on; without weights and the place of the sums. */
+static IntegerTile tile_of(const flx_linear &l, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0, int64_t groups) {
+  const IntegerFormat &f = *integer_format(l.weight.type);
   const int64_t at = row * (l.weight.k / GROUP) + k0 / GROUP * n;
+  const auto &part = memory.integer;
   IntegerTile tile{};
   tile.quants = rows.quants + row * l.weight.k + k0 * n;
-  tile.scales = rows.scales + at;
+  tile.scales = rows.scales + row * (l.weight.k / f.activations) + k0 / f.activations * n;
   tile.offsets = rows.offsets + 2 * at;
-  tile.sums = rows.sums + at;
-  tile.weight_scales = memory.integer.scales;
-  tile.minima = integer_format(l.weight.type)->minimum ? memory.integer.minima : nullptr;
+  if (f.activations == GROUP) tile.sums = rows.sums + at;
+  else tile.sum_pairs = rows.sum_pairs + at;
+  tile.weight_scales = part.scales;
+  tile.minima = f.minimum ? part.minima : nullptr;
+  tile.scale_factors = part.scale_factors;
+  tile.minimum_factors = part.minimum_factors;
+  tile.groups = groups;
   tile.type = l.weight.type;
   tile.first = k0 == 0;
   return tile;
@@ -55,18 +68,18 @@ static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t fro
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t most = f.values == GROUP ? INTEGER_K : f.values;
+  const int64_t most = f.values == GROUP ? INTEGER_K : f.values, step = integer_block_rows(l.m);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const uint8_t *packed = packed_panel(w, panel, k0);
     if (f.values > GROUP) {
-      unpack_header(w.type, packed, memory.integer.scales, memory.integer.minima);
+      unpack_headers(w.type, packed, f.values, panel_memory());
       packed += header_bytes(f);
     }
-    for (int64_t row = from; row < to; row += INTEGER_ROWS) {
-      const int64_t n = std::min<int64_t>(INTEGER_ROWS, l.m - row);
-      IntegerTile tile = tile_of(l, rows, row, n, k0);
+    for (int64_t row = from; row < to; row += step) {
+      const int64_t n = std::min(step, l.m - row);
+      IntegerTile tile = tile_of(l, rows, row, n, k0, std::min(most, w.k - k0) / GROUP);
       tile.weights = packed;
-      tile.groups = std::min(most, w.k - k0) / GROUP;
+      tile.weight_bytes = f.values > GROUP ? group_bytes(f) : panel_block_bytes(f);
       tile.c = sums_of(row - from);
       multiply_packed(n, tile);
     }
@@ -75,17 +88,23 @@ static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t fro
 
 static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
+  const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  auto &part = memory.integer;
+  const int64_t step = integer_block_rows(l.m), blocks = (to - from + step - 1) / step;
   for (int64_t k0 = 0; k0 < w.k; k0 += INTEGER_K) {
     const int64_t count = std::min(INTEGER_K, w.k - k0);
     const uint8_t *packed = packed_panel(w, panel, k0);
-    unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, {part.quants, part.scales, part.minima});
-    for (int64_t row = from; row < to; row += INTEGER_ROWS) {
-      const int64_t n = std::min<int64_t>(INTEGER_ROWS, l.m - row);
-      IntegerTile tile = tile_of(l, rows, row, n, k0);
-      tile.weights = part.quants;
-      tile.groups = count / GROUP;
+    const uint8_t *ahead = packed ? packed + panel_bytes(w, count) : nullptr;
+    const int64_t share = panel_bytes(w, count) / blocks + 1;
+    const bool ready = packed && in_kernel_form(w.type);
+    if (ready) unpack_headers(w.type, packed, count, panel_memory());
+    else unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, panel_memory());
+    for (int64_t row = from; row < to; row += step) {
+      if (ahead) ask_for(ahead + (row - from) / step * share, share);
+      const int64_t n = std::min(step, l.m - row);
+      IntegerTile tile = tile_of(l, rows, row, n, k0, count / GROUP);
+      tile.weights = ready ? packed + header_bytes(f) : memory.integer.quants;
+      tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
       tile.c = sums_of(row - from);
       multiply_integers(n, tile);
     }
@@ -95,7 +114,7 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
 static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const uint16_t *x = static_cast<const uint16_t *>(l.scratch);
-  const int64_t padded = (w.k + 1) / 2 * 2;
+  const int64_t padded = (w.k + 1) / 2 * 2, step = block_rows(l.m, FLOAT_ROWS);
   for (int64_t k0 = 0; k0 < w.k; k0 += BFLOAT_K) {
     const int64_t count = std::min(BFLOAT_K, w.k - k0);
     const uint16_t *weights = reinterpret_cast<const uint16_t *>(packed_panel(w, panel, k0));
@@ -103,8 +122,8 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
       unpack_bfloat(w, panel, k0, count, memory.bfloats);
       weights = memory.bfloats;
     }
-    for (int64_t row = from; row < to; row += FLOAT_ROWS) {
-      const int64_t n = std::min<int64_t>(FLOAT_ROWS, l.m - row);
+    for (int64_t row = from; row < to; row += step) {
+      const int64_t n = std::min(step, l.m - row);
       multiply_bfloats(n, {x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
     }
   }
@@ -113,6 +132,7 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
 static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const float *x = static_cast<const float *>(l.scratch);
+  const int64_t step = block_rows(l.m, FLOAT_ROWS);
   for (int64_t k0 = 0; k0 < w.k; k0 += FLOAT_K) {
     const int64_t count = std::min(FLOAT_K, w.k - k0);
     /* Widening a piece first pays from the second block of rows on. */
@@ -122,8 +142,8 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
       unpack_float(w, panel, k0, count, memory.floats);
       weights = memory.floats;
     }
-    for (int64_t row = from; row < to; row += FLOAT_ROWS) {
-      const int64_t n = std::min<int64_t>(FLOAT_ROWS, l.m - row);
+    for (int64_t row = from; row < to; row += step) {
+      const int64_t n = std::min(step, l.m - row);
       multiply_floats(n, {x + row * w.k + k0 * n, weights, type, count, sums_of(row - from), k0 == 0});
     }
   }
@@ -161,7 +181,8 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
   if (const IntegerFormat *f = integer_format(l.weight.type)) {
     const IntegerRows rows = integer_rows(l.scratch, m, k);
     const int32_t zero = zero_point(l.weight.type);
-    parallel(team, (m + INTEGER_ROWS - 1) / INTEGER_ROWS, [&](int64_t block) { round_rows(l.x, m, k, block, zero, f->scale_values, rows); });
+    const int64_t step = integer_block_rows(m);
+    parallel(team, (m + step - 1) / step, [&](int64_t block) { round_rows(l.x, m, k, block, *f, zero, rows); });
   } else if (in_bfloats(l.weight.type)) {
     parallel(team, blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {
@@ -169,14 +190,21 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
   }
 }
 
+/* Rows of a part: all, or nearly equal parts of whole blocks. */
+static int64_t part_rows(const flx_linear &l) {
+  const int64_t step = is_integer(l.weight.type) ? integer_block_rows(l.m) : block_rows(l.m, FLOAT_ROWS);
+  const int64_t blocks = (l.m + step - 1) / step, parts = (l.m + MOST_ROWS - 1) / MOST_ROWS;
+  return std::min((blocks + parts - 1) / parts, MOST_ROWS / step) * step;
+}
+
 void run_linear(flx_team *team, const flx_linear &l) {
   if (l.m == 0 || l.weight.n == 0) return;
   prepare_rows(team, l);
   const int64_t panels = (l.weight.n + FLX_PANEL - 1) / FLX_PANEL;
-  const int64_t parts = (l.m + MOST_ROWS - 1) / MOST_ROWS;
+  const int64_t rows = part_rows(l), parts = (l.m + rows - 1) / rows;
   parallel(team, panels * parts, [&](int64_t tile) {
-    const int64_t from = tile / panels * MOST_ROWS;
-    run_panel(l, tile % panels, from, std::min<int64_t>(l.m, from + MOST_ROWS));
+    const int64_t from = tile / panels * rows;
+    run_panel(l, tile % panels, from, std::min<int64_t>(l.m, from + rows));
   });
 }
 

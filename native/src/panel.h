@@ -4,18 +4,23 @@
  *   f32, f16    per k: the values of 32 rows; bf16 with BF16 instructions: per 2 k, both values of 32 rows
  *   blocks      a header, each field for 32 rows: scale (f16), minimum (f16), scales of 6 bits (12 bytes, packed as in the file) or of 8 (16 bytes);
  *               then per 32 k the codes:
- *     8 bits    8 x 32 rows x 4 k of bytes
+ *     8 bits    8 x 32 rows x 4 k of bytes, with their first bit flipped unless `signed_quants`
  *     4 bits    8 x 16 rows x 4 k of bytes, low nibble row r, high nibble row r + 16
  *     5, 6 bits the same, then for each further bit 8 x 2 x 64 bits: 16 rows x 4 k of the low nibbles, then of the high ones
  */
 #pragma once
 #include "blocks.h"
 
-/* What the integer kernel reads: codes as bytes [k / 4][32][4], and 32 scales and minima for each `scale_values` of k. */
+/*
+ * What the integer kernels read: codes as bytes [k / 4][32][4]; scales and minima [32] of each block. Of K blocks also the factors that scales and
+ * minima have within the block: [32] for each `scale_values` of k, and for each 64 of k [32][2].
+ */
 struct IntegerPanel {
   uint8_t *quants;
   float *scales;
   float *minima;
+  int32_t *scale_factors;
+  int16_t *minimum_factors;
 };
 
 /* Bytes of 32 k of a panel, without the header. */
@@ -42,13 +47,17 @@ bool signed_quants(int32_t type);
 void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uint8_t *out);
 /* Panel `panel` from `k0` on, if it is in panel order; otherwise null. */
 const uint8_t *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
+/* Bytes of `count` of k of a panel. */
+int64_t panel_bytes(const flx_weight &weight, int64_t count);
 /* Rows of a panel in the file's order, `count` of k from `k0` on, packed into memory of the thread, which the next call overwrites. */
 const uint8_t *packed_copy(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count);
 
 /* Brings `count` of k (whole blocks) in panel order into the kernels' form. */
 void unpack_integer(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
-/* Scales and minima of one block alone. */
-void unpack_header(int32_t type, const uint8_t *packed, float *scales, float *minima);
+/* Without the codes. */
+void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
+/* Whether codes in panel order are what the kernels read, group after group with headers between. */
+static inline bool in_kernel_form(int32_t type) { return type == FLX_Q8_0; }
 /* Panel `panel` in any order as f32 [k][32]. */
 void unpack_float(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, float *out);
 /* The same as bf16 [k / 2][32][2]; an odd last k is paired with zeros. */

@@ -38,7 +38,7 @@ template <class T> static void pack_values(const Rows &rows, int64_t k, int64_t 
 }
 
 /* 32 k of 32 rows. */
-template <int BITS, class Block> static void pack_codes(const Block *const *rows, int k0, uint8_t *out) {
+template <int BITS, class Block> static void pack_codes(const Block *const *rows, int k0, int flip, uint8_t *out) {
   uint64_t planes[BITS == 8 ? 1 : BITS - 3][8][2] = {};
   for (int step = 0; step < GROUP / 4; step++)
     for (int r = 0; r < P / 2; r++)
@@ -46,8 +46,8 @@ template <int BITS, class Block> static void pack_codes(const Block *const *rows
         const int k = k0 + step * 4 + i, at = r * 4 + i;
         const int low = code_of(*rows[r], k), high = code_of(*rows[r + P / 2], k);
         if (BITS == 8) {
-          out[step * P * 4 + at] = static_cast<uint8_t>(low);
-          out[step * P * 4 + P * 2 + at] = static_cast<uint8_t>(high);
+          out[step * P * 4 + at] = static_cast<uint8_t>(low ^ flip);
+          out[step * P * 4 + P * 2 + at] = static_cast<uint8_t>(high ^ flip);
           continue;
         }
         out[step * P * 2 + at] = static_cast<uint8_t>((low & 15) | (high & 15) << 4);
@@ -72,13 +72,13 @@ template <class Block> static void pack_header(const Block &block, int row, uint
   if constexpr (k_scales) pack_scales(block.scales, 12, row, out + 4 * P);
 }
 
-template <class Block, int BITS> static void pack_blocks(const IntegerFormat &f, const Rows &rows, int64_t k, uint8_t *out) {
+template <class Block, int BITS> static void pack_blocks(const IntegerFormat &f, const Rows &rows, int64_t k, uint8_t *out, int flip = 0) {
   const Block nothing{};
   const Block *blocks[P];
   for (int64_t b = 0; b < k / f.values; b++, out += P * sizeof(Block)) {
     for (int r = 0; r < P; r++) blocks[r] = r < rows.count ? reinterpret_cast<const Block *>(rows.data + r * rows.row_bytes) + b : &nothing;
     for (int r = 0; r < P; r++) pack_header(*blocks[r], r, out);
-    for (int k0 = 0; k0 < f.values; k0 += GROUP) pack_codes<BITS>(blocks, k0, out + header_bytes(f) + k0 / GROUP * group_bytes(f));
+    for (int k0 = 0; k0 < f.values; k0 += GROUP) pack_codes<BITS>(blocks, k0, flip, out + header_bytes(f) + k0 / GROUP * group_bytes(f));
   }
 }
 
@@ -91,7 +91,7 @@ void pack_panel(const flx_weight &w, const uint8_t *from, int64_t count, uint8_t
     case FLX_Q4_1: return pack_blocks<BlockQ41, 4>(f, rows, w.k, out);
     case FLX_Q5_0: return pack_blocks<BlockQ50, 5>(f, rows, w.k, out);
     case FLX_Q5_1: return pack_blocks<BlockQ51, 5>(f, rows, w.k, out);
-    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out);
+    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out, signed_quants(w.type) ? 0 : 0x80);
     case FLX_Q4_K: return pack_blocks<BlockQ4K, 4>(f, rows, w.k, out);
     case FLX_Q5_K: return pack_blocks<BlockQ5K, 5>(f, rows, w.k, out);
     case FLX_Q6_K: return pack_blocks<BlockQ6K, 6>(f, rows, w.k, out);
@@ -116,6 +116,8 @@ static int64_t bytes_of(const flx_weight &w, int64_t count) {
   const IntegerFormat *f = integer_format(w.type);
   return f ? count / f->values * (w.row_bytes / (w.k / f->values)) : count * (w.type == FLX_F32 ? 4 : 2);
 }
+
+int64_t panel_bytes(const flx_weight &w, int64_t count) { return bytes_of(w, count) * P; }
 
 const uint8_t *packed_panel(const flx_weight &w, int64_t panel, int64_t k0) {
   if (!w.packed || w.n - panel * P < P) return nullptr;

@@ -7,6 +7,8 @@
 #include "quants.h"
 
 static constexpr int P = FLX_PANEL;
+/* Of a block. */
+static constexpr int MOST_VALUES = 256;
 /* About a piece of K. */
 static constexpr int64_t AHEAD_BYTES = 10 << 10;
 
@@ -59,45 +61,55 @@ static void widen_halves(const uint8_t *from, float *to) {
   for (int r = 0; r < P; r += LANES) f_store(to + r, f_from_half(reinterpret_cast<const uint16_t *>(from) + r));
 }
 
-/* Scales and minima of 6 bits, packed in 12 bytes a row, times those of the block. */
-static void unpack_k_scales(const uint8_t *header, float *scales, float *minima) {
-  float d[P], m[P];
-  widen_halves(header, d);
-  widen_halves(header + 2 * P, m);
-  const uint8_t *s = header + 4 * P;
-  for (int j = 0; j < 8; j++)
-    for (int r = 0; r < P; r++) {
-      const int low = j < 4 ? s[j * P + r] & 63 : (s[(j + 4) * P + r] & 15) | ((s[(j - 4) * P + r] >> 6) << 4);
-      const int high = j < 4 ? s[(j + 4) * P + r] & 63 : (s[(j + 4) * P + r] >> 4) | ((s[j * P + r] >> 6) << 4);
-      scales[j * P + r] = d[r] * static_cast<float>(low);
-      minima[j * P + r] = m[r] * static_cast<float>(high);
-    }
+/* Scales and minima of 6 bits, packed in 12 bytes a row. By way of memory of its own, so that the compiler makes vectors of it. */
+static void unpack_k_factors(const uint8_t *s, int32_t *scales, int16_t *minima) {
+  constexpr int HALF = 4 * P;
+  uint8_t packed[3 * HALF], low[2 * HALF], high[2 * HALF];
+  uint32_t pairs[HALF];
+  std::memcpy(packed, s, sizeof packed);
+  for (int i = 0; i < HALF; i++) {
+    const uint8_t first = packed[i], second = packed[HALF + i], rest = packed[2 * HALF + i];
+    low[i] = first & 63;
+    high[i] = second & 63;
+    low[HALF + i] = static_cast<uint8_t>((rest & 15) | (first >> 6) << 4);
+    high[HALF + i] = static_cast<uint8_t>(rest >> 4 | (second >> 6) << 4);
+  }
+  for (int i = 0; i < 2 * HALF; i++) scales[i] = low[i];
+  for (int j = 0; j < 4; j++)
+    for (int r = 0; r < P; r++) pairs[j * P + r] = high[2 * j * P + r] | static_cast<uint32_t>(high[(2 * j + 1) * P + r]) << 16;
+  std::memcpy(minima, pairs, sizeof pairs);
 }
 
-void unpack_header(int32_t type, const uint8_t *header, float *scales, float *minima) {
+/* Signed scales of 8 bits, 16 a row. */
+static void unpack_byte_factors(const uint8_t *s, int32_t *scales) {
+  int8_t bytes[16 * P];
+  std::memcpy(bytes, s, sizeof bytes);
+  for (int i = 0; i < 16 * P; i++) scales[i] = bytes[i];
+}
+
+static void unpack_header(int32_t type, const uint8_t *header, const IntegerPanel &out) {
   const IntegerFormat &f = *integer_format(type);
-  if (f.k_scales) return unpack_k_scales(header, scales, minima);
-  if (type == FLX_Q6_K) {
-    float d[P];
-    widen_halves(header, d);
-    for (int j = 0; j < 16; j++)
-      for (int r = 0; r < P; r++) scales[j * P + r] = d[r] * static_cast<float>(static_cast<int8_t>(header[2 * P + j * P + r]));
-    return;
-  }
-  widen_halves(header, scales);
-  if (!f.minimum) return;
-  widen_halves(header + 2 * P, minima);
-  for (int r = 0; r < P; r++) minima[r] = -minima[r]; /* these add their minimum, K blocks take it away */
+  widen_halves(header, out.scales);
+  if (f.minimum) widen_halves(header + 2 * P, out.minima);
+  if (f.minimum && !f.k_scales)
+    for (int r = 0; r < P; r++) out.minima[r] = -out.minima[r]; /* these add their minimum, K blocks take it away */
+  if (f.k_scales) unpack_k_factors(header + 4 * P, out.scale_factors, out.minimum_factors);
+  if (f.scale_values == 16) unpack_byte_factors(header + 2 * P, out.scale_factors);
+}
+
+void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out) {
+  const IntegerFormat &f = *integer_format(type);
+  const int64_t groups = f.values / GROUP, spans = f.values / f.scale_values;
+  for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
+    unpack_header(type, packed, {nullptr, out.scales + b * P, out.minima + b * P, out.scale_factors + b * spans * P, out.minimum_factors + b * groups * P});
 }
 
 void unpack_integer(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out) {
   const IntegerFormat &f = *integer_format(type);
-  const int64_t groups = f.values / GROUP, spans = f.values / f.scale_values;
-  for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f)) {
-    ask_for(packed + AHEAD_BYTES, panel_block_bytes(f));
-    unpack_header(type, packed, out.scales + b * spans * P, out.minima + b * spans * P);
+  const int64_t groups = f.values / GROUP;
+  unpack_headers(type, packed, count, out);
+  for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
     for (int64_t g = 0; g < groups; g++) unpack_codes(type, packed + header_bytes(f) + g * group_bytes(f), out.quants + (b * groups + g) * GROUP * P);
-  }
 }
 
 /* ---- floats ---- */
@@ -146,17 +158,21 @@ void unpack_bfloat(const flx_weight &w, int64_t panel, int64_t k0, int64_t count
 
 static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {
   const IntegerFormat &f = *integer_format(w.type);
-  std::vector<uint8_t> quants(static_cast<size_t>(f.values * P));
-  std::vector<float> scales(static_cast<size_t>(f.values / f.scale_values * P)), minima(scales.size());
+  alignas(64) uint8_t quants[MOST_VALUES * P];
+  float scales[P], minima[P] = {};
+  int32_t scale_factors[MOST_VALUES / 16 * P];
+  int16_t minimum_factors[MOST_VALUES / GROUP * P];
   const int r = static_cast<int>(row % P);
   const int32_t zero = zero_point(w.type);
   for (int64_t k0 = 0; k0 < w.k; k0 += f.values) {
     const uint8_t *packed = packed_panel(w, row / P, k0);
-    unpack_integer(w.type, packed ? packed : packed_copy(w, row / P, k0, f.values), f.values, {quants.data(), scales.data(), minima.data()});
+    unpack_integer(w.type, packed ? packed : packed_copy(w, row / P, k0, f.values), f.values, {quants, scales, minima, scale_factors, minimum_factors});
     for (int i = 0; i < f.values; i++) {
-      const size_t at = static_cast<size_t>(i / 4 * P * 4 + r * 4 + i % 4), scale = static_cast<size_t>(i / f.scale_values * P + r);
+      const int at = i / 4 * P * 4 + r * 4 + i % 4, span = i / f.scale_values;
       const int32_t q = signed_quants(w.type) ? static_cast<int8_t>(quants[at]) : quants[at];
-      out[k0 + i] = scales[scale] * static_cast<float>(q - zero) - minima[scale];
+      const float scale = f.values == GROUP ? scales[r] : scales[r] * static_cast<float>(scale_factors[span * P + r]);
+      const float minimum = f.k_scales ? minima[r] * minimum_factors[(span / 2 * P + r) * 2 + span % 2] : minima[r];
+      out[k0 + i] = scale * static_cast<float>(q - zero) - minimum;
     }
   }
 }

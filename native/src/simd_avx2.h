@@ -20,6 +20,15 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm256_set1_epi32(x); }
+static inline I i_load(const int32_t *p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
+static inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
+static inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
+/* sum + a[2i] * two[0] + a[2i + 1] * two[1] */
+static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
+  int32_t both;
+  std::memcpy(&both, two, 4);
+  return i_add(sum, _mm256_madd_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(a)), i_set(both)));
+}
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));

@@ -29,6 +29,13 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return F{bfloat_to_float(p[0]), bfloat_to_float(p[1]), bfloat_to_float(p[2]), bfloat_to_float(p[3])};
 }
 static inline I i_set(int32_t x) { return I{x, x, x, x}; }
+static inline I i_load(const int32_t *p) { return I{p[0], p[1], p[2], p[3]}; }
+static inline I i_add(I a, I b) { return a + b; }
+static inline I i_mul(I a, I b) { return a * b; }
+/* sum + a[2i] * two[0] + a[2i + 1] * two[1] */
+static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
+  return sum + I{a[0], a[2], a[4], a[6]} * two[0] + I{a[1], a[3], a[5], a[7]} * two[1];
+}
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) { return (F)((__builtin_convertvector(n, I) + 127) << 23); }
 static inline F f_round(F x) { return F{std::nearbyintf(x[0]), std::nearbyintf(x[1]), std::nearbyintf(x[2]), std::nearbyintf(x[3])}; }
