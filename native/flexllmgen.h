@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 2
+#define FLX_ABI 3
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
@@ -98,20 +98,21 @@ FLX_API void flx_pack(flx_team *team, const flx_weight *weight);
 enum flx_activation { FLX_NONE = 0, FLX_RELU = 1, FLX_GELU = 2, FLX_GELU_TANH = 3, FLX_SILU = 4, FLX_SIGMOID = 5 };
 
 /*
- * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) + residual[m, n]; bias and residual may be null.
+ * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) * factors[m, n] + residual[m, n]; bias, factors and residual may be null.
  * f32, f16, and bf16 where there are no BF16 instructions: f32 arithmetic, error below 2 k 2^-24 sum |x w|. bf16 with such instructions: x is rounded to
  * bf16 (2^-9 of it), then the same; what is below 2^-126 counts as 0. The block types of `flx_type`: x is rounded to 8 bits in groups of 32, as llama.cpp
- * does, then exact integer products in a group and f32 sums over groups. Other block types are widened to f32, or rounded to bf16 and multiplied as that.
+ * does, or of 256 for K blocks, then exact integer products in a group and f32 sums over groups. Other block types are widened to f32, or rounded to bf16 and multiplied as that.
  */
 typedef struct {
   flx_weight weight;
   const float *x;
   float *y;
   const float *bias;
+  const float *factors;
   const float *residual;
   /* flx_linear_scratch_bytes of memory */
   void *scratch;
-  int64_t ldy; /* elements between rows of y and of residual */
+  int64_t ldy; /* elements between rows of y, factors and residual */
   int32_t m;
   int32_t activation;
 } flx_linear;

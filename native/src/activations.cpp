@@ -101,15 +101,32 @@ void round_rows(const float *x, int64_t m, int64_t k, int64_t block, const Integ
 
 int64_t bfloat_rows_bytes(int64_t m, int64_t k) { return m * ((k + 1) / 2) * 4; }
 
+/* Pairs at a time. */
+static constexpr int64_t PAIRS = 16;
+
+/* PAIRS pairs of a row, as words. */
+static void round_pairs(const float *x, uint32_t *pairs) {
+#if defined(__AVX512BF16__)
+  const __m512bh both = _mm512_cvtne2ps_pbh(f_load(x + LANES), f_load(x));
+  std::memcpy(pairs, &both, sizeof both);
+#else
+  for (int64_t i = 0; i < PAIRS; i++) pairs[i] = float_to_bfloat(x[2 * i]) | static_cast<uint32_t>(float_to_bfloat(x[2 * i + 1])) << 16;
+#endif
+}
+
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out) {
   const int64_t most = block_rows(m, FLOAT_ROWS), first = block * most, pairs = (k + 1) / 2;
   const int64_t rows = std::min(most, m - first);
   out += first * pairs * 2;
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t pair = 0; pair < pairs; pair++) {
+  for (int64_t pair = 0; pair < pairs; pair += PAIRS)
+    for (int64_t r = 0; r < rows; r++) {
+      const int64_t count = std::min(2 * PAIRS, k - pair * 2);
       const float *from = x + (first + r) * k + pair * 2;
-      const uint16_t both[2] = {float_to_bfloat(from[0]), pair * 2 + 1 < k ? float_to_bfloat(from[1]) : static_cast<uint16_t>(0)};
-      std::memcpy(out + (pair * rows + r) * 2, both, 4);
+      float rest[2 * PAIRS] = {};
+      uint32_t words[PAIRS];
+      if (count < 2 * PAIRS) std::memcpy(rest, from, static_cast<size_t>(count) * 4);
+      round_pairs(count < 2 * PAIRS ? rest : from, words);
+      for (int64_t i = 0; i < PAIRS && pair + i < pairs; i++) std::memcpy(out + ((pair + i) * rows + r) * 2, words + i, 4);
     }
 }
 

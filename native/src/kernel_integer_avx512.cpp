@@ -63,10 +63,11 @@ static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, co
 
 /* Weights and activations with a scale for each group. */
 template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_groups(const IntegerTile &t) {
+  constexpr bool PACKED = std::is_same_v<Scales, Header>;
   const int8_t *a = t.quants;
   const uint8_t *block = t.weights;
   for (int64_t g = 0; g < t.groups; g++, a += GROUP * ROWS, block += t.weight_bytes) {
-    if (std::is_same_v<Scales, Header> && ROWS >= ROWS_THAT_ASK) ask_for(block + AHEAD_BYTES, t.weight_bytes);
+    if (PACKED && ROWS >= ROWS_THAT_ASK) ask_for(block + AHEAD_BYTES, t.weight_bytes);
     I products[ROWS][V];
     multiply_span<ROWS, GROUP, Form>(a, block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES), 0, t.offsets + g * 2 * ROWS, products);
     for (int v = 0; v < V; v++) {
@@ -138,27 +139,38 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
   }
 }
 
-template <int ROWS, class Form, class Scales> static void choose(int64_t rows, const IntegerTile &t) {
-  if (rows != ROWS) {
-    if constexpr (ROWS > 1) choose<ROWS - 1, Form, Scales>(rows, t);
-    return;
+/* How weights are read, and what scales they have: SPAN values share a whole factor within a K block, 0: there is none. */
+template <class FORM, int SPAN, bool MINIMA, class SCALES> struct Kind {
+  template <int ROWS> static void multiply(const IntegerTile &t) {
+    if constexpr (SPAN > 0) multiply_blocks<ROWS, SPAN, MINIMA, FORM>(t);
+    else multiply_groups<ROWS, MINIMA, FORM, SCALES>(t);
   }
-  const IntegerFormat &f = *integer_format(t.type);
-  if constexpr (std::is_same_v<Scales, Unpacked> && !std::is_same_v<Form, Looked>) {
-    if (f.scale_values == 16) return multiply_blocks<ROWS, 16, false, Form>(t);
-    if (f.k_scales) return multiply_blocks<ROWS, 32, true, Form>(t);
-  }
-  if (f.minimum) multiply_groups<ROWS, true, Form, Scales>(t);
-  else multiply_groups<ROWS, false, Form, Scales>(t);
+};
+
+template <class Kind, int ROWS = TOGETHER> static void choose(int64_t rows, const IntegerTile &t) {
+  if (rows == ROWS) return Kind::template multiply<ROWS>(t);
+  if constexpr (ROWS > 1) choose<Kind, ROWS - 1>(rows, t);
 }
 
-void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<TOGETHER, Bytes, Unpacked>(rows, tile); }
+void multiply_integers(int64_t rows, const IntegerTile &tile) {
+  const IntegerFormat &f = *integer_format(tile.type);
+  if (f.scale_values == 16) choose<Kind<Bytes, 16, false, Unpacked>>(rows, tile);
+  else if (f.k_scales) choose<Kind<Bytes, 32, true, Unpacked>>(rows, tile);
+  else if (f.minimum) choose<Kind<Bytes, 0, true, Unpacked>>(rows, tile);
+  else choose<Kind<Bytes, 0, false, Unpacked>>(rows, tile);
+}
 
-/* Reads memory straight on and asks for none beforehand: the processor does that better, with more requests under way. */
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
-  with_form(tile.type, [&](auto form) {
-    if (integer_format(tile.type)->values == GROUP) choose<TOGETHER, decltype(form), Header>(rows, tile);
-    else choose<TOGETHER, decltype(form), Unpacked>(rows, tile);
-  });
+  switch (tile.type) {
+    case FLX_Q4_1: return choose<Kind<Nibbles<0>, 0, true, Header>>(rows, tile);
+    case FLX_Q5_0: return choose<Kind<Nibbles<1>, 0, false, Header>>(rows, tile);
+    case FLX_Q5_1: return choose<Kind<Nibbles<1>, 0, true, Header>>(rows, tile);
+    case FLX_Q8_0: return choose<Kind<Bytes, 0, false, Header>>(rows, tile);
+    case FLX_IQ4_NL: return choose<Kind<Looked, 0, false, Header>>(rows, tile);
+    case FLX_Q4_K: return choose<Kind<Nibbles<0>, 32, true, Unpacked>>(rows, tile);
+    case FLX_Q5_K: return choose<Kind<Nibbles<1>, 32, true, Unpacked>>(rows, tile);
+    case FLX_Q6_K: return choose<Kind<Nibbles<2>, 16, false, Unpacked>>(rows, tile);
+    default: return choose<Kind<Nibbles<0>, 0, false, Header>>(rows, tile); /* Q4_0 */
+  }
 }
 #endif

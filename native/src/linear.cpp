@@ -154,13 +154,15 @@ static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, i
   for (int64_t row = from; row < to; row++) {
     float *c = sums_of(row - from);
     float *y = l.y + row * l.ldy + column;
-    if (columns == FLX_PANEL && !l.bias && !l.residual && l.activation == FLX_NONE) {
+    if (columns == FLX_PANEL && !l.bias && !l.factors && !l.residual && l.activation == FLX_NONE) {
       for (int i = 0; i < FLX_PANEL; i += LANES) f_store(y + i, f_load(c + i));
       continue;
     }
     if (l.bias)
       for (int64_t i = 0; i < columns; i++) c[i] += l.bias[column + i];
     activate(c, columns, l.activation);
+    if (l.factors)
+      for (int64_t i = 0; i < columns; i++) c[i] *= l.factors[row * l.ldy + column + i];
     if (l.residual)
       for (int64_t i = 0; i < columns; i++) c[i] += l.residual[row * l.ldy + column + i];
     std::memcpy(y, c, static_cast<size_t>(columns) * 4);

@@ -97,12 +97,9 @@ static void run_expert(flx_team *team, const flx_moe &m, const Parts &p, int64_t
   parallel(team, count, [&](int64_t i) {
     std::memcpy(p.x + i * m.columns, m.x + choices[i].row * static_cast<int64_t>(m.columns), static_cast<size_t>(m.columns) * 4);
   });
-  run_linear(team, {expert_of(m.gate, expert, m.inner), p.x, p.gate, nullptr, nullptr, p.linear, m.inner, count, m.activation});
-  run_linear(team, {expert_of(m.up, expert, m.inner), p.x, p.up, nullptr, nullptr, p.linear, m.inner, count, FLX_NONE});
-  parallel(team, count, [&](int64_t i) {
-    for (int64_t c = i * m.inner; c < (i + 1) * m.inner; c++) p.gate[c] *= p.up[c];
-  });
-  run_linear(team, {expert_of(m.down, expert, m.columns), p.gate, p.down, nullptr, nullptr, p.linear, m.columns, count, FLX_NONE});
+  run_linear(team, {expert_of(m.gate, expert, m.inner), p.x, p.gate, nullptr, nullptr, nullptr, p.linear, m.inner, count, m.activation});
+  run_linear(team, {expert_of(m.up, expert, m.inner), p.x, p.up, nullptr, p.gate, nullptr, p.linear, m.inner, count, FLX_NONE});
+  run_linear(team, {expert_of(m.down, expert, m.columns), p.up, p.down, nullptr, nullptr, nullptr, p.linear, m.columns, count, FLX_NONE});
   parallel(team, count, [&](int64_t i) {
     float *to = p.results + (choices[i].row * static_cast<int64_t>(m.used) + choices[i].rank) * m.columns;
     for (int64_t c = 0; c < m.columns; c++) to[c] = p.down[i * m.columns + c] * choices[i].share;

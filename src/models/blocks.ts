@@ -1,7 +1,7 @@
 /** Pieces that several model families are made of: a named linear or norm, as weights to ask for and as ops to emit. */
 import type { Weight } from '../tensor/device.ts';
 import type { GraphBuilder } from '../tensor/graph.ts';
-import type { Activation, Value } from '../tensor/op-graph.ts';
+import type { LinearOptions, Value } from '../tensor/op-graph.ts';
 import { internalError } from '../util/errors.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 
@@ -41,13 +41,7 @@ export function layerNormWeights(name: string, size: number, sources: readonly s
 }
 
 /** Multiplies by `name.weight`, and adds `name.bias` if the layer lists one. */
-export function linear(
-  graph: GraphBuilder,
-  inputs: LayerInputs,
-  x: Value,
-  name: string,
-  options: { activation?: Activation; residual?: Value } = {},
-): Value {
+export function linear(graph: GraphBuilder, inputs: LayerInputs, x: Value, name: string, options: Omit<LinearOptions, 'bias'> = {}): Value {
   return graph.linear(x, requireWeight(inputs, `${name}.weight`), { bias: inputs.weights.get(`${name}.bias`), ...options });
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Weight } from '../tensor/device.ts';
 import type { GraphBuilder } from '../tensor/graph.ts';
-import type { Activation, Value } from '../tensor/op-graph.ts';
+import type { Activation, LinearOptions, Value } from '../tensor/op-graph.ts';
 import { internalError } from '../util/errors.ts';
 import { decoderGguf, type GgufTraits } from './decoder-gguf.ts';
 import { linear, type LinearSpec, linearWeights, requireHidden, requireWeight, rmsNorm, rmsNormWeights } from './blocks.ts';
@@ -157,8 +157,8 @@ function rotate({ graph, inputs, shape, layer }: Site, x: Value): Value {
 }
 
 function gatedMlp(site: Site, x: Value): Value {
-  const gate = project(site, x, 'ffn_gate', { activation: site.shape.activation });
-  return site.graph.multiply(gate, project(site, x, 'ffn_up'));
+  const factors = project(site, x, 'ffn_gate', { activation: site.shape.activation });
+  return project(site, x, 'ffn_up', { factors });
 }
 
 /** x + W y, with a norm in between if the family has one there. */
@@ -167,7 +167,7 @@ function addProjected(site: Site, x: Value, y: Value, names: { projection: strin
   return site.graph.add(x, normalise(site, project(site, y, names.projection), names.normBehind));
 }
 
-function project({ graph, inputs, own }: Site, x: Value, name: string, options?: { activation?: Activation; residual?: Value }): Value {
+function project({ graph, inputs, own }: Site, x: Value, name: string, options?: Omit<LinearOptions, 'bias'>): Value {
   return linear(graph, inputs, x, `${own}.${name}`, options);
 }
 

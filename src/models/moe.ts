@@ -1,6 +1,6 @@
 /** Mixtures of experts as blocks: weights to ask for, and ops to emit. */
 import type { GraphBuilder } from '../tensor/graph.ts';
-import type { Activation, Value } from '../tensor/op-graph.ts';
+import type { Activation, LinearOptions, Value } from '../tensor/op-graph.ts';
 import { linear, linearWeights, requireWeight } from './blocks.ts';
 import type { LayerInputs, WeightSpec } from './model.ts';
 
@@ -72,8 +72,8 @@ export function moe(
   const logits = linear(graph, inputs, x, `${own}.ffn_gate_inp`);
   const mixed = graph.moe(x, logits, { gate: experts('gate'), up: experts('up'), down: experts('down'), used, normalise, activation });
   if (shape.sharedInner === undefined) return mixed;
-  const part = (name: string, y: Value, options?: { activation: Activation }): Value =>
+  const part = (name: string, y: Value, options?: Omit<LinearOptions, 'bias'>): Value =>
     linear(graph, inputs, y, `${own}.ffn_${name}_shexp`, options);
-  const inner = graph.multiply(part('gate', x, { activation }), part('up', x));
+  const inner = part('up', x, { factors: part('gate', x, { activation }) });
   return graph.add(mixed, graph.multiply(part('down', inner), part('gate_inp', x, { activation: 'sigmoid' })));
 }

@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 2;
+const ABI = 3;
 /** Widest first. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -30,7 +30,7 @@ const weight = koffi.struct('flx_weight', {
 const ARGUMENTS = {
   linear: koffi.struct('flx_linear', {
     weight,
-    ...pointers('x', 'y', 'bias', 'residual', 'scratch'),
+    ...pointers('x', 'y', 'bias', 'factors', 'residual', 'scratch'),
     ldy: 'int64',
     ...integers('m', 'activation'),
   }),

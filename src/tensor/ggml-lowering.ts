@@ -139,13 +139,14 @@ class Lowering {
     }
   }
 
-  #linear({ x, weight, bias, activation, residual }: Extract<Node, { op: 'linear' }>): TensorPointer {
-    const { mulMat, concat, add } = this.#ggml;
+  #linear({ x, weight, bias, activation, factors, residual }: Extract<Node, { op: 'linear' }>): TensorPointer {
+    const { mulMat, concat, add, mul } = this.#ggml;
     const ctx = this.#context;
     const parts = weight.segments.map(({ tensor }) => mulMat(ctx, pointerOf(tensor), this.#value(x)));
     let y = parts.reduce((left, right) => concat(ctx, left, right, 0));
     if (bias) y = add(ctx, y, this.#whole(bias));
     if (activation) y = this.#activate(y, activation);
+    if (factors) y = mul(ctx, y, this.#value(factors));
     return residual ? add(ctx, y, this.#value(residual)) : y;
   }
 

@@ -1,7 +1,7 @@
 /** The builder of graphs, which checks shapes. */
 import { FlexError } from '../util/errors.ts';
 import type { KvLayer, Tensor, Weight } from './device.ts';
-import type { Activation, AttentionOptions, MoeOptions, Node, NormOptions, OpGraph, RopeOptions, Value } from './op-graph.ts';
+import type { AttentionOptions, LinearOptions, MoeOptions, Node, NormOptions, OpGraph, RopeOptions, Value } from './op-graph.ts';
 
 /** Builds one graph over `tokenCount` rows of a micro-batch. */
 export class GraphBuilder {
@@ -42,15 +42,15 @@ export class GraphBuilder {
     return this.#push({ op: 'select', tensor, ids, out: this.#value(ids.shape[0]!, columns) });
   }
 
-  linear(x: Value, weight: Weight, options: { bias?: Weight | undefined; activation?: Activation; residual?: Value } = {}): Value {
+  linear(x: Value, weight: Weight, { bias, activation, factors, residual }: LinearOptions = {}): Value {
     const [outputs, inputs] = weight.shape;
-    const { bias, activation, residual } = options;
     this.#check(
       weight.shape.length === 2 && inputs === x.columns,
       `linear: ${shapeText(x)} times ${weight.name} [${weight.shape.join(', ')}]`,
     );
     if (bias) this.#vector('linear: bias', bias, outputs!);
     const out = this.#value(x.rows, outputs!);
+    if (factors) this.#same('linear: factors', factors, out);
     if (residual) this.#same('linear: residual', residual, out);
     return this.#push({
       op: 'linear',
@@ -59,6 +59,7 @@ export class GraphBuilder {
       out,
       ...(bias && { bias }),
       ...(activation && { activation }),
+      ...(factors && { factors }),
       ...(residual && { residual }),
     });
   }

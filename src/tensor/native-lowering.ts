@@ -149,13 +149,14 @@ class Lowering {
   }
 
   #linear(node: Extract<Node, { op: 'linear' }>, segment: WeightSegment, y: Address, scratch: Address): void {
-    const { x, bias, activation, residual, out } = node;
+    const { x, bias, activation, factors, residual, out } = node;
     const shift = BigInt(segment.from * FLOAT_BYTES);
     this.#push('linear', {
       weight: describe(this.#toFloat, segment.tensor, x.columns),
       x: this.#value(x),
       y: y + shift,
       bias: bias ? vectorAddress(bias) + shift : null,
+      factors: factors ? this.#value(factors) + shift : null,
       residual: residual ? this.#value(residual) + shift : null,
       scratch,
       ldy: out.columns,

@@ -66,13 +66,14 @@ export type Node =
   | { readonly op: 'embed'; readonly table: Weight; readonly by: 'token' | 'position'; readonly offset: number; readonly out: Value }
   /** Rows of a device tensor [n, columns] in f32 by the indices in `ids` (i32). */
   | { readonly op: 'select'; readonly tensor: Tensor; readonly ids: Tensor; readonly out: Value }
-  /** activation(x W^T + bias) + residual */
+  /** activation(x W^T + bias) * factors + residual */
   | {
       readonly op: 'linear';
       readonly x: Value;
       readonly weight: Weight;
       readonly bias?: Weight;
       readonly activation?: Activation;
+      readonly factors?: Value;
       readonly residual?: Value;
       readonly out: Value;
     }
@@ -114,6 +115,13 @@ export type Node =
 export interface OpGraph {
   readonly name: string;
   readonly nodes: readonly Node[];
+}
+
+export interface LinearOptions {
+  readonly bias?: Weight | undefined;
+  readonly activation?: Activation;
+  readonly factors?: Value;
+  readonly residual?: Value;
 }
 
 export interface NormOptions {

@@ -129,7 +129,8 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       return out;
     }
     case 'linear': {
-      const options = { bias: vector(node.bias), activation: node.activation, residual: node.residual && result(node.residual) };
+      const [factors, residual] = [node.factors, node.residual].map((value) => value && result(value));
+      const options = { ...node, bias: vector(node.bias), factors, residual };
       for (const { from, to, tensor } of node.weight.segments)
         linear(result(node.x), { data: widen(open(tensor), 0, (to - from) * node.x.columns), from, to }, options, out);
       return out;

@@ -60,7 +60,7 @@ function lastUses(graph: OpGraph): number[] {
 
 /** Results that a node reads. */
 function inputsOf(node: Node): readonly Value[] {
-  const fields = ['x', 'a', 'b', 'residual', 'logits', 'short', 'long', 'q', 'k', 'v'] as const;
+  const fields = ['x', 'a', 'b', 'factors', 'residual', 'logits', 'short', 'long', 'q', 'k', 'v'] as const;
   const values = node as Partial<Record<(typeof fields)[number], Value>>;
   return fields.flatMap((field) => values[field] ?? []);
 }

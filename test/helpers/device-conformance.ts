@@ -180,6 +180,7 @@ interface LinearCase {
   readonly outputs: number;
   readonly bias?: boolean;
   readonly activation?: Activation;
+  readonly factors?: boolean;
   readonly residual?: boolean;
   readonly cuts?: readonly number[];
 }
@@ -203,6 +204,8 @@ function describeLinear(bench: Bench): void {
     { rows: 3, inputs: 33, outputs: 31, bias: true, activation: 'sigmoid' },
     { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'silu', residual: true, cuts: [33] },
     { rows: 3, inputs: 33, outputs: 31, residual: true },
+    { rows: 3, inputs: 33, outputs: 31, factors: true },
+    { rows: 31, inputs: 9, outputs: 65, bias: true, activation: 'gelu_tanh', factors: true, residual: true, cuts: [1, 32] },
     { rows: 33, inputs: 31, outputs: 65, bias: true, activation: 'relu', residual: true },
     { rows: 1, inputs: 31, outputs: 65, bias: true, activation: 'gelu', residual: true, cuts: [33] },
     { rows: 31, inputs: 65, outputs: 33, cuts: [1] },
@@ -236,15 +239,17 @@ function describeLinear(bench: Bench): void {
 async function linearDifferences(bench: Bench, type: WeightType, c: LinearCase): Promise<string[]> {
   const { device, scope, tolerance } = bench;
   const [xs, ws] = [randomNumbers(3, c.rows * c.inputs), randomNumbers(4, c.outputs * c.inputs)];
-  const [bs, rs] = [randomNumbers(5, c.outputs), randomNumbers(6, c.rows * c.outputs)];
+  const [bs, rs, fs] = [randomNumbers(5, c.outputs), randomNumbers(6, c.rows * c.outputs), randomNumbers(7, c.rows * c.outputs)];
   const x = await upload(device(), scope, { shape: [c.rows, c.inputs], values: xs });
   const weight = await uploadWeight(device(), scope, { dtype: type, shape: [c.outputs, c.inputs], values: ws, cuts: c.cuts ?? [] });
   const bias = c.bias ? await uploadWeight(device(), scope, { name: 'bias', shape: [c.outputs], values: bs }) : undefined;
   const residual = c.residual ? await upload(device(), scope, { shape: [c.rows, c.outputs], values: rs }) : undefined;
+  const factors = c.factors ? await upload(device(), scope, { shape: [c.rows, c.outputs], values: fs }) : undefined;
   const got = await evaluate(bench, c.rows, (graph) =>
     graph.linear(graph.load(x), weight, {
       bias,
       ...(c.activation && { activation: c.activation }),
+      ...(factors && { factors: graph.load(factors) }),
       ...(residual && { residual: graph.load(residual) }),
     }),
   );
@@ -257,7 +262,7 @@ async function linearDifferences(bench: Bench, type: WeightType, c: LinearCase):
     sigmoid: naiveSigmoid,
   }[c.activation ?? 'none'];
   const wanted = naiveLinear(xs, roundedTo(type, ws), c).map(
-    (y, i) => activate(y + (c.bias ? bs[i % c.outputs]! : 0)) + (c.residual ? rs[i]! : 0),
+    (y, i) => activate(y + (c.bias ? bs[i % c.outputs]! : 0)) * (c.factors ? fs[i]! : 1) + (c.residual ? rs[i]! : 0),
   );
   const exact = device().capabilities.exactWeights.includes(type);
   return differences(got, wanted, exact ? tolerance.exact : (tolerance.roundedWeights ?? tolerance.exact), type);

@@ -30,11 +30,18 @@ export function lookUp(table: Elements, tableRows: number, indices: readonly num
   });
 }
 
-/** Columns `from` on of out = activation(x W^T + bias) + residual, with one column for each row of `weight`. */
+export interface LinearInputs {
+  readonly bias: Float32Array | undefined;
+  readonly activation?: Activation;
+  readonly factors: Matrix | undefined;
+  readonly residual: Matrix | undefined;
+}
+
+/** Columns `from` on of out = activation(x W^T + bias) * factors + residual, with one column for each row of `weight`. */
 export function linear(
   x: Matrix,
   weight: { readonly data: Float32Array; readonly from: number; readonly to: number },
-  options: { bias: Float32Array | undefined; activation: Activation | undefined; residual: Matrix | undefined },
+  options: LinearInputs,
   out: Matrix,
 ): void {
   const inputs = x.columns;
@@ -44,7 +51,7 @@ export function linear(
       let sum = options.bias?.[column] ?? 0;
       const first = (column - weight.from) * inputs;
       for (let i = 0; i < inputs; i++) sum += x.data[row * inputs + i]! * weight.data[first + i]!;
-      out.data[at] = activate(sum, options.activation) + (options.residual?.data[at] ?? 0);
+      out.data[at] = activate(sum, options.activation) * (options.factors?.data[at] ?? 1) + (options.residual?.data[at] ?? 0);
     }
   }
 }

@@ -72,6 +72,7 @@ describe('GraphBuilder', () => {
     ['a weight of other inputs', (g, x) => g.linear(x, weight([6, 9])), /\[3, 8\] times w \[6, 9\]/],
     ['a bias of other length', (g, x) => g.linear(x, weight([6, 8]), { bias: weight([8]) }), /bias w: \[6\] expected, got \[8\]/],
     ['a residual of other shape', (g, x) => g.linear(x, weight([6, 8]), { residual: x }), /residual: \[3, 8\] and \[3, 6\] differ/],
+    ['factors of other shape', (g, x) => g.linear(x, weight([6, 8]), { factors: x }), /factors: \[3, 8\] and \[3, 6\] differ/],
     ['a norm weight of other length', (g, x) => g.norm(x, { kind: 'layer', weight: weight([7]), epsilon: 1 }), /weight w: \[8\] expected/],
     [
       'a norm weight longer than a group',
