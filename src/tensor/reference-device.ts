@@ -106,6 +106,14 @@ class ReferenceProgram implements Program {
   }
 }
 
+function multiply(node: Extract<Node, { op: 'linear' }>, results: readonly Matrix[], open: Open, out: Matrix): void {
+  const [factors, residual] = [node.factors, node.residual].map((value) => value && results[value.node]!.data);
+  const options = { ...node, bias: node.bias && readVector(node.bias, open), factors, residual };
+  const x = results[node.x.node]!;
+  for (const { from, to, tensor } of node.weight.segments)
+    linear(x, { data: widen(open(tensor), 0, (to - from) * x.columns), from, to }, options, out);
+}
+
 function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow[], open: Open): Matrix {
   const out = newMatrix(node.out.rows, node.out.columns);
   const result = (value: Value): Matrix => results[value.node]!;
@@ -128,13 +136,9 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       lookUp(open(node.tensor), node.tensor.shape[0]!, indices, out);
       return out;
     }
-    case 'linear': {
-      const [factors, residual] = [node.factors, node.residual].map((value) => value && result(value));
-      const options = { ...node, bias: vector(node.bias), factors, residual };
-      for (const { from, to, tensor } of node.weight.segments)
-        linear(result(node.x), { data: widen(open(tensor), 0, (to - from) * node.x.columns), from, to }, options, out);
+    case 'linear':
+      multiply(node, results, open, out);
       return out;
-    }
     case 'norm':
       normalise(result(node.x), { ...node, weight: vector(node.weight), bias: vector(node.bias) }, out);
       return out;

@@ -33,8 +33,8 @@ export function lookUp(table: Elements, tableRows: number, indices: readonly num
 export interface LinearInputs {
   readonly bias: Float32Array | undefined;
   readonly activation?: Activation;
-  readonly factors: Matrix | undefined;
-  readonly residual: Matrix | undefined;
+  readonly factors: Float32Array | undefined;
+  readonly residual: Float32Array | undefined;
 }
 
 /** Columns `from` on of out = activation(x W^T + bias) * factors + residual, with one column for each row of `weight`. */
@@ -51,7 +51,7 @@ export function linear(
       let sum = options.bias?.[column] ?? 0;
       const first = (column - weight.from) * inputs;
       for (let i = 0; i < inputs; i++) sum += x.data[row * inputs + i]! * weight.data[first + i]!;
-      out.data[at] = activate(sum, options.activation) * (options.factors?.data[at] ?? 1) + (options.residual?.data[at] ?? 0);
+      out.data[at] = activate(sum, options.activation) * (options.factors?.[at] ?? 1) + (options.residual?.[at] ?? 0);
     }
   }
 }
