@@ -1,6 +1,6 @@
 /** Products of one matrix: our kernels and ggml's on the same data, and what the processor and its memory could do at best, alternating in one run. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadKernels, type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
+import { loadKernels } from '../src/native/kernels.ts';
 import type { Device, Program, Tensor } from '../src/tensor/device.ts';
 import { byteLengthOf, isQuantType, type WeightType } from '../src/tensor/dtype.ts';
 import { openGgmlDevice } from '../src/tensor/ggml-device.ts';
@@ -8,7 +8,8 @@ import { GraphBuilder } from '../src/tensor/graph.ts';
 import { openNativeDevice } from '../src/tensor/native-device.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
-import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { COLD_BYTES, measureMemory, measurePeaks } from './peaks.ts';
 
 const TYPES: readonly WeightType[] = ['q4_0', 'q8_0', 'q4_k', 'q4_1', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'iq4_nl', 'bf16', 'f16', 'f32'];
 const SHAPES = [
@@ -18,24 +19,14 @@ const SHAPES = [
 const ROWS = [1, 4, 16, 64, 512];
 /** Products of a round last at least so long, since a single one is shorter than what disturbs it. */
 const LEAST_SECONDS = 0.05;
-/** Weights are taken from copies of more bytes than any cache has, one after the other. */
-const COLD_BYTES = 256 << 20;
 /** ggml's threads go on looking for work for so long, on the cores that the others need. */
 const SLEEP_MS = 300;
-const PEAK_ROUNDS = 2_000_000;
-
-interface Limits {
-  readonly integers: number;
-  readonly floats: number;
-  /** Bytes a second. */
-  readonly memory: number;
-}
 
 export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, void, void> {
   const kernels = loadKernels();
   if (!kernels) throw new UsageError('gemm: there are no own kernels here; npm run build compiles them');
   const { threads } = processorFacts();
-  const limits = measureLimits(kernels, threads, rounds);
+  const limits = { ...measurePeaks(kernels, threads, rounds), memory: measureMemory(kernels, threads, rounds) };
   const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
     figure({ bench: 'gemm', case: what, unit, values, ...(limit !== undefined && { limit }) });
   yield make(`peak of integers, ${kernels.isa}`, 'Gop/s', [limits.integers / 1e9]);
@@ -63,42 +54,6 @@ export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, vo
       }
 }
 
-function measureLimits(kernels: Kernels, threads: number, rounds: number): Limits {
-  const team = kernels.teamCreate(threads)!;
-  const memory = kernels.memoryCreate(COLD_BYTES)!;
-  try {
-    viewOf(memory, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
-    const read = (): number => COLD_BYTES / secondsOf(() => kernels.read(team, memory, COLD_BYTES));
-    read();
-    return {
-      integers: peak(kernels, team, 1, threads, rounds),
-      floats: peak(kernels, team, 0, threads, rounds),
-      memory: median(repeat(rounds, read)),
-    };
-  } finally {
-    kernels.memoryFree(memory);
-    kernels.teamFree(team);
-  }
-}
-
-function peak(kernels: Kernels, team: Team, integers: number, threads: number, rounds: number): number {
-  return median(
-    repeat(rounds, () => {
-      let operations = 0;
-      const took = secondsOf(() => (operations = kernels.operations(team, integers, threads, PEAK_ROUNDS)));
-      return operations / took;
-    }),
-  );
-}
-
-const repeat = (count: number, measure: () => number): number[] => Array.from({ length: count }, measure);
-
-function secondsOf(work: () => void): number {
-  const began = performance.now();
-  work();
-  return (performance.now() - began) / 1000;
-}
-
 interface Product extends Disposable {
   /** The same product with other copies of the weights. */
   readonly programs: readonly Program[];
@@ -113,6 +68,7 @@ async function makeProduct(device: Device, type: WeightType, outputs: number, in
   const input = use(device.allocate('x', 'f32', [rows, inputs]));
   const output = use(device.allocate('y', 'f32', [rows, outputs]));
   await fill(device, input);
+  // Weights are taken from one copy after the other.
   const copies = rows > 64 ? 1 : Math.ceil(COLD_BYTES / byteLengthOf(type, outputs * inputs));
   const programs: Program[] = [];
   for (let copy = 0; copy < copies; copy++) {

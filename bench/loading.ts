@@ -4,14 +4,10 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { folderMetadata } from '../src/convert/metadata.ts';
-import { dummyModelSource } from '../src/llm/model-source.ts';
-import { convertSource } from '../src/llm/stored-source.ts';
-import { publishedConfig } from '../src/models/opt-sizes.ts';
 import type { WeightType } from '../src/tensor/dtype.ts';
-import { recodedWeights } from '../src/weights/recoded-weights.ts';
 import { dropPageCache, readSeconds } from './disk.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { writeModelFile } from './model-file.ts';
 
 /** 3.8 GB of q4_0. */
 const SHAPE = 'opt-6.7b';
@@ -31,7 +27,7 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
   const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
   const file = join(folder, 'model.gguf');
   try {
-    await writeModelFile(shape, file);
+    await writeModelFile({ shape, type: TYPE }, file);
     const { size } = await stat(file);
     const reads: number[] = [];
     const freshReads: number[] = [];
@@ -77,12 +73,4 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
 async function runChild(name: string, file: string): Promise<string> {
   const script = new URL(name, import.meta.url).pathname;
   return (await promisify(execFile)(process.execPath, [...process.execArgv, script, file])).stdout;
-}
-
-export async function writeModelFile(shape: string, file: string): Promise<void> {
-  const source = dummyModelSource(shape);
-  const weights = recodedWeights(source.weights, ({ role }) => (role === 'vector' ? 'f32' : TYPE), shape);
-  const config = publishedConfig(shape)!;
-  const metadata = async () => folderMetadata({ name: shape, config, vocabulary: new Map() }, source.model);
-  await convertSource({ ...source, weights, metadata }, file, {});
 }

@@ -1,25 +1,40 @@
-/** FILE: seconds of a 512-token prompt, and tokens per second of 64 rows that decode together, with the kernels that FLEXLLMGEN_ISA names. */
+/** FILE: seconds of a prompt, and tokens per second of rows that decode together, with the kernels that FLEXLLMGEN_ISA names. */
 import { LLM } from '../src/llm.ts';
-
-const PROMPT_TOKENS = 512;
-const ROWS = 64;
-const DECODED = 16;
+import { processorFacts } from '../src/util/machine.ts';
+import { DECODED, PROMPT_TOKENS, promptOf, type Rates, ROWS, stopwatch } from './workload.ts';
 
 const [file] = process.argv.slice(2) as [string];
-await using llm = await LLM.load(file, { gpuBatchSize: ROWS });
-const prompt = (length: number, seed: number): number[] => Array.from({ length }, (_, i) => 4 + ((i * 7919 + seed * 104_729) % 20_000));
+const { threads } = processorFacts();
+await using llm = await LLM.load(file, { gpuBatchSize: ROWS, threads });
 
-async function statsOf(prompts: readonly number[][], maxTokens: number) {
+/** The first sweep computes the prompts, the others decode. */
+async function measure(prompts: readonly number[][], maxTokens: number) {
   let seconds = { prefill: 0, decode: 0 };
-  for await (const event of llm.stream(prompts.map((each) => ({ prompt: each, params: { maxTokens, ignoreEos: true } }))))
-    if (event.type === 'sweep') seconds = event.stats.seconds;
-  return seconds;
+  let stop = stopwatch(threads);
+  const busy = { prefill: 0, decode: 0 };
+  for await (const event of llm.stream(prompts.map((each) => ({ prompt: each, params: { maxTokens, ignoreEos: true } })))) {
+    if (event.type !== 'sweep') continue;
+    const before = seconds;
+    seconds = event.stats.seconds;
+    if (before.prefill === seconds.prefill) busy.decode = stop().busy;
+    else {
+      busy.prefill = stop().busy;
+      stop = stopwatch(threads);
+    }
+  }
+  return { seconds, busy };
 }
 
-await statsOf([prompt(8, 1)], 1); // weights are there, programs are compiled
-const { prefill } = await statsOf([prompt(PROMPT_TOKENS, 2)], 1);
-const { decode } = await statsOf(
-  Array.from({ length: ROWS }, (_, i) => prompt(1, i)),
+await measure([promptOf(8, 1)], 1); // weights are there, programs are compiled
+const prefill = await measure([promptOf(PROMPT_TOKENS, 2)], 1);
+const decode = await measure(
+  Array.from({ length: ROWS }, (_, i) => promptOf(1, i)),
   DECODED + 1,
 );
-console.log(JSON.stringify({ prefill: PROMPT_TOKENS / prefill, decode: (ROWS * DECODED) / decode, kernels: llm.info.kernels }));
+const rates: Rates = {
+  threads,
+  prefill: PROMPT_TOKENS / prefill.seconds.prefill,
+  decode: (ROWS * DECODED) / decode.seconds.decode,
+  busy: { prefill: prefill.busy.prefill, decode: decode.busy.decode },
+};
+console.log(JSON.stringify(rates));

@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
-import { writeModelFile } from './loading.ts';
+import { writeModelFile } from './model-file.ts';
 
 /** 3.8 GB of q4_0. */
 const SHAPE = 'opt-6.7b';
+const TYPE = 'q4_0';
 
 interface Rates {
   readonly prefill: number;
@@ -24,7 +25,7 @@ async function* benchModel(name: string, rounds: number): AsyncGenerator<Figure,
   const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
   try {
     const file = name.endsWith('.gguf') ? name : join(folder, 'model.gguf');
-    if (file !== name) await writeModelFile(name, file);
+    if (file !== name) await writeModelFile({ shape: name, type: TYPE }, file);
     const [own, ggml]: [Rates[], Rates[]] = [[], []];
     for (let round = 0; round < rounds; round++) {
       own.push(await runChild(file, {}));
