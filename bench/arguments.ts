@@ -4,6 +4,7 @@ import { BUNDLED_NAME } from '../src/util/bundled.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { STORAGE_TYPES, type StorageType } from '../src/weights/storage-type.ts';
 import type { BenchOptions } from './figure.ts';
+import { isPeerShape, isShape, PEER_SHAPE_NAMES, SHAPE_NAMES } from './shapes.ts';
 
 export interface BenchArguments {
   readonly name: string;
@@ -17,10 +18,7 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   const [name = '', ...surplus] = positionals;
   if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
   if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
-  for (const model of values.model ?? []) {
-    if (model === BUNDLED_NAME || publishedConfig(model) || (name === 'model' && model.endsWith('.gguf'))) continue;
-    throw new UsageError(`--model ${model}: neither ${BUNDLED_NAME} nor a published shape; known are ${PUBLISHED_OPT_NAMES.join(', ')}`);
-  }
+  for (const model of values.model ?? []) checkModel(name, model);
   const options: BenchOptions = {
     rounds: positiveInteger('--rounds', values.rounds),
     ...(values.model && { models: values.model }),
@@ -28,6 +26,19 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
     ...(values.block && { blocks: values.block.map((text) => positiveInteger('--block', text)) }),
   };
   return { name, json: values.json, options };
+}
+
+/** Only some benchmarks take files, and only those that make files know shapes that are not OPT's. */
+function checkModel(bench: string, model: string): void {
+  const expect = (known: boolean, kinds: string, names: readonly string[]): void => {
+    if (!known) throw new UsageError(`--model ${model}: ${kinds} expected; known are ${names.join(', ')}`);
+  };
+  const isFile = model.endsWith('.gguf');
+  if (bench === 'peers') return expect(isFile || isPeerShape(model), 'a GGUF file or a shape that llama.cpp runs', PEER_SHAPE_NAMES);
+  if (bench === 'model') return expect(isFile || isShape(model), 'a GGUF file or a published shape', SHAPE_NAMES);
+  if (bench === 'loading') return expect(isShape(model), 'a published shape', SHAPE_NAMES);
+  const known = model === BUNDLED_NAME || publishedConfig(model) !== undefined;
+  expect(known, `${BUNDLED_NAME} or a published shape`, PUBLISHED_OPT_NAMES);
 }
 
 // oxlint-disable-next-line typescript/explicit-function-return-type -- what parseArgs infers from its options

@@ -1,9 +1,8 @@
 /** Bytes of input per second that a conversion takes, each in a process of its own, against a plain copy of the same file. */
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { runChild } from './child.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { copySeconds, dropPageCache } from './disk.ts';
 import { writeMadeModel } from './made-model.ts';
@@ -11,7 +10,6 @@ import { writeMadeModel } from './made-model.ts';
 /** 5.3 GB of f16. */
 const SHAPE = 'opt-2.7b';
 const TYPES = ['f16', 'q8_0', 'q4_0'] as const;
-const CHILD = new URL('conversion-child.ts', import.meta.url).pathname;
 
 interface Outcome {
   readonly seconds: number;
@@ -63,7 +61,7 @@ async function* convertShape(shape: string, rounds: number): AsyncGenerator<Figu
 async function convertOnce(folder: string, type: string): Promise<Outcome> {
   dropPageCache();
   const output = join(folder, `${type}.gguf`);
-  const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, CHILD, folder, type, output]);
+  const outcome = await runChild<Outcome>('conversion-child.ts', [folder, type, output]);
   await rm(output);
-  return JSON.parse(stdout) as Outcome;
+  return outcome;
 }

@@ -1,10 +1,9 @@
 /** Seconds from the start of a process to the first token of a large GGUF file, against reading the file once; caches are emptied before both. */
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import type { WeightType } from '../src/tensor/dtype.ts';
+import { runChild } from './child.ts';
 import { dropPageCache, readSeconds } from './disk.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
@@ -36,9 +35,9 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
       dropPageCache();
       reads.push(await readSeconds(file));
       dropPageCache();
-      freshReads.push(JSON.parse(await runChild('read-child.ts', file)) as number);
+      freshReads.push(await runChild<number>('read-child.ts', [file]));
       dropPageCache();
-      loads.push(JSON.parse(await runChild('loading-child.ts', file)) as Outcome);
+      loads.push(await runChild<Outcome>('loading-child.ts', [file]));
     }
     const make = (what: string, unit: string, values: readonly number[]): Figure =>
       figure({ bench: 'loading', case: `${shape} ${TYPE} ${what}`, unit, values });
@@ -68,9 +67,4 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
   } finally {
     await rm(folder, { recursive: true });
   }
-}
-
-async function runChild(name: string, file: string): Promise<string> {
-  const script = new URL(name, import.meta.url).pathname;
-  return (await promisify(execFile)(process.execPath, [...process.execArgv, script, file])).stdout;
 }

@@ -7,10 +7,11 @@ import { conversion } from './conversion.ts';
 import { gemm } from './gemm.ts';
 import { loading } from './loading.ts';
 import { model } from './model.ts';
+import { peers } from './peers.ts';
 import { sampling } from './sampling.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, throughput, conversion, loading, accuracy };
+const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, peers, throughput, conversion, loading, accuracy };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -1,20 +1,15 @@
 /** A whole model: prefill of a 512-token prompt and 64 rows that decode together, on our kernels and on ggml's, in processes that take turns. */
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { runChild } from './child.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
+import type { Rates } from './workload.ts';
 
 /** 3.8 GB of q4_0. */
 const SHAPE = 'opt-6.7b';
 const TYPE = 'q4_0';
-
-interface Rates {
-  readonly prefill: number;
-  readonly decode: number;
-}
 
 /** `models` are GGUF files or shapes; the default is a shape, written to a temporary file. */
 export async function* model({ rounds, models = [SHAPE] }: BenchOptions): AsyncGenerator<Figure, void, void> {
@@ -28,8 +23,8 @@ async function* benchModel(name: string, rounds: number): AsyncGenerator<Figure,
     if (file !== name) await writeModelFile({ shape: name, type: TYPE }, file);
     const [own, ggml]: [Rates[], Rates[]] = [[], []];
     for (let round = 0; round < rounds; round++) {
-      own.push(await runChild(file, {}));
-      ggml.push(await runChild(file, { FLEXLLMGEN_ISA: 'ggml' }));
+      own.push(await runChild<Rates>('model-child.ts', [file]));
+      ggml.push(await runChild<Rates>('model-child.ts', [file], { FLEXLLMGEN_ISA: 'ggml' }));
     }
     const make = (what: string, unit: string, values: readonly number[]): Figure =>
       figure({ bench: 'model', case: `${name} ${what}`, unit, values });
@@ -58,11 +53,4 @@ async function* benchModel(name: string, rounds: number): AsyncGenerator<Figure,
   } finally {
     await rm(folder, { recursive: true });
   }
-}
-
-async function runChild(file: string, env: NodeJS.ProcessEnv): Promise<Rates> {
-  const script = new URL('model-child.ts', import.meta.url).pathname;
-  const options = { env: { ...process.env, ...env } };
-  const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, script, file], options);
-  return JSON.parse(stdout) as Rates;
 }

@@ -71,11 +71,13 @@ const SHAPES: Readonly<Record<string, ShapeConfig>> = {
   'qwen3-tiny': { ...QWEN3_4B, ...TINY, head_dim: 64 },
 };
 
-export const SHAPE_NAMES: readonly string[] = [...Object.keys(SHAPES), ...PUBLISHED_OPT_NAMES];
+/** llama.cpp runs them: OPT it does not know. */
+export const PEER_SHAPE_NAMES: readonly string[] = Object.keys(SHAPES);
+
+export const SHAPE_NAMES: readonly string[] = [...PEER_SHAPE_NAMES, ...PUBLISHED_OPT_NAMES];
 
 export const isShape = (name: string): boolean => Object.hasOwn(SHAPES, name) || publishedConfig(name) !== undefined;
 
-/** llama.cpp runs it: OPT it does not know. */
 export const isPeerShape = (name: string): boolean => Object.hasOwn(SHAPES, name);
 
 /** With other than the published number of layers, if `layers` says so. @throws {UsageError} listing the shapes */

@@ -137,7 +137,9 @@ export class PeerContext implements Disposable {
   /** A copy of the logits of the last token of a row of the latest batch. */
   logits(rows: readonly PeerRow[], row: number): Float32Array {
     const index = rows.slice(0, row + 1).reduce((sum, { tokens }) => sum + tokens.length, 0) - 1;
-    return Float32Array.from(koffi.decode(this.#api.logits(this.#context, index), koffi.array('float', this.#vocabularySize)) as Float32Array);
+    return Float32Array.from(
+      koffi.decode(this.#api.logits(this.#context, index), koffi.array('float', this.#vocabularySize)) as Float32Array,
+    );
   }
 
   /** Forgets all sequences. */
