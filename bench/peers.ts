@@ -57,9 +57,11 @@ async function runRounds(file: string, count: number): Promise<Rounds> {
   for (let round = 0; round < count; round++) {
     rounds.peaks.push(measurePeaks(kernels, threads, 1));
     const own = await undisturbed(() => runChild('model-child.ts', [file]));
+    rounds.discarded += own.discarded;
+    if (!own.rates) continue;
     const theirs = await undisturbed(() => runChild('peers/llama-child.ts', [file]));
-    rounds.discarded += own.discarded + theirs.discarded;
-    if (!own.rates || !theirs.rates) continue;
+    rounds.discarded += theirs.discarded;
+    if (!theirs.rates) continue;
     rounds.own.push(own.rates);
     rounds.theirs.push(theirs.rates);
   }

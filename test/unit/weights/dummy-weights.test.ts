@@ -80,4 +80,10 @@ describe('dummyWeights', () => {
     expect(source.dtype).toBe(dtype);
     expect(target.every((bits, i) => Math.abs(widen(bits) - exact[i]!) <= Math.abs(exact[i]!) / 256 + 1e-7)).toBe(true);
   });
+
+  it('takes a type for each weight', () => {
+    const source = dummyWeights({ dtype: ({ role }) => (role === 'vector' ? 'f32' : 'bf16') });
+    expect(source.find(matrix('w', [4, 4]), 'layer 0').dtype).toBe('bf16');
+    expect(source.find(vector('b.weight', 4), 'layer 0').dtype).toBe('f32');
+  });
 });
