@@ -15,8 +15,8 @@ export interface AccuracyCase {
   readonly weights: WeightType;
   readonly compute: 'auto' | 'f32';
   readonly kv: KvType;
-  /** Value of FLEXLLMGEN_ISA: empty for our widest kernels. */
-  readonly isa: '' | 'ggml';
+  /** Value of FLEXLLMGEN_ISA; empty for our widest kernels. */
+  readonly isa: string;
 }
 
 /** What all others are compared with. */

@@ -1,4 +1,4 @@
-/** FILE ROWS COMPUTE KV_TYPE: how well a model answers labelled rows, with the kernels that FLEXLLMGEN_ISA names. */
+/** FILE ROWS COMPUTE KV_TYPE: how well a model answers labelled rows, on one thread, with the kernels that FLEXLLMGEN_ISA names. */
 import { readFile } from 'node:fs/promises';
 import { LLM, type LoadOptions } from '../src/llm.ts';
 import type { GenerationResult } from '../src/requests.ts';
@@ -13,7 +13,7 @@ const MAX_TOKENS = 72;
 
 const [file, rowsFile, compute, kvType] = process.argv.slice(2) as [string, string, 'auto' | 'f32', NonNullable<LoadOptions['kvType']>];
 const rows = JSON.parse(await readFile(rowsFile, 'utf8')) as readonly LabelledRow[];
-await using llm = await LLM.load(file, { compute, kvType, gpuBatchSize: ROWS_TOGETHER });
+await using llm = await LLM.load(file, { compute, kvType, gpuBatchSize: ROWS_TOGETHER, threads: 1 });
 
 /** Where the tokens of the label begin; the last token is the end. */
 function startOfLabel(ids: readonly number[], label: string): number {
