@@ -4,10 +4,29 @@ import { KV_TYPES, type KvType, type WeightType } from '../src/tensor/dtype.ts';
  * All types that ggml makes of numbers alone. iq2_xxs, iq2_xs, iq1_s and iq1_m want an importance matrix, which we do not make; tq1_0, tq2_0 and
  * q1_0 are for models that were trained with weights of -1, 0, 1.
  */
-export const ACCURACY_WEIGHT_TYPES = [
-  ...['f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q5_k', 'q5_1', 'q5_0', 'q4_k', 'q4_1', 'q4_0', 'iq4_nl', 'iq4_xs', 'mxfp4', 'nvfp4'],
-  ...['q3_k', 'iq3_s', 'iq3_xxs', 'q2_k', 'iq2_s', 'q2_0'],
-] as readonly WeightType[];
+export const ACCURACY_WEIGHT_TYPES: readonly WeightType[] = [
+  'f32',
+  'f16',
+  'bf16',
+  'q8_0',
+  'q6_k',
+  'q5_k',
+  'q5_1',
+  'q5_0',
+  'q4_k',
+  'q4_1',
+  'q4_0',
+  'iq4_nl',
+  'iq4_xs',
+  'mxfp4',
+  'nvfp4',
+  'q3_k',
+  'iq3_s',
+  'iq3_xxs',
+  'q2_k',
+  'iq2_s',
+  'q2_0',
+];
 
 /** A way to run the model. */
 export interface AccuracyCase {

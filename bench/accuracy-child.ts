@@ -39,7 +39,7 @@ const answers = await llm.generate(
 const spelled = answers.filter(({ text }, i) => text.trim() === others[i]!.expected).length;
 const outcome: AccuracyOutcome = {
   right: rows.length - others.length + spelled,
-  logprobs: scored.flatMap(({ promptLogprobs }, i) => promptLogprobs!.slice(starts[i]!).map((position) => position!.logprob)),
+  logprobs: scored.flatMap(({ promptLogprobs }, i) => promptLogprobs!.slice(starts[i]).map((position) => position!.logprob)),
   kernels: llm.info.kernels,
 };
 process.stdout.write(JSON.stringify(outcome));

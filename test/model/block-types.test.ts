@@ -47,8 +47,8 @@ describe.each(['q4_k', 'q5_k', 'q6_k'] as const)('the bundled model in %s', (wei
       const own = await run(isa);
       expect(own.kernels).toContain(isa);
       const { error } = accuracyLoss(own, ggml, rows.length);
-      expect(error, isa).toBeLessThan(BOUND);
-      expect(own.right, isa).toBe(rows.length);
+      expect(error, `on ${isa}`).toBeLessThan(BOUND);
+      expect(own.right, `on ${isa}`).toBe(rows.length);
     }
   });
 });
