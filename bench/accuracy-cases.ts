@@ -1,7 +1,7 @@
 import { KV_TYPES, type KvType, type WeightType } from '../src/tensor/dtype.ts';
 
 /**
- * All types that ggml makes of numbers alone. iq2_xxs, iq2_xs, iq1_s and iq1_m want an importance matrix, which we do not make; tq1_0, tq2_0 and
+ * All types that ggml makes of numbers alone. iq2_xxs, iq2_xs and iq1_s need an importance matrix, which we do not make, and iq1_m is of little use without one; tq1_0, tq2_0 and
  * q1_0 are for models that were trained with weights of -1, 0, 1.
  */
 export const ACCURACY_WEIGHT_TYPES: readonly WeightType[] = [
