@@ -1,88 +1,80 @@
-/** What block types cost the bundled model: right answers on its table, and how far the log-probabilities of the labels move. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+/** What types of weights and caches cost the bundled model: right answers, and how far the log-probabilities of the labels move. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parse } from 'csv-parse/sync';
+import { promisify } from 'node:util';
 import { outputTensors } from '../src/convert/output-tensors.ts';
 import { writeModel } from '../src/convert/write-model.ts';
-import { LLM } from '../src/llm.ts';
 import { openModelSource } from '../src/llm/model-source.ts';
-import { byteLengthOf, elementCount, type WeightType } from '../src/tensor/dtype.ts';
-import { BUNDLED_NAME, BUNDLED_TABLE } from '../src/util/bundled.ts';
+import { type WeightType } from '../src/tensor/dtype.ts';
+import { BUNDLED_NAME } from '../src/util/bundled.ts';
+import { processorFacts } from '../src/util/machine.ts';
+import { readAhead } from '../src/util/read-ahead.ts';
 import { Lifetime } from '../src/util/lifetime.ts';
 import { recodedWeights } from '../src/weights/recoded-weights.ts';
 import { storageTypeOf } from '../src/weights/storage-type.ts';
-import { type Figure, figure } from './figure.ts';
+import { ACCURACY_TYPES, type AccuracyCase, accuracyCases, EXACT_CASE } from './accuracy-cases.ts';
+import { type AccuracyLoss, accuracyLoss, type AccuracyOutcome } from './accuracy-outcome.ts';
+import { labelledRows } from './accuracy-rows.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
 
-const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'q4_k'];
+/** A child prints a number for each token of each label. */
+const MAX_BYTES = 64 << 20;
 
-interface Row {
-  readonly prompt: string;
-  readonly expected: string;
+/** Where a model may be written, and a JSON list of labelled rows. */
+export interface AccuracyFiles {
+  readonly folder: string;
+  readonly rows: string;
 }
 
-interface Outcome {
-  readonly right: number;
-  /** Of all tokens of all labels. */
-  readonly logprobs: readonly number[];
-  readonly bitsPerWeight: number;
-}
-
-export async function* accuracy(): AsyncGenerator<Figure, void, void> {
-  const table: Record<string, string>[] = parse(await readFile(BUNDLED_TABLE), { columns: true });
-  const rows = table.map(({ instruction, input, expected }) => ({
-    prompt: `Task: ${instruction}\nInput: ${input}\nOutput:`,
-    expected: expected!,
-  }));
-  let exact: Outcome | undefined;
-  for (const type of TYPES) {
-    const outcome = await evaluate(type, rows);
-    exact ??= outcome;
-    const make = (what: string, unit: string, value: number): Figure =>
-      figure({ bench: 'accuracy', case: `${BUNDLED_NAME} ${type} ${what}`, unit, values: [value] });
-    const errors = outcome.logprobs.map((value, i) => Math.abs(value - exact!.logprobs[i]!));
-    yield make('size', 'bits/weight', outcome.bitsPerWeight);
-    yield make('right', `of ${rows.length}`, outcome.right);
-    yield make('log-probability of labels', 'nats/token', mean(outcome.logprobs));
-    yield make('log-probability error', 'nats/token', mean(errors));
-  }
-}
-
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-
-async function evaluate(type: WeightType, rows: readonly Row[]): Promise<Outcome> {
+export async function* accuracy({ types = ACCURACY_TYPES }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  const rows = await labelledRows();
   const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
   try {
-    const file = join(folder, 'model.gguf');
-    const bitsPerWeight = await convert(type, file);
-    // Exact arithmetic: what is lost is lost by the type alone.
-    await using llm = await LLM.load(file, { compute: 'f32' });
-    const answers = await llm.generate(
-      rows.map(({ prompt }) => prompt),
-      { maxTokens: 64 },
-    );
-    const right = answers.filter(({ text }, i) => text.trim() === rows[i]!.expected).length;
-    const scored = await llm.generate(
-      rows.map(({ prompt, expected }) => `${prompt} ${expected}`),
-      { maxTokens: 1, promptLogprobs: 0 },
-    );
-    const logprobs = scored.flatMap(({ promptLogprobs = [] }, i) =>
-      promptLogprobs.slice(answers[i]!.promptTokenIds.length).map((position) => position?.logprob ?? 0),
-    );
-    return { right, logprobs, bitsPerWeight };
+    const files: AccuracyFiles = { folder, rows: join(folder, 'rows.json') };
+    await writeFile(files.rows, JSON.stringify(rows));
+    // Children have one thread each: two of them get more out of two cores than one after another, for the model is small.
+    const cases = [EXACT_CASE, ...accuracyCases(types)];
+    const outcomes = readAhead(cases, processorFacts().threads, async (each) => ({ each, outcome: await evaluate(each, files) }));
+    let exact: AccuracyOutcome | undefined;
+    for await (const { each, outcome } of outcomes) {
+      exact ??= outcome;
+      if (each !== EXACT_CASE) yield* lossFigures(each.name, accuracyLoss(outcome, exact, rows.length), rows.length);
+    }
   } finally {
     await rm(folder, { recursive: true });
   }
 }
 
-/** @returns bits per weight of the matrices */
-async function convert(type: WeightType, file: string): Promise<number> {
+function* lossFigures(name: string, { right, points, error, shift }: AccuracyLoss, rows: number): Generator<Figure, void, void> {
+  const make = (what: string, unit: string, value: number): Figure =>
+    figure({ bench: 'accuracy', case: `${name} ${what}`, unit, values: [value] });
+  yield make('right', `% of ${rows}`, right);
+  yield make('right over exact', 'points', points);
+  yield make('log-probability error', 'nats/token', error);
+  yield make('log-probability shift', 'nats/token', shift);
+}
+
+/** Runs the bundled model in a process of its own, because kernels are chosen once a process. */
+export async function evaluate({ weights, compute, kv, isa }: AccuracyCase, { folder, rows }: AccuracyFiles): Promise<AccuracyOutcome> {
+  const own = await mkdtemp(join(folder, 'case-'));
+  const file = join(own, 'model.gguf');
+  try {
+    await convert(weights, file);
+    const script = new URL('accuracy-child.ts', import.meta.url).pathname;
+    const options = { env: { ...process.env, FLEXLLMGEN_ISA: isa }, maxBuffer: MAX_BYTES };
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, file, rows, compute, kv], options);
+    return JSON.parse(stdout) as AccuracyOutcome;
+  } finally {
+    await rm(own, { recursive: true });
+  }
+}
+
+/** Writes the bundled model with its matrices in a type. */
+async function convert(type: WeightType, file: string): Promise<void> {
   await using lifetime = new Lifetime();
   const source = await openModelSource(BUNDLED_NAME, lifetime);
   const weights = recodedWeights(source.weights, (spec) => (storageTypeOf(spec, type, 'auto') === type ? type : 'f32'), file);
-  const tensors = outputTensors(source.model, weights);
-  await writeModel(file, { metadata: await source.metadata!(), tensors });
-  const matrices = tensors.filter(({ dtype }) => dtype === type);
-  const bytes = matrices.reduce((sum, { shape }) => sum + byteLengthOf(type, elementCount(shape)), 0);
-  return (8 * bytes) / matrices.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  await writeModel(file, { metadata: await source.metadata!(), tensors: outputTensors(source.model, weights) });
 }

@@ -3,6 +3,7 @@ import { PUBLISHED_OPT_NAMES, publishedConfig } from '../src/models/opt-sizes.ts
 import { BUNDLED_NAME } from '../src/util/bundled.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { STORAGE_TYPES, type StorageType } from '../src/weights/storage-type.ts';
+import { ACCURACY_TYPES } from './accuracy-cases.ts';
 import type { BenchOptions } from './figure.ts';
 import { isPeerShape, isShape, PEER_SHAPE_NAMES, SHAPE_NAMES } from './shapes.ts';
 
@@ -19,9 +20,12 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
   if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
   for (const model of values.model ?? []) checkModel(name, model);
+  for (const type of values.type ?? [])
+    if (!ACCURACY_TYPES.includes(type)) throw new UsageError(`--type ${type}: one of ${ACCURACY_TYPES.join(', ')} expected`);
   const options: BenchOptions = {
     rounds: positiveInteger('--rounds', values.rounds),
     ...(values.model && { models: values.model }),
+    ...(values.type && { types: values.type }),
     ...(values.dtype !== undefined && { dtype: storageType(values.dtype) }),
     ...(values.block && { blocks: values.block.map((text) => positiveInteger('--block', text)) }),
   };
@@ -53,6 +57,7 @@ function parse(args: readonly string[]) {
         model: { type: 'string', multiple: true },
         block: { type: 'string', multiple: true },
         dtype: { type: 'string' },
+        type: { type: 'string', multiple: true },
       },
     });
   } catch (cause) {

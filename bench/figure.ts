@@ -21,6 +21,8 @@ export interface BenchOptions {
   /** Type of the weights. Default `auto`. */
   readonly dtype?: StorageType;
   readonly rounds: number;
+  /** Names of ACCURACY_TYPES. Default all. */
+  readonly types?: readonly string[];
   readonly models?: readonly string[];
   readonly blocks?: readonly number[];
 }

@@ -20,7 +20,7 @@ try {
   if (!(error instanceof UsageError)) throw error;
   console.error(error.message);
   console.error(
-    `usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--json] [--rounds N] [--model NAME]... [--block N]... [--dtype TYPE]`,
+    `usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--json] [--rounds N] [--model NAME]... [--block N]... [--dtype TYPE] [--type TYPE]...`,
   );
   process.exitCode = 2;
 }

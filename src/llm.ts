@@ -204,7 +204,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {
   const { dummy = false, dtype: type = 'auto', convert, signal, onPreparation, onNotice } = options;
   if (dummy === false) return openStoredSource(name, lifetime, { type, convert, signal, onPreparation, onNotice });
-  return recodedSource(dummyModelSource(name, dummy === true ? undefined : dummy), type);
+  return recodedSource(dummyModelSource(name, dummy === true ? undefined : dummy), type, onNotice);
 }
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */

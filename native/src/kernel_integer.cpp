@@ -6,33 +6,39 @@ const int64_t PACKED_ROWS = 0;
 void multiply_packed(int64_t, const IntegerTile &) {}
 
 #if defined(__AVX2__)
+/* Otherwise GCC adds in another order, which needs twice the registers there are. */
+static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 /*
  * Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. Signed weights give their sign to the activation: 2 * 127 * 128
  * fits, two of them do not.
  */
-template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
   for (int first = 0; first < SPAN / 4; first += STEPS) {
     I pairs[ROWS][2];
+#pragma GCC unroll 8
     for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += FLX_PANEL * 4)
+#pragma GCC unroll 2
       for (int v = 0; v < 2; v++) {
         const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32));
         const I sizes = SIGNED ? _mm256_abs_epi8(weights) : weights;
+#pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
           int32_t four;
           std::memcpy(&four, a + r * 4, 4);
           const I x = SIGNED ? _mm256_sign_epi8(i_set(four), weights) : i_set(four);
           const I both = _mm256_maddubs_epi16(sizes, x);
           pairs[r][v] = step == 0 ? both : _mm256_add_epi16(pairs[r][v], both);
+          keep_order(pairs[r][v]);
         }
       }
     for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < 2; v++) products[r][v] = _mm256_add_epi32(products[r][v], pairs_to_fours(pairs[r][v]));
+      for (int v = 0; v < 2; v++) products[r][v] = i_add(products[r][v], pairs_to_fours(pairs[r][v]));
   }
 }
 #else
-template <int ROWS, int SPAN, bool SIGNED, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
     for (int r = 0; r < ROWS; r++)
       for (int c = 0; c < 2 * LANES; c++)
@@ -49,51 +55,70 @@ template <int ROWS> static void start(Products<ROWS> &products, const int32_t *o
     for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets ? offsets[r] : 0);
 }
 
-/* C += products * scales - least * minima of block `block`, if there are minima. */
-template <int ROWS> static void add_scaled(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &products, const Products<ROWS> *least) {
+/* C += products * scales of block `block`. */
+template <int ROWS> static inline void add_scaled(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &products) {
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F scale = f_load(t.weight_scales + block * FLX_PANEL + c);
-    const F minimum = t.minima ? f_sub(f_set(0), f_load(t.minima + block * FLX_PANEL + c)) : f_set(0);
+#pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
-      F value = t.first && block == 0 ? f_set(0) : f_load(sum);
-      value = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), value);
-      if (least) value = f_fma(f_mul(f_from_i((*least)[r][v]), minimum), f_set(t.scales[block * ROWS + r]), value);
-      else if (t.minima) value = f_fma(minimum, f_set(t.sums[block * ROWS + r]), value);
-      f_store(sum, value);
+      f_store(sum, f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), f_load(sum)));
+    }
+  }
+}
+
+/* C -= minima * sums of group `g`. */
+template <int ROWS> static inline void subtract_minima(const IntegerTile &t, int column, int64_t g) {
+  for (int v = 0; v < 2; v++) {
+    const int c = column + v * LANES;
+    const F minimum = f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + c));
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++) {
+      float *sum = t.c + r * FLX_PANEL + c;
+      f_store(sum, f_fma(minimum, f_set(t.sums[g * ROWS + r]), f_load(sum)));
     }
   }
 }
 
 /* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
+template <int ROWS, bool MINIMA, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
   for (int64_t g = 0; g < t.groups; g++) {
     Products<ROWS> products;
     start<ROWS>(products, t.offsets + g * 2 * ROWS);
     span_products<ROWS, GROUP, SIGNED, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * 4, products);
-    add_scaled<ROWS>(t, column, g, products, nullptr);
+    add_scaled<ROWS>(t, column, g, products);
+    if (MINIMA) subtract_minima<ROWS>(t, column, g);
   }
 }
 
-/* Sums of quants times factors of the minima of a K block. */
-template <int ROWS> static void sum_minima(const IntegerTile &t, int column, int64_t block, Products<ROWS> &least) {
+/* C -= minima * sums of quants times factors of the minima of a K block. */
+template <int ROWS> static void subtract_block_minima(const IntegerTile &t, int column, int64_t block) {
+  Products<ROWS> least;
   start<ROWS>(least, nullptr);
   for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
     for (int v = 0; v < 2; v++) {
       const int16_t *factors = t.minimum_factors + (pair * FLX_PANEL + column + v * LANES) * 2;
       for (int r = 0; r < ROWS; r++) least[r][v] = i_add_pairs(least[r][v], factors, t.sum_pairs + (pair * ROWS + r) * 2);
     }
+  for (int v = 0; v < 2; v++) {
+    const int c = column + v * LANES;
+    const F minimum = f_sub(f_set(0), f_load(t.minima + block * FLX_PANEL + c));
+    for (int r = 0; r < ROWS; r++) {
+      float *sum = t.c + r * FLX_PANEL + c;
+      f_store(sum, f_fma(f_mul(f_from_i(least[r][v]), minimum), f_set(t.scales[block * ROWS + r]), f_load(sum)));
+    }
+  }
 }
 
 /*
  * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
  * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
  */
-template <int ROWS, int SPAN, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
+template <int ROWS, int SPAN, bool MINIMA, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
   constexpr int SPANS = GROUP / SPAN, GROUPS = 8;
   for (int64_t block = 0; block < t.groups / GROUPS; block++) {
-    Products<ROWS> totals, least;
+    Products<ROWS> totals;
     start<ROWS>(totals, nullptr);
     for (int64_t span = block * GROUPS * SPANS; span < (block + 1) * GROUPS * SPANS; span++) {
       const int64_t g = span / SPANS, in_group = span % SPANS;
@@ -106,17 +131,18 @@ template <int ROWS, int SPAN, int STEPS> static void multiply_blocks(const Integ
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
       }
     }
-    if (t.minima) sum_minima<ROWS>(t, column, block, least);
-    add_scaled<ROWS>(t, column, block, totals, t.minima ? &least : nullptr);
+    add_scaled<ROWS>(t, column, block, totals);
+    if (MINIMA) subtract_block_minima<ROWS>(t, column, block);
   }
 }
 
 template <int ROWS> static void choose_form(const IntegerTile &t, int column) {
-  if (signed_quants(t.type)) return multiply_groups<ROWS, true, 1>(t, column);
+  if (signed_quants(t.type)) return multiply_groups<ROWS, false, true, 1>(t, column);
   const IntegerFormat &f = *integer_format(t.type);
-  if (f.scale_values == 16) return multiply_blocks<ROWS, 16, 2>(t, column);
-  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, 32, 8>(t, column) : multiply_blocks<ROWS, 32, 4>(t, column);
-  return f.bits == 4 ? multiply_groups<ROWS, false, 8>(t, column) : multiply_groups<ROWS, false, 4>(t, column);
+  if (f.scale_values == 16) return multiply_blocks<ROWS, 16, false, 2>(t, column);
+  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, 32, true, 8>(t, column) : multiply_blocks<ROWS, 32, true, 4>(t, column);
+  if (f.minimum) return f.bits == 4 ? multiply_groups<ROWS, true, false, 8>(t, column) : multiply_groups<ROWS, true, false, 4>(t, column);
+  return f.bits == 4 ? multiply_groups<ROWS, false, false, 8>(t, column) : multiply_groups<ROWS, false, false, 4>(t, column);
 }
 
 template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
@@ -124,6 +150,7 @@ template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
     if constexpr (ROWS > 1) choose<ROWS - 1>(rows, t);
     return;
   }
+  if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
   for (int column = 0; column < FLX_PANEL; column += 2 * LANES) choose_form<ROWS>(t, column);
 }
 

@@ -34,6 +34,21 @@ static void unpack_codes(int32_t type, const uint8_t *group, uint8_t *to) {
   });
 }
 #else
+/* Adds `value` to those of 32 bytes whose bit is set. */
+static void add_bits(const uint8_t *bits, uint8_t value, uint8_t *to) {
+#if defined(__AVX2__)
+  int32_t word;
+  std::memcpy(&word, bits, 4);
+  const I places = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+  const I masks = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const I set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(i_set(word), places), masks), masks);
+  const I old = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(to));
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_or_si256(old, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)))));
+#else
+  for (int i = 0; i < 32; i++) to[i] = static_cast<uint8_t>(to[i] | ((bits[i / 8] >> (i % 8)) & 1 ? value : 0));
+#endif
+}
+
 static void unpack_nibbles(const uint8_t *group, uint8_t *to) {
   for (int step = 0; step < GROUP / 4; step++, group += 64, to += 128)
     for (int i = 0; i < 64; i++) {
@@ -50,7 +65,7 @@ static void unpack_codes(int32_t type, const uint8_t *group, uint8_t *to) {
   unpack_nibbles(group, to);
   for (int plane = 0; plane < integer_format(type)->bits - 4; plane++) {
     const uint8_t *bits = group + 512 + plane * 128;
-    for (int i = 0; i < P * GROUP; i++) to[i] = static_cast<uint8_t>(to[i] | ((bits[i / 8] >> (i % 8)) & 1) << (4 + plane));
+    for (int i = 0; i < P * GROUP; i += 32) add_bits(bits + i / 8, static_cast<uint8_t>(16 << plane), to + i);
   }
   if (type == FLX_IQ4_NL)
     for (int i = 0; i < P * GROUP; i++) to[i] = static_cast<uint8_t>(IQ4_NL_VALUES[to[i]]);

@@ -2,10 +2,13 @@
 
 Every example is a pure function of (seed, index), so the training rows and the held-out rows can be made again at
 any time. Held-out rows use other seeds, and names/streets that training never shows.
+
+Usage: python3 tasks.py SEED COUNT     (prints different held-out rows as JSON lines; needs nothing but Python)
 """
 
 import json
 import random
+import sys
 
 
 def phrases(text):
@@ -425,6 +428,19 @@ def examples(seed, n, held=False, weights=None):
         yield t, i, o
 
 
+def held_out(seed, n):
+    """n different rows with the names and streets that training never shows."""
+    seen = set()
+    for t, i, o in examples(seed, 10**9, held=True):
+        p = prompt(t, i)
+        if p not in seen:
+            seen.add(p)
+            yield {"task": t, "prompt": p, "expected": o}
+            if len(seen) == n:
+                return
+
+
 if __name__ == "__main__":
-    for t, i, o in examples(1, 30):
-        print(prompt(t, i) + " " + o, "\n")
+    seed, n = (int(argument) for argument in sys.argv[1:3])
+    for row in held_out(seed, n):
+        print(json.dumps(row))

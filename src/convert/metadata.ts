@@ -57,7 +57,18 @@ export function ggufMetadata(metadata: GgufMetadata, types: GgufTypes): Map<stri
 }
 
 /** `llama_ftype` of llama.h */
-const FILE_TYPES: Readonly<Partial<Record<WeightType, number>>> = { f32: 0, f16: 1, q4_0: 2, q4_1: 3, q8_0: 7, q4_k: 15, bf16: 32 };
+const FILE_TYPES: Readonly<Partial<Record<WeightType, number>>> = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q4_1: 3,
+  q8_0: 7,
+  q5_0: 8,
+  q4_k: 15,
+  q5_k: 17,
+  q6_k: 18,
+  bf16: 32,
+};
 
 /** What the types of the tensors add: other programs show them. */
 export function typeMetadata(tensors: readonly Pick<OutputTensor, 'dtype' | 'shape'>[]): [string, GgufEntry][] {

@@ -35,7 +35,7 @@ export interface ConversionReport {
 export async function convertModel(name: string, options: ConvertModelOptions): Promise<ConversionReport> {
   await using lifetime = new Lifetime();
   const began = performance.now();
-  const source = recodedSource(await openNamedSource(name, lifetime, options), options.type);
+  const source = recodedSource(await openNamedSource(name, lifetime, options), options.type, options.onNotice);
   const file = options.output ?? (await cachedFile(name, source.fingerprint, options.type));
   const written = await isToBeWritten(file, source, options.force ?? false);
   if (written) await convertSource(source, file, { ...writeOptions(options), onNotice: options.onNotice });

@@ -51,7 +51,7 @@ export async function inspectModel(name: string, options: InspectOptions): Promi
   const { compute, kvType, dtype = 'auto' } = options;
   await using lifetime = new Lifetime();
   const opened = await openNamedSource(name, lifetime, options);
-  const source = dtype === 'auto' ? opened : recodedSource(opened, dtype);
+  const source = dtype === 'auto' ? opened : recodedSource(opened, dtype, options.onNotice);
   const { model } = source;
   const device = lifetime.use(await openDevice('cpu', 1, compute === 'f32'));
   const { weights, bytes: weightBytes } = planWeights(model, source.weights, device.capabilities, compute);

@@ -11,7 +11,7 @@ import { Lifetime } from '../util/lifetime.ts';
 import { LockedError } from '../util/lock.ts';
 import { errorCode } from '../util/system-errors.ts';
 import { recodedWeights } from '../weights/recoded-weights.ts';
-import { type ConvertMode, type StorageType, storageTypeOf } from '../weights/storage-type.ts';
+import { type ConvertMode, fallbackNotice, type StorageType, storageTypeOf } from '../weights/storage-type.ts';
 import { openGgufSource } from './gguf-source.ts';
 import { cachedFile } from './model-cache.ts';
 import type { ModelSource } from './model-source.ts';
@@ -35,7 +35,7 @@ export async function openStoredSource(name: string, lifetime: Lifetime, options
   lifetime.use(own);
   const source = await openNamedSource(name, own, options);
   if (source.isGguf && type === 'auto') return source;
-  const recoded = recodedSource(source, type);
+  const recoded = recodedSource(source, type, options.onNotice);
   if (convert === 'never' || (convert === 'auto' && storedBytes(recoded) <= WORTH_CONVERTING_BYTES))
     return type === 'auto' ? source : recoded;
   try {
@@ -49,8 +49,13 @@ export async function openStoredSource(name: string, lifetime: Lifetime, options
   }
 }
 
-/** The same model, its weights recoded while they are read. */
-export function recodedSource(source: ModelSource, type: StorageType): ModelSource {
+/** The same model, its weights recoded while they are read. @param onNotice hears of weights that the type does not fit */
+export function recodedSource(source: ModelSource, type: StorageType, onNotice?: PreparationOptions['onNotice']): ModelSource {
+  const notice = fallbackNotice(
+    source.model.layers.flatMap(({ weights }) => weights),
+    type,
+  );
+  if (notice !== undefined) onNotice?.(notice);
   const fingerprint = type === 'auto' ? source.fingerprint : `${source.fingerprint}-${type}`;
   return {
     ...source,

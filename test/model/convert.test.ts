@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { verifyModel } from '../../src/convert/verify.ts';
 import { openGguf } from '../../src/formats/gguf/gguf-file.ts';
 import { convertModel } from '../../src/llm/convert-model.ts';
+import { inspectModel } from '../../src/llm/inspect.ts';
 import { LLM } from '../../src/llm.ts';
 import { copyFixture, fixtureFolder } from '../helpers/golden.ts';
 import { makeTemporaryFolder } from '../helpers/write-safetensors.ts';
@@ -105,6 +106,20 @@ describe('a converted file', () => {
       written: true,
       types: [{ type: 'f16' }, { type: 'f32' }],
     });
+  });
+
+  it('says which type weights get that the wanted one does not fit', async () => {
+    await using temporary = await makeTemporaryFolder();
+    const notices: string[] = [];
+    const onNotice = (notice: string): void => void notices.push(notice);
+    const inspected = { compute: 'auto', kvType: 'auto', onNotice } as const;
+    await convertModel(FOLDER, { type: 'q4', output: join(temporary.path, 'small.gguf'), onNotice });
+    await inspectModel(FOLDER, { ...inspected, dtype: 'q6' });
+    await inspectModel(FOLDER, { ...inspected, dtype: 'q8' });
+    expect(notices).toEqual([
+      '--dtype q4: rows of 64, 128 are no whole blocks of q4_k (256), so 16 weights are q4_0',
+      '--dtype q6: rows of 64, 128 are no whole blocks of q6_k (256), so 16 weights are q8_0',
+    ]);
   });
 
   it('can be converted again', async () => {
