@@ -53,6 +53,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'kvTy
   readonly model?: Model;
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
+  readonly sharePrefixes?: boolean;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -69,6 +70,7 @@ export function openTiny({
   model = tinyModel(),
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
+  sharePrefixes,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -88,7 +90,7 @@ export function openTiny({
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
   store.start();
-  const engine = new Engine({ model, plan, executor, cache, takeRows });
+  const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
