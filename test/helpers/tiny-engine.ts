@@ -48,7 +48,7 @@ export function livelyWeights(): WeightSource {
   };
 }
 
-export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'kvType'>> {
+export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes'>> {
   readonly device?: Device;
   readonly model?: Model;
   readonly weights?: WeightSource;
@@ -80,8 +80,8 @@ export function openTiny({
     batchTokens: 64,
     headRows: 8,
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
-    ...sizes,
     kvType: 'f32',
+    ...sizes,
     bytes: NO_BYTES,
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
