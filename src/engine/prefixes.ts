@@ -4,12 +4,14 @@ import { internalError } from '../util/errors.ts';
 import { type PrefixSource, Sequence, type SequenceRequest, type SharedPrefix } from './sequence.ts';
 
 /**
- * Tokens from which on a common beginning counts. A fork copies a page, which takes less than a token; waiting for one delays a row by a
- * sweep, which its other rows fill or which costs about as much as 16 tokens.
+ * Tokens from which on a common beginning counts. Short instructions have 9 to 15 (examples/data/messy.csv). A fork copies a page, which is
+ * less work than a token; a row that waits for one begins a sweep later.
  */
 const LEAST_SHARED = 8;
 /** Share of the pages of a group of layers that prefixes may hold whose rows have left. */
 const KEPT_SHARE = 0.25;
+/** Every row that enters is compared with all of them, and what they hold is memory that has been touched. */
+const MOST_KEPT = 64;
 
 export class Prefixes {
   readonly #cache: KvCache;
@@ -58,7 +60,8 @@ export class Prefixes {
     const kept = known ?? (await this.#fork(cache, prefix));
     if (!kept) return;
     this.#kept = [...this.#kept.filter((other) => other !== kept), kept];
-    while (this.#cache.shareOf(this.#kept.map((each) => each.cache)) > KEPT_SHARE) this.#kept.shift()!.cache[Symbol.dispose]();
+    while (this.#kept.length > MOST_KEPT || this.#cache.shareOf(this.#kept.map((each) => each.cache)) > KEPT_SHARE)
+      this.#kept.shift()!.cache[Symbol.dispose]();
   }
 
   /** The last sequence in flight leaves its prompt behind, for there is nobody else to share it with the next one. */

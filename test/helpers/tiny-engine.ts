@@ -48,6 +48,23 @@ export function livelyWeights(): WeightSource {
   };
 }
 
+/** Weights with NaN in one element. */
+export function damagedWeights(name: string, element: number): WeightSource {
+  const source = livelyWeights();
+  return {
+    find: (spec, layer) => {
+      const weight = source.find(spec, layer);
+      if (spec.name !== name) return weight;
+      const read = async (first: number, target: Uint8Array): Promise<void> => {
+        await weight.read(first, target);
+        const at = element - first;
+        if (at >= 0 && at * 4 < target.byteLength) new DataView(target.buffer, target.byteOffset).setFloat32(4 * at, NaN, true);
+      };
+      return { dtype: weight.dtype, read };
+    },
+  };
+}
+
 export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes'>> {
   readonly device?: Device;
   readonly model?: Model;

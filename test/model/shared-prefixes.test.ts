@@ -95,7 +95,7 @@ describe.each(availableKernels())('on kernels %s', (_isa, kernels) => {
           { gpuBatchSize: 6, kvPages: pages.map(() => 9) },
         ]) {
           const got = await run(requests, { ...options, ...sizes });
-          expect(got.results, JSON.stringify({ seed, ...sizes })).toEqual(wanted.results);
+          expect(got.results, `seed ${seed}, ${JSON.stringify(sizes)}`).toEqual(wanted.results);
           expect(got.computed + got.shared).toBe(total);
           expect(got.shared).toBeGreaterThan(total / 8);
         }

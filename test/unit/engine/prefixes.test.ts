@@ -6,6 +6,7 @@ import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import {
   collect,
+  damagedWeights,
   makeRequest,
   openTiny,
   type RequestOptions,
@@ -137,10 +138,12 @@ describe('prompts that begin alike', () => {
   it('begin anew without the row they waited for, if it is stopped', async () => {
     await using tiny = openTiny({ device: nullDevice(), batchTokens: 16 });
     const outcomes: SweepOutcome[] = [];
+    const stopped: unknown[] = [];
     for await (const outcome of tiny.engine.run(rows(2, many(60)))) {
       outcomes.push(outcome);
-      if (outcomes.length === 2) expect(tiny.engine.stop(0)?.generated).toEqual([]);
+      if (outcomes.length === 2) stopped.push(tiny.engine.stop(0)?.generated);
     }
+    expect(stopped).toEqual([[]]);
     expect(prompts(outcomes).slice(0, 3)).toEqual([
       [16, 0],
       [16, 0],
@@ -208,6 +211,19 @@ describe('pages', () => {
     device.copy = () => Promise.reject(new Error('device on fire'));
     await using tiny = openTiny({ device });
     await expect(collect(tiny.engine.run(rows(3, many(50))))).rejects.toThrow('device on fire');
+    expect(isFree(tiny)).toBe(true);
+  });
+});
+
+describe('numbers that are none', () => {
+  it.each([
+    // position, and the row that is named: the one that computes it
+    ['in the common beginning', 20, 0],
+    ['behind it', 44, 2],
+  ])('%s are reported with row and layer, and all pages come back', async (_where, position, named) => {
+    const requests = [2, 2, 9, 2].map((own, id) => row(id, many(40), { tokens: [...many(40), ...many(own, id + 1)] }));
+    await using tiny = openTiny({ weights: damagedWeights('position_embd.weight', (2 + position) * 16), batchTokens: 16 });
+    await expect(collect(tiny.engine.run(requests))).rejects.toThrow(`row ${named}, embed: the result is not a number`);
     expect(isFree(tiny)).toBe(true);
   });
 });
