@@ -56,7 +56,8 @@ export class Prefixes {
   async keep({ tokens, cache }: Sequence, length: number): Promise<void> {
     if (length < LEAST_SHARED || this.#cache.shareOf([cache]) > KEPT_SHARE) return;
     const prefix = tokens.subarray(0, length);
-    const known = this.#kept.find((source) => commonLength(source, prefix, length - LEAST_SHARED + 1) > 0);
+    const least = Math.max(LEAST_SHARED, length - LEAST_SHARED + 1);
+    const known = this.#kept.find((source) => commonLength(source, prefix, least) > 0);
     const kept = known ?? (await this.#fork(cache, prefix));
     if (!kept) return;
     this.#kept = [...this.#kept.filter((other) => other !== kept), kept];

@@ -113,6 +113,14 @@ describe('prompts that begin alike', () => {
     ]);
   });
 
+  it('are kept of each kind, also where all kinds have their first tokens in common', async () => {
+    const kinds = [9, 17, 23].map((own) => [...many(4), ...many(6, own)]);
+    const requests = Array.from({ length: 24 }, (_, id) => row(id, kinds[id % 3]!, { maxTokens: 1 }));
+    const outcomes = await outcomesOf(requests, { gpuBatchSize: 6, kvPages: [24] });
+    // Each kind once, and of every row its own 3 tokens.
+    expect(outcomes.reduce((sum, { promptTokens }) => sum + promptTokens, 0)).toBe(3 * 10 + 24 * 3);
+  });
+
   it('do not wait for rows that wait: a chain of ever longer prompts takes two sweeps to begin', async () => {
     const requests = Array.from({ length: 8 }, (_, id) => makeRequest(id, { tokens: many(20 * (id + 1)), maxTokens: 6 }));
     const outcomes = await outcomesOf(requests, { gpuBatchSize: 8, batchTokens: 1000, kvPages: [40] });
