@@ -8,10 +8,11 @@ import { gemm } from './gemm.ts';
 import { loading } from './loading.ts';
 import { model } from './model.ts';
 import { peers } from './peers.ts';
+import { prefix } from './prefix.ts';
 import { sampling } from './sampling.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, peers, throughput, conversion, loading, accuracy };
+const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, peers, throughput, prefix, conversion, loading, accuracy };
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -40,6 +40,8 @@ export interface LoadOptions {
   readonly gpuBatchSize?: number;
   /** Such batches in flight; weights are read once for all of them. Default 1. */
   readonly numGpuBatches?: number;
+  /** Whether prompts that begin with the same tokens compute their beginning once. Default true; results are the same without on our kernels. */
+  readonly sharePrefixes?: boolean;
   /** CPU threads. Default, and at most: physical cores, or the container's quota. More would only wait for each other. */
   readonly threads?: number;
   /** Random weights: the name is that of a published shape, such as `opt-125m`. `true` stores them as f16. Default false. */
@@ -189,7 +191,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
-  const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device) });
+  const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device), sharePrefixes: options.sharePrefixes });
   weights.start();
   const info: GeneratorInfo = {
     model: name,

@@ -78,8 +78,10 @@ export interface GenerationResult {
 export interface RunTokens {
   /** Tokens of the prompts that were admitted. */
   readonly prompt: number;
-  /** Those of them that passed the model; less than `prompt` once prefixes are shared. */
+  /** Those of them that passed the model. */
   readonly promptComputed: number;
+  /** Those of them that did not need to, because a prompt that begins with them had passed it. */
+  readonly promptShared: number;
   /** Sampled tokens. */
   readonly generated: number;
 }

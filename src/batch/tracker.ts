@@ -48,11 +48,11 @@ export function trackJob(onProgress: JobOptions['onProgress']): JobTracker {
 
 function summarize(rows: JobRows, stats: RunStats | undefined, total: number, kernels: string): JobSummary {
   const { load = 0, prefill = 0, decode = 0 } = stats?.seconds ?? {};
-  const { prompt = 0, promptComputed = 0, generated = 0 } = stats?.tokens ?? {};
+  const { prompt = 0, promptComputed = 0, promptShared = 0, generated = 0 } = stats?.tokens ?? {};
   const rate = (tokens: number): number => (prefill + decode > 0 ? tokens / (prefill + decode) : 0);
   return {
     rows,
-    tokens: { prompt, promptComputed, generated },
+    tokens: { prompt, promptComputed, promptShared, generated },
     seconds: { load, prefill, decode, total },
     tokensPerSecond: { generated: rate(generated), total: rate(prompt + generated) },
     // Nothing of a job lies on disk yet, beside its own files.

@@ -13,7 +13,7 @@ export async function loadModel(
   defaults: GenerationParams = {},
 ): Promise<LLM> {
   const { LLM } = await import('../llm.ts');
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes } = options;
   return LLM.load(modelName(options), {
     device,
     compute,
@@ -28,6 +28,7 @@ export async function loadModel(
     ...(gpuBatchSize !== undefined && { gpuBatchSize }),
     ...(numGpuBatches !== undefined && { numGpuBatches }),
     ...(threads !== undefined && { threads }),
+    ...(sharePrefixes !== undefined && { sharePrefixes }),
   });
 }
 

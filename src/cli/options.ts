@@ -15,6 +15,7 @@ export interface ComputeOptions {
   readonly gpuBatchSize?: number;
   readonly numGpuBatches?: number;
   readonly threads?: number;
+  readonly sharePrefixes?: boolean;
 }
 
 /** Which model, and how it computes. */
@@ -84,7 +85,8 @@ export function addComputeOptions(command: Command): Command {
   return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
-    .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
+    .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
+    .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');
 }
 
 /** Of arithmetic and cache. */

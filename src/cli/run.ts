@@ -80,8 +80,9 @@ export function renderSummary(summary: JobSummary): string {
   const extra = also.filter((part) => part !== false).map((part) => `, ${part}`);
   const facts: [string, string][] = [['rows', `${formatCount(rows.done)} of ${formatCount(rows.total)}${extra.join('')}`]];
   if (tokens.generated > 0) {
+    const shared = tokens.promptShared > 0 ? `, ${formatCount(tokens.promptShared)} of them shared` : '';
     facts.push(
-      ['tokens', `${formatCount(tokens.generated)} generated, ${formatCount(tokens.prompt)} in prompts`],
+      ['tokens', `${formatCount(tokens.generated)} generated, ${formatCount(tokens.prompt)} in prompts${shared}`],
       ['tokens/s', `${formatRate(rate.generated)} generated, ${formatRate(rate.total)} with prompts`],
     );
   }

@@ -7,14 +7,18 @@ import type { ExecutionPlan } from './execution-plan.ts';
 import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
 import { type MicroBatch, type OutputPosition, assembleMicroBatch, chunkSizes } from './micro-batch.ts';
-import { Sequence, type SequenceRequest, type SequenceResult } from './sequence.ts';
+import { Prefixes } from './prefixes.ts';
+import type { Sequence, SequenceRequest, SequenceResult } from './sequence.ts';
 
 /** What one sweep brought. */
 export interface SweepOutcome {
   /** Sampled tokens in the order of the rows; at most one per sequence. */
   readonly tokens: readonly { readonly id: number; readonly token: number }[];
   readonly finished: readonly SequenceResult[];
+  /** Tokens of prompts that were computed. */
   readonly promptTokens: number;
+  /** Tokens of prompts that were not, because another sequence that begins with them had computed them. */
+  readonly sharedTokens: number;
   readonly seconds: number;
   /** Sequences still in flight. */
   readonly running: number;
@@ -25,24 +29,38 @@ export interface SweepOutcome {
 /** A request, or a wish to be heard: the engine then yields an outcome, empty if nothing is in flight. */
 export type EngineInput = SequenceRequest | 'pause';
 
-const NOTHING: SweepOutcome = { tokens: [], finished: [], promptTokens: 0, seconds: 0, running: 0, admittedTokens: 0 };
+const NOTHING: SweepOutcome = { tokens: [], finished: [], promptTokens: 0, sharedTokens: 0, seconds: 0, running: 0, admittedTokens: 0 };
+
+export interface EngineParts {
+  readonly model: Model;
+  readonly plan: ExecutionPlan;
+  readonly executor: Executor;
+  readonly cache: KvCache;
+  /** Default: the reference. */
+  readonly takeRows?: RowSampler;
+  /** Whether prompts that begin alike compute their beginning once. Default true. */
+  readonly sharePrefixes?: boolean | undefined;
+}
 
 export class Engine {
   readonly #model: Model;
   readonly #plan: ExecutionPlan;
   readonly #executor: Executor;
   readonly #cache: KvCache;
+  readonly #prefixes: Prefixes;
   readonly #takeRows: RowSampler;
   /** Sequences in flight, by micro-batch. */
   readonly #slots: Sequence[][];
   #busy = false;
-  #sweeping: Promise<unknown> = Promise.resolve();
+  #working: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: { model: Model; plan: ExecutionPlan; executor: Executor; cache: KvCache; takeRows?: RowSampler }) {
-    this.#model = parts.model;
+  constructor(parts: EngineParts) {
+    const { model, cache, sharePrefixes = true } = parts;
+    this.#model = model;
     this.#plan = parts.plan;
     this.#executor = parts.executor;
-    this.#cache = parts.cache;
+    this.#cache = cache;
+    this.#prefixes = new Prefixes(cache, sharePrefixes ? (model.originalContext ?? Infinity) : 0);
     this.#takeRows = parts.takeRows ?? takeRows;
     this.#slots = Array.from({ length: parts.plan.numGpuBatches }, () => []);
   }
@@ -80,7 +98,7 @@ export class Engine {
     const inlet = new Inlet(source, signal);
     try {
       for (;;) {
-        const admittedTokens = await this.#admit(inlet);
+        const admittedTokens = await this.#admit(inlet, signal);
         if (this.#running === 0 && inlet.ended) return;
         signal?.throwIfAborted(); // before anything is touched that may be freed by now
         yield this.#running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
@@ -88,6 +106,7 @@ export class Engine {
     } finally {
       if (this.#running > 0) this.#cache.distrust();
       for (const slot of this.#slots) for (const sequence of slot.splice(0)) sequence.cache[Symbol.dispose]();
+      this.#prefixes.clear();
       this.#busy = false;
       await inlet.close();
     }
@@ -101,22 +120,22 @@ export class Engine {
     return sequence.result('stop');
   }
 
-  /** Resolves when no sweep is being computed. */
+  /** Resolves when nothing is being computed. */
   async idle(): Promise<void> {
-    await this.#sweeping.catch(() => {});
+    await this.#working.catch(() => {});
   }
 
   get #running(): number {
     return this.#slots.reduce((sum, slot) => sum + slot.length, 0);
   }
 
-  #track<T>(sweep: Promise<T>): Promise<T> {
-    this.#sweeping = sweep;
-    return sweep;
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#working = work;
+    return work;
   }
 
   /** Fills the block as far as slots, cache and source allow. @returns prompt tokens admitted */
-  async #admit(inlet: Inlet<EngineInput>): Promise<number> {
+  async #admit(inlet: Inlet<EngineInput>, signal: AbortSignal | undefined): Promise<number> {
     let admitted = 0;
     for (;;) {
       const slot = this.#slots.toSorted((a, b) => a.length - b.length)[0]!;
@@ -127,14 +146,26 @@ export class Engine {
         inlet.take();
         return admitted;
       }
-      const maxLength = Math.min(request.tokens.length + request.sampling.maxTokens, this.#model.contextLength);
-      const cache = this.#cache.open(maxLength);
-      if (!cache && this.#running === 0) throw internalError(`sequence ${request.id} never fits; it was not checked`);
-      if (!cache) return admitted;
+      signal?.throwIfAborted();
+      if (!(await this.#track(this.#enter(request, slot)))) return admitted;
       inlet.take();
-      slot.push(new Sequence(request, cache, maxLength));
       admitted += request.tokens.length;
     }
+  }
+
+  /** @returns whether there is room for the sequence */
+  async #enter(request: SequenceRequest, slot: Sequence[]): Promise<boolean> {
+    const maxLength = Math.min(request.tokens.length + request.sampling.maxTokens, this.#model.contextLength);
+    let sequence = await this.#prefixes.open(request, maxLength, this.#slots.flat());
+    if (!sequence && this.#running > 0) return false;
+    if (!sequence) {
+      this.#prefixes.clear();
+      sequence = await this.#prefixes.open(request, maxLength, []);
+    }
+    if (!sequence) throw internalError(`sequence ${request.id} never fits; it was not checked`);
+    slot.push(sequence);
+    await this.#prefixes.keep(sequence, sequence.shared);
+    return true;
   }
 
   async #sweep(admittedTokens: number, signal: AbortSignal | undefined): Promise<SweepOutcome> {
@@ -154,16 +185,17 @@ export class Engine {
     };
     await this.#executor.sweep(microBatches, onLogits, signal);
     for (const [output, cause] of numeric) await this.#explain(output, cause, microBatches);
-    const finished = this.#settle(microBatches);
+    const finished = await this.#settle(microBatches);
     const promptTokens = microBatches.reduce((sum, microBatch) => sum + microBatch.promptTokens, 0);
+    const sharedTokens = microBatches.reduce((sum, microBatch) => sum + microBatch.sharedTokens, 0);
     const seconds = (performance.now() - started) / 1000;
-    return { tokens, finished, promptTokens, seconds, running: this.#running, admittedTokens };
+    return { tokens, finished, promptTokens, sharedTokens, seconds, running: this.#running, admittedTokens };
   }
 
   async #assemble(): Promise<MicroBatch[]> {
     const microBatches: MicroBatch[] = [];
     for (const slot of this.#slots) {
-      if (slot.length === 0) continue;
+      if (slot.every(({ awaits }) => awaits)) continue;
       for (const sequence of slot) this.#restartOutgrown(sequence);
       const sizes = chunkSizes(slot, this.#plan.batchTokens);
       for (const [i, sequence] of slot.entries()) await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!);
@@ -182,24 +214,27 @@ export class Engine {
     sequence.restart(cache);
   }
 
-  /** Notes what was computed and lets finished sequences go. */
-  #settle(microBatches: readonly MicroBatch[]): SequenceResult[] {
+  /** Notes what was computed, hands it over to the sequences that wait for it, and lets finished ones go. */
+  async #settle(microBatches: readonly MicroBatch[]): Promise<SequenceResult[]> {
     const finished: SequenceResult[] = [];
-    for (const { sequences, rows } of microBatches) {
-      for (const [i, sequence] of sequences.entries()) {
-        sequence.advance(rows[i]!.tokens.length);
-        const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
-        const end = sequence.end ?? (scored ? 'length' : undefined);
-        if (!end) continue;
-        this.#leave(sequence);
-        finished.push(sequence.result(end));
-      }
+    for (const { sequences, rows } of microBatches)
+      for (const [i, sequence] of sequences.entries()) sequence.advance(rows[i]!.tokens.length);
+    await this.#prefixes.handOver(this.#slots.flat());
+    for (const sequence of microBatches.flatMap(({ sequences }) => sequences)) {
+      const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
+      const end = sequence.end ?? (scored ? 'length' : undefined);
+      if (end && this.#running === 1) await this.#prefixes.keepLast(sequence);
+      sequence.cache.slide();
+      if (!end) continue;
+      this.#leave(sequence);
+      finished.push(sequence.result(end));
     }
     return finished;
   }
 
   #leave(sequence: Sequence): void {
     sequence.cache[Symbol.dispose]();
+    for (const other of this.#slots.flat()) if (other.awaits?.source === sequence) other.awaits = undefined;
     for (const slot of this.#slots) {
       const index = slot.indexOf(sequence);
       if (index >= 0) slot.splice(index, 1);
@@ -219,6 +254,7 @@ export class Engine {
   /** A prompt that came in chunks may have gone wrong in an earlier one; all is lost, so its room is there to compute it again. @returns the layer, if so */
   async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
     for (const slot of this.#slots) for (const { cache } of slot) cache[Symbol.dispose]();
+    this.#prefixes.clear();
     using cache = this.#cache.open(sequence.maxLength);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
     const { batchTokens } = this.#plan;

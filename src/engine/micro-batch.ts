@@ -17,12 +17,15 @@ export interface MicroBatch {
   readonly outputs: readonly OutputPosition[];
   /** Tokens that belong to prompts and are computed for the first time. */
   readonly promptTokens: number;
+  /** Tokens of prompts that were in the cache already, of the sequences that begin. */
+  readonly sharedTokens: number;
 }
 
 /** How many tokens each sequence computes in this sweep: decoding rows one each, then prompts, and what is computed again, in order of admission while there is room. */
 export function chunkSizes(sequences: readonly Sequence[], batchTokens: number): number[] {
   let room = batchTokens - sequences.filter((sequence) => sequence.decodes).length;
   return sequences.map((sequence) => {
+    if (sequence.awaits) return 0;
     if (sequence.decodes) return 1;
     const size = Math.min(sequence.pending, Math.max(0, room));
     room -= size;
@@ -37,6 +40,7 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
   const outputs: OutputPosition[] = [];
   let row = 0;
   let promptTokens = 0;
+  let sharedTokens = 0;
   for (const [i, sequence] of sequences.entries()) {
     const size = sizes[i]!;
     if (size === 0) continue;
@@ -45,9 +49,10 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
     rows.push({ tokens: chunk, start, total: sequence.length, ...sequence.cache.pageLists });
     for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });
     promptTokens += Math.max(0, Math.min(start + size, sequence.request.tokens.length) - Math.max(start, sequence.furthest));
+    if (start === sequence.shared) sharedTokens += start;
     row += size;
   }
-  return { sequences: active, rows, outputs, promptTokens };
+  return { sequences: active, rows, outputs, promptTokens, sharedTokens };
 }
 
 /** Positions predicted from the chunk [start, start + size): the scored rest of the prompt, and the next token once the prompt is done. */

@@ -29,8 +29,22 @@ export interface SequenceResult {
   readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
 }
 
+/** What holds the keys and values of tokens that a prompt may begin with. */
+export interface PrefixSource {
+  readonly tokens: Int32Array;
+  readonly cache: KvSequence;
+  /** Tokens whose keys and values are in the cache. */
+  readonly computed: number;
+}
+
+/** So many first tokens of a source. */
+export interface SharedPrefix {
+  readonly source: PrefixSource;
+  readonly length: number;
+}
+
 /** A request in flight. */
-export class Sequence {
+export class Sequence implements PrefixSource {
   readonly request: SequenceRequest;
   cache: KvSequence;
   /** Longest that it may become, prompt and completion together. */
@@ -41,17 +55,28 @@ export class Sequence {
   readonly logprobs: PositionLogprobs[] = [];
   readonly promptLogprobs: (PositionLogprobs | null)[] = [null];
   /** Tokens whose keys and values are in the cache. */
-  computed = 0;
+  computed: number;
+  /** Tokens of the prompt that were in the cache when it began, as another sequence had computed them. */
+  shared: number;
+  /** It begins as a fork of this prefix as soon as that is computed, and computes nothing before. */
+  awaits: SharedPrefix | undefined;
   /** Most tokens that ever were: what they predict is known, even while they are computed again. */
-  furthest = 0;
+  furthest: number;
   #restarted = false;
   end: SequenceEnd | undefined;
 
+  /** @param cache empty, or with as many of the prompt's first tokens as it has positions */
   constructor(request: SequenceRequest, cache: KvSequence, maxLength: number) {
     this.request = request;
     this.cache = cache;
     this.maxLength = maxLength;
+    this.computed = this.furthest = this.shared = cache.length;
     this.counts = hasPenalties(request.sampling) ? new TokenCounts(request.tokens) : undefined;
+  }
+
+  /** Of the prompt. */
+  get tokens(): Int32Array {
+    return this.request.tokens;
   }
 
   get length(): number {
@@ -76,7 +101,13 @@ export class Sequence {
   advance(size: number): void {
     this.computed += size;
     this.furthest = Math.max(this.furthest, this.computed);
-    this.cache.slide();
+  }
+
+  /** Begins behind the tokens that are in `cache`. */
+  begin(cache: KvSequence): void {
+    this.cache = cache;
+    this.awaits = undefined;
+    this.computed = this.furthest = this.shared = cache.length;
   }
 
   /** Whether a sampled token makes the sequence longer than `context`, whose keys longer sequences cannot use. */

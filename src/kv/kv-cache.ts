@@ -37,6 +37,14 @@ export class KvCache implements Disposable {
     return this.#groups.reduce((sum, group) => sum + group.availablePages, 0);
   }
 
+  /** The largest share that these sequences hold of the pages of a group; pages that several of them hold count for each. */
+  shareOf(sequences: readonly KvSequence[]): number {
+    const shares = this.#groups.map(
+      ({ capacityPages }, i) => sequences.reduce((sum, { tables }) => sum + tables[i]!.held, 0) / capacityPages,
+    );
+    return Math.max(0, ...shares);
+  }
+
   /** What keeps a sequence of up to `positions` from ever fitting: the pages that one group would need, and has. */
   shortage(positions: number): { needed: number; capacity: number } | undefined {
     const group = this.#groups.find((each) => each.pagesNeeded(positions) > each.capacityPages);
@@ -115,6 +123,11 @@ export class KvSequence implements Disposable {
     const pages = lists.get(Infinity) ?? [];
     lists.delete(Infinity);
     this.pageLists = { pages, ...(lists.size > 0 && { windowPages: lists }) };
+  }
+
+  /** Whether it can be forked at `length`: it is so long, and no window has moved past what is seen from there. */
+  reaches(length: number): boolean {
+    return length <= this.length && this.tables.every((table) => table.reaches(length));
   }
 
   /** Gives back the pages that no position behind those it has will see. */

@@ -50,6 +50,16 @@ export class PageTable implements Disposable {
     return !this.#slides && this.#first === 0;
   }
 
+  /** Pages that it has now. */
+  get held(): number {
+    return this.pages.length - this.#first;
+  }
+
+  /** Whether what a query at `position` sees is still there. */
+  reaches(position: number): boolean {
+    return firstSeenPage(position, this.#window) >= this.#first;
+  }
+
   /** Adds a page, out of the reservation. */
   takePage(): number {
     if (this.#reserved === 0) throw internalError(`a sequence of ${this.pages.length} pages grows beyond its reservation`);

@@ -37,7 +37,7 @@ export class TextStream {
   readonly #refused: { index: number; error: FlexError }[] = [];
   #stats: Omit<RunStats, 'running' | 'peakGpuBytes'> = {
     sweeps: 0,
-    tokens: { prompt: 0, promptComputed: 0, generated: 0 },
+    tokens: { prompt: 0, promptComputed: 0, promptShared: 0, generated: 0 },
     seconds: { load: 0, prefill: 0, decode: 0 },
   };
 
@@ -158,7 +158,7 @@ export class TextStream {
     return { type: 'finished', index: result.id, result: generation };
   }
 
-  #count({ tokens, promptTokens, admittedTokens, seconds }: SweepOutcome): void {
+  #count({ tokens, promptTokens, sharedTokens, admittedTokens, seconds }: SweepOutcome): void {
     const { sweeps, tokens: sum, seconds: time } = this.#stats;
     const isPrefill = promptTokens > 0;
     this.#stats = {
@@ -166,6 +166,7 @@ export class TextStream {
       tokens: {
         prompt: sum.prompt + admittedTokens,
         promptComputed: sum.promptComputed + promptTokens,
+        promptShared: sum.promptShared + sharedTokens,
         generated: sum.generated + tokens.length,
       },
       seconds: {

@@ -28,7 +28,7 @@ describe('flexllmgen run', () => {
     writeFileSync(at('in.csv'), table(6));
     const first = await cli(job);
     expect(first).toMatchObject({ status: 0, stderr: '' });
-    expect(first.stdout).toMatch(/^ {2}rows +6 of 6\n {2}tokens +\d+ generated, \d+ in prompts\n/);
+    expect(first.stdout).toMatch(/^ {2}rows +6 of 6\n {2}tokens +\d+ generated, \d+ in prompts, \d+ of them shared\n/);
     expect(output()).toBe(answered(6));
     const again = await cli(job);
     expect(again.status).toBe(0);

@@ -48,11 +48,29 @@ export function livelyWeights(): WeightSource {
   };
 }
 
-export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'kvType'>> {
+/** Weights with NaN in one element. */
+export function damagedWeights(name: string, element: number): WeightSource {
+  const source = livelyWeights();
+  return {
+    find: (spec, layer) => {
+      const weight = source.find(spec, layer);
+      if (spec.name !== name) return weight;
+      const read = async (first: number, target: Uint8Array): Promise<void> => {
+        await weight.read(first, target);
+        const at = element - first;
+        if (at >= 0 && at * 4 < target.byteLength) new DataView(target.buffer, target.byteOffset).setFloat32(4 * at, NaN, true);
+      };
+      return { dtype: weight.dtype, read };
+    },
+  };
+}
+
+export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes'>> {
   readonly device?: Device;
   readonly model?: Model;
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
+  readonly sharePrefixes?: boolean;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -69,6 +87,7 @@ export function openTiny({
   model = tinyModel(),
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
+  sharePrefixes,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -78,8 +97,8 @@ export function openTiny({
     batchTokens: 64,
     headRows: 8,
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
-    ...sizes,
     kvType: 'f32',
+    ...sizes,
     bytes: NO_BYTES,
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
@@ -88,7 +107,7 @@ export function openTiny({
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
   store.start();
-  const engine = new Engine({ model, plan, executor, cache, takeRows });
+  const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 

@@ -82,6 +82,7 @@ describe('options', () => {
           convert: 'never',
           dtype: 'q4',
           kvType: 'f16',
+          sharePrefixes: true,
           threads: 2,
           force: true,
           restart: true,
@@ -108,6 +109,7 @@ describe('options', () => {
           convert: 'auto',
           dtype: 'auto',
           kvType: 'auto',
+          sharePrefixes: true,
         },
       ],
     ]);
@@ -129,7 +131,7 @@ describe('options', () => {
       [
         'generate',
         ['one', String.raw`two\n`],
-        { device: 'cpu', compute: 'auto', convert: 'auto', dtype: 'auto', kvType: 'auto', json: true },
+        { device: 'cpu', compute: 'auto', convert: 'auto', dtype: 'auto', kvType: 'auto', sharePrefixes: true, json: true },
       ],
     ]);
   });

@@ -12,7 +12,7 @@ function at(done: number, overrides: Partial<JobProgress> = {}): JobProgress {
       sweeps: 1,
       running: 1,
       peakGpuBytes: 0,
-      tokens: { prompt: 300, promptComputed: 300, generated: 100 },
+      tokens: { prompt: 300, promptComputed: 300, promptShared: 0, generated: 100 },
       seconds: { load: 9, prefill: 1, decode: 1 },
     },
     seconds: 12,

@@ -7,7 +7,7 @@ import { UsageError } from '../../../src/util/errors.ts';
 
 const SUMMARY: JobSummary = {
   rows: { total: 1200, done: 1190, failed: 10, reused: 0 },
-  tokens: { prompt: 20_000, promptComputed: 20_000, generated: 5000 },
+  tokens: { prompt: 20_000, promptComputed: 8000, promptShared: 12_000, generated: 5000 },
   seconds: { load: 0.5, prefill: 3, decode: 2, total: 65 },
   tokensPerSecond: { generated: 1000, total: 5000 },
   peakBytes: { cpu: 174_000_000, gpu: 0, disk: 0 },
@@ -20,7 +20,7 @@ describe('the summary for people', () => {
     expect(renderSummary(SUMMARY)).toBe(
       [
         '  rows         1,190 of 1,200, 10 failed',
-        '  tokens       5,000 generated, 20,000 in prompts',
+        '  tokens       5,000 generated, 20,000 in prompts, 12,000 of them shared',
         '  tokens/s     1,000 generated, 5,000 with prompts',
         '  time         1 min 05 s (load 0.50 s, prefill 3.00 s, decode 2.00 s)',
         '  peak memory  174 MB',
@@ -31,7 +31,7 @@ describe('the summary for people', () => {
   });
 
   it('leaves out what did not happen', () => {
-    const nothing = { prompt: 0, promptComputed: 0, generated: 0 };
+    const nothing = { prompt: 0, promptComputed: 0, promptShared: 0, generated: 0 };
     const text = renderSummary({ ...SUMMARY, rows: { total: 5, done: 5, failed: 0, reused: 5 }, tokens: nothing, kernels: '' });
     expect(text).toMatch(/^ {2}rows +5 of 5, 5 from an earlier run\n {2}time .*\n {2}peak memory +174 MB\n$/);
   });

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineInput } from '../../../src/engine/engine.ts';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
-import type { WeightSpec } from '../../../src/models/model.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { NumericError, RequestError, UsageError } from '../../../src/util/errors.ts';
-import { collect, livelyWeights, makeRequest, openTiny, resultsOf, runAll } from '../../helpers/tiny-engine.ts';
+import { collect, damagedWeights, makeRequest, openTiny, resultsOf, runAll } from '../../helpers/tiny-engine.ts';
 
 /** Ids that every way of computing must give. Prompts from 1 token to more than a page, different lengths of completion. */
 const MIXED = [1, 5, 70, 2, 64, 9, 33, 3].map((tokens, id) =>
@@ -218,23 +217,6 @@ describe('Engine', () => {
 });
 
 describe('numbers that are none', () => {
-  /** Weights with NaN in one element. */
-  function damaged(name: string, element: number) {
-    const source = livelyWeights();
-    return {
-      find: (spec: WeightSpec, layer: string) => {
-        const weight = source.find(spec, layer);
-        if (spec.name !== name) return weight;
-        const read = async (first: number, target: Uint8Array): Promise<void> => {
-          await weight.read(first, target);
-          const at = element - first;
-          if (at >= 0 && at * 4 < target.byteLength) new DataView(target.buffer, target.byteOffset).setFloat32(4 * at, NaN, true);
-        };
-        return { dtype: weight.dtype, read };
-      },
-    };
-  }
-
   it.each([
     ['blk.0.attn_q.weight', 0, 0, 'layer 0'],
     ['blk.1.ffn_down.bias', 3, 0, 'layer 1'],
@@ -242,7 +224,7 @@ describe('numbers that are none', () => {
     ['token_embd.weight', 12 * 16 + 5, 2, 'embed'], // token 12; the head is tied to it, but the first layer counts
     ['position_embd.weight', (2 + 6) * 16, 1, 'embed'], // position 6
   ])('in %s are reported with row and layer', async (name, element, row, layer) => {
-    await using tiny = openTiny({ weights: damaged(name, element), gpuBatchSize: 2, numGpuBatches: 2 });
+    await using tiny = openTiny({ weights: damagedWeights(name, element), gpuBatchSize: 2, numGpuBatches: 2 });
     const requests = [
       [1, 2, 3],
       [4, 5, 6, 1, 2, 3, 4],
@@ -257,7 +239,7 @@ describe('numbers that are none', () => {
   });
 
   it('are found in the chunk of a prompt where they began', async () => {
-    await using tiny = openTiny({ weights: damaged('token_embd.weight', 12 * 16), batchTokens: 8 });
+    await using tiny = openTiny({ weights: damagedWeights('token_embd.weight', 12 * 16), batchTokens: 8 });
     const long = makeRequest(1, { tokens: [5, 12, ...Array.from({ length: 20 }, () => 7)] });
     await expect(runAll(tiny.engine, [long])).rejects.toThrow(/row 1, embed: the result is not a number/);
   });

@@ -60,6 +60,10 @@ describe('a sequence longer than the window', () => {
       parent.slide();
     }
     const before = cache.availablePages;
+    // Pages 0 to 2 are gone: position 290 sees 191 to 290, which begin in page 2, and position 291 begins in page 3.
+    expect([100, 200, 290, 291, 320, 321].map((length) => parent.reaches(length))).toEqual([false, false, false, true, true, false]);
+    // 5 of 30 pages of the layers that see everything, 2 of the others.
+    expect([cache.shareOf([]), cache.shareOf([parent]), cache.shareOf([parent, parent])]).toEqual([0, 5 / 30, 10 / 30]);
     await expect(cache.fork(parent, 200, 640)).rejects.toThrow(/fork at 200: its window has moved past page 1/);
     expect(cache.availablePages).toBe(before);
     using child = (await cache.fork(parent, 320, 640))!;

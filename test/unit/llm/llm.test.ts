@@ -82,7 +82,7 @@ describe('LLM', () => {
       [3, 0],
     ]);
     const last: RunStats = stats.at(-1)!;
-    expect(last.tokens).toEqual({ prompt, promptComputed: prompt, generated: 12 });
+    expect(last.tokens).toEqual({ prompt, promptComputed: prompt, promptShared: 0, generated: 12 });
     expect(last.seconds.prefill).toBeGreaterThan(0);
     expect(last.seconds.decode).toBeGreaterThan(0);
     expect(stats[0]!.seconds.decode).toBe(0);
