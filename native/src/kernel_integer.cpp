@@ -1,7 +1,7 @@
 #include "kernels.h"
 #include "panel.h"
 
-#if !defined(FLX_ISA_AVX512)
+#if !defined(FLX_ISA_AVX512) && !defined(FLX_ISA_NEON)
 const int64_t PACKED_ROWS = 0;
 void multiply_packed(int64_t, const IntegerTile &) {}
 
