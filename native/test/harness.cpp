@@ -89,7 +89,7 @@ void Test::expect(bool ok, const std::string &what) {
 void Test::expect_close(const float *got, const std::vector<double> &expected, const std::vector<double> &bounds, const std::string &what) {
   for (size_t i = 0; i < expected.size(); i++) {
     const double value = static_cast<double>(got[i]);
-    const bool ok = std::isnan(expected[i]) ? std::isnan(value) : value == expected[i] || std::fabs(value - expected[i]) <= bounds[i];
+    const bool ok = std::isnan(expected[i]) ? std::isnan(value) : value == expected[i] || (std::isfinite(expected[i]) && std::fabs(value - expected[i]) <= bounds[i]);
     if (ok) continue;
     char message[160];
     std::snprintf(message, sizeof message, ": [%zu]: %.9g expected, got %.9g; error %.3g, bound %.3g", i, expected[i], value, value - expected[i], bounds[i]);
