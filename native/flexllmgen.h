@@ -216,7 +216,10 @@ typedef struct {
   float softcap; /* 0: none */
 } flx_attention;
 
-/* y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. */
+/*
+ * y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. Where a weight is packed, the
+ * rows of an expert are whole panels.
+ */
 typedef struct {
   flx_weight gate; /* [experts * inner, columns] */
   flx_weight up;

@@ -52,8 +52,8 @@ static double step_of(const Test &t, const Weight &down, const std::vector<float
 static void expect_mixed(Test &t, const Format &f, const Shape &s) {
   Random random(67);
   const std::string name = std::string("experts ") + f.name + (s.normalise ? " normalised" : "");
-  const Weight gate = random_weight(t, random, f, s.experts * s.inner, s.columns, true), up = random_weight(t, random, f, s.experts * s.inner, s.columns, true);
-  const Weight down = random_weight(t, random, f, s.experts * s.columns, s.inner, true);
+  const auto weight = [&](int64_t rows, int64_t k) { return random_weight(t, random, f, s.experts * rows, k, rows % FLX_PANEL == 0); };
+  const Weight gate = weight(s.inner, s.columns), up = weight(s.inner, s.columns), down = weight(s.columns, s.inner);
   const Array<float> x = random_floats(random, static_cast<int64_t>(s.rows) * s.columns, -0.2, 0.2);
   const Array<float> logits = random_floats(random, static_cast<int64_t>(s.rows) * s.experts, -2, 2);
   if (s.rows > 1) std::fill(&logits[s.experts], &logits[2 * s.experts], 0.5f); /* the first ones of equals */
@@ -101,6 +101,7 @@ static void expect_mixed(Test &t, const Format &f, const Shape &s) {
 void test_experts(Test &t) {
   for (const bool normalise : {false, true}) {
     expect_mixed(t, format_of(FLX_F32), {9, 33, 47, 5, 2, normalise});
+    expect_mixed(t, format_of(FLX_F16), {5, 96, 64, 3, 2, normalise});
     expect_mixed(t, format_of(FLX_BF16), {9, 64, 34, 4, 3, normalise});
     expect_mixed(t, format_of(FLX_Q8_0), {9, 64, 96, 5, 2, normalise});
     expect_mixed(t, format_of(FLX_Q4_1), {3, 32, 64, 3, 1, normalise});
