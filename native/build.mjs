@@ -38,7 +38,8 @@ async function build() {
   const stamp = join(folder, 'stamp');
   const sources = readdirSync(join(here, 'src')).map((name) => join(here, 'src', name));
   const hash = createHash('sha256').update([compiler, ...COMMON].join(' '));
-  for (const file of [fileURLToPath(import.meta.url), join(here, 'toolchain.mjs'), join(here, 'flexllmgen.h'), ...sources]) hash.update(readFileSync(file));
+  for (const file of [fileURLToPath(import.meta.url), join(here, 'toolchain.mjs'), join(here, 'flexllmgen.h'), ...sources])
+    hash.update(readFileSync(file));
   const wanted = hash.digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   mkdirSync(folder, { recursive: true });
@@ -66,15 +67,7 @@ async function buildOne(folder, name, level, flags, sources) {
   const library = join(folder, libraryName(target, name));
   const isStatic = target.startsWith('linux-') && !sanitize ? ['-static-libstdc++', '-static-libgcc'] : [];
   const part = `${library}.part`;
-  await promisify(execFile)(compiler, [
-    '-shared',
-    '-pthread',
-    ...SANITIZERS,
-    ...isStatic,
-    ...objects,
-    '-o',
-    part,
-  ]);
+  await promisify(execFile)(compiler, ['-shared', '-pthread', ...SANITIZERS, ...isStatic, ...objects, '-o', part]);
   renameSync(part, library);
   for (const object of objects) rmSync(object);
 }

@@ -31,7 +31,7 @@ extern "C" {
 #define FLX_PAGE 64
 
 FLX_API int32_t flx_abi(void);
-/* `portable`, `avx2`, `vnni` or `vnni-bf16`: what this library was compiled for. */
+/* `portable`, `avx2`, `vnni`, `vnni-bf16`, `neon-dotprod` or `neon-i8mm`: what this library was compiled for. */
 FLX_API const char *flx_isa(void);
 /* Whether this processor has what this library was compiled for. Callable on every processor. */
 FLX_API int32_t flx_supported(void);
