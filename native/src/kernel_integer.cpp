@@ -1,11 +1,13 @@
 #include "kernels.h"
 #include "panel.h"
 
-#if !defined(FLX_ISA_AVX512) && !defined(FLX_ISA_NEON)
+#if !defined(FLX_ISA_AVX512)
 const int64_t PACKED_ROWS = 0;
 void multiply_packed(int64_t, const IntegerTile &) {}
 
-#if defined(__AVX2__)
+#if defined(FLX_ISA_NEON)
+#include "integer_neon.h"
+#elif defined(__AVX2__)
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 /*

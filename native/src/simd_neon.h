@@ -20,6 +20,14 @@ static inline F f_from_i(I v) { return vcvtq_f32_s32(v); }
 static inline F f_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline F f_from_bfloat(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline I i_set(int32_t x) { return vdupq_n_s32(x); }
+static inline I i_load(const int32_t *p) { return vld1q_s32(p); }
+static inline I i_add(I a, I b) { return vaddq_s32(a, b); }
+static inline I i_mul(I a, I b) { return vmulq_s32(a, b); }
+/* sum + a[2i] * two[0] + a[2i + 1] * two[1] */
+static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
+  const int16x4x2_t pairs = vld2_s16(a);
+  return vmlal_n_s16(vmlal_n_s16(sum, pairs.val[0], two[0]), pairs.val[1], two[1]);
+}
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)); }
 static inline F f_round(F x) { return vrndnq_f32(x); }

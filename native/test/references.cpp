@@ -4,27 +4,27 @@
 
 /* The smallest normal float, and the smallest of all. */
 static constexpr double NORMAL = 0x1p-126, SMALLEST = 0x1p-149;
-/* Groups without a larger value are zeros in 8 bits. */
+/* What is rounded together and nowhere larger counts as zeros. */
 static constexpr float LEAST_OF_GROUP = 0x1p-118f;
 
 static bool in_bytes(const Format &f) { return !is_float(f) && f.type != FOREIGN_TYPE; }
 
 /* As llama.cpp: 127 stands for the largest. In f32, since another rounding would give other integers. */
-static void round_group(const float *x, double *out) {
+static void round_group(const float *x, int64_t count, double *out) {
   float most = 0;
   bool finite = true;
-  for (int i = 0; i < 32; i++) {
+  for (int64_t i = 0; i < count; i++) {
     finite = finite && std::isfinite(x[i]);
     most = std::max(most, std::fabs(x[i]));
   }
   const float inverse = most < LEAST_OF_GROUP ? 0 : 127 / most, scale = most / 127;
-  for (int i = 0; i < 32; i++) out[i] = finite ? static_cast<double>(std::nearbyint(x[i] * inverse)) * static_cast<double>(scale) : NAN;
+  for (int64_t i = 0; i < count; i++) out[i] = finite ? static_cast<double>(std::nearbyint(x[i] * inverse)) * static_cast<double>(scale) : NAN;
 }
 
 std::vector<double> rounded_activations(const Test &test, const Format &f, const float *x, int64_t m, int64_t k) {
   std::vector<double> values(static_cast<size_t>(m * k));
   if (in_bytes(f)) {
-    for (int64_t i = 0; i < m * k; i += 32) round_group(x + i, &values[static_cast<size_t>(i)]);
+    for (int64_t i = 0; i < m * k; i += f.values) round_group(x + i, f.values, &values[static_cast<size_t>(i)]);
     return values;
   }
   const bool exact = test.lib.exact(FLX_BF16) || f.type == FLX_F32 || f.type == FLX_F16;

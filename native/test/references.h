@@ -7,7 +7,7 @@ struct Expected {
   std::vector<double> bounds;
 };
 
-/* Activations [m, k] as products with weights of this format see them: as they are, or rounded to bf16 or to 8 bits in groups of 32. */
+/* Activations [m, k] as products with weights of this format see them: as they are, or rounded to bf16, or to 8 bits in groups as long as a block. */
 std::vector<double> rounded_activations(const Test &test, const Format &format, const float *x, int64_t m, int64_t k);
 
 /* x[m, k] W^T */
