@@ -10,6 +10,7 @@ struct Shape {
 /* What follows a product. */
 struct Behind {
   bool bias = false;
+  bool factors = false;
   bool residual = false;
   int32_t activation = FLX_NONE;
   int64_t gap = 0; /* elements between rows of y */
@@ -28,7 +29,7 @@ static void add(std::vector<double> &values, std::vector<double> &bounds, size_t
 static void expect_product(Test &t, const Weight &w, const Array<float> &x, int64_t m, const char *what, const Behind &behind = {}) {
   const int64_t n = w.value.n, ldy = n + behind.gap;
   Random random(7);
-  const Array<float> bias = random_floats(random, n), residual = random_floats(random, m * ldy);
+  const Array<float> bias = random_floats(random, n), factors = random_floats(random, m * ldy), residual = random_floats(random, m * ldy);
   const Array<float> y(m * ldy), untouched(m * ldy);
   const Array<uint8_t> scratch((t.lib.linear_scratch_bytes(w.value.type, m, w.value.k) + 3) / 4 * 4);
   flx_linear l{};
@@ -36,6 +37,7 @@ static void expect_product(Test &t, const Weight &w, const Array<float> &x, int6
   l.x = x.data();
   l.y = y.data();
   l.bias = behind.bias ? bias.data() : nullptr;
+  l.factors = behind.factors ? factors.data() : nullptr;
   l.residual = behind.residual ? residual.data() : nullptr;
   l.scratch = scratch.data();
   l.ldy = ldy;
@@ -58,6 +60,11 @@ static void expect_product(Test &t, const Weight &w, const Array<float> &x, int6
       if (behind.activation != FLX_NONE) {
         expected.bounds[i] = activation_bound(expected.values[i], expected.bounds[i]);
         expected.values[i] = activation_reference(expected.values[i], behind.activation);
+      }
+      if (behind.factors) {
+        const double factor = static_cast<double>(factors[at]);
+        expected.values[i] *= factor;
+        expected.bounds[i] = (expected.bounds[i] + U * std::fabs(expected.values[i])) * std::max(1.0, std::fabs(factor));
       }
       if (behind.residual) add(expected.values, expected.bounds, i, static_cast<double>(residual[at]));
     }
@@ -102,10 +109,11 @@ static void try_behind(Test &t, const Format &f) {
   const int64_t m = 5, n = 71, k = length(f, 64);
   const Weight w = random_weight(t, random, f, n, k, true);
   const Array<float> x = random_floats(random, m * k);
-  expect_product(t, w, x, m, "with a bias", {true, false, FLX_NONE, 0});
-  expect_product(t, w, x, m, "with a residual and a gap", {false, true, FLX_NONE, 3});
+  expect_product(t, w, x, m, "with a bias", {true, false, false, FLX_NONE, 0});
+  expect_product(t, w, x, m, "with a residual and a gap", {false, false, true, FLX_NONE, 3});
+  expect_product(t, w, x, m, "with factors", {false, true, false, FLX_NONE, 0});
   for (int32_t activation = FLX_RELU; activation <= FLX_SIGMOID; activation++)
-    expect_product(t, w, x, m, ("with bias, activation and residual " + std::to_string(activation)).c_str(), {true, true, activation, 5});
+    expect_product(t, w, x, m, ("with bias, activation, factors and residual " + std::to_string(activation)).c_str(), {true, true, true, activation, 5});
 }
 
 /* k = 1 and a weight of 1: the activation functions alone. */
@@ -120,7 +128,7 @@ static void try_activations(Test &t) {
   std::memcpy(one.data.data(), &single, 4);
   one.codes = {1};
   for (int32_t activation = FLX_RELU; activation <= FLX_SIGMOID; activation++)
-    expect_product(t, one, x, x.size(), ("activation " + std::to_string(activation)).c_str(), {false, false, activation, 0});
+    expect_product(t, one, x, x.size(), ("activation " + std::to_string(activation)).c_str(), {false, false, false, activation, 0});
 }
 
 void test_linear(Test &t) {
