@@ -1,60 +1,45 @@
 /**
  * Compiles the kernels: one shared library for each instruction set, into native/build/PLATFORM-ARCH. Without a C++ compiler it says so and
- * succeeds: everything works without them. `--sanitize` compiles with AddressSanitizer and UBSan into another folder.
+ * succeeds: everything works without them. `--target linux-arm64` compiles for another machine, and fails without a compiler for it. `--sanitize`
+ * compiles with AddressSanitizer and UBSan into another folder.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
+import { COMMON_FLAGS, compilersFor, findCompiler, HOST, instructionSets, libraryName } from './toolchain.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const sanitize = process.argv.includes('--sanitize');
+const { sanitize, target } = parseArgs({
+  options: { sanitize: { type: 'boolean', default: false }, target: { type: 'string', default: HOST } },
+}).values;
 
-const AVX2 = ['-mavx2', '-mfma', '-mf16c'];
-const VNNI = [...AVX2, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni'];
-/** Narrowest first; the position is FLX_LEVEL. */
-const INSTRUCTION_SETS = {
-  x64: { portable: [], avx2: AVX2, vnni: VNNI, 'vnni-bf16': [...VNNI, '-mavx512bf16'] },
-  arm64: { portable: [] },
-};
-const COMMON = [
-  // Every rounding is written in the source; errno and traps of the mathematical functions are not read.
-  '-std=c++17 -O3 -fPIC -fvisibility=hidden -pthread -ffp-contract=off -fno-math-errno -fno-trapping-math',
-  // GCC 12 takes its own AVX-512 headers for uninitialised.
-  '-Wall -Wextra -Werror -Wno-uninitialized -Wno-unknown-warning-option -Wno-maybe-uninitialized',
-  sanitize ? '-g -fsanitize=address,undefined -fno-sanitize-recover=all' : '',
-].flatMap((flags) => flags.split(' ').filter(Boolean));
-const EXTENSION = { darwin: 'dylib', win32: 'dll' }[process.platform] ?? 'so';
+const SANITIZERS = sanitize ? ['-fsanitize=address,undefined'] : [];
+const COMMON = [...COMMON_FLAGS, ...(sanitize ? ['-g', ...SANITIZERS, '-fno-sanitize-recover=all'] : [])];
 
-const sets = INSTRUCTION_SETS[process.arch];
-const compiler = sets && findCompiler();
-if (!compiler) {
+const sets = instructionSets(target);
+const compiler = sets && findCompiler(target);
+if (compiler) {
+  await build();
+} else if (target === HOST) {
   console.warn(
     `flexllmgen: no C++ compiler found (set CXX): products run on ggml's kernels, which are several times slower for large batches`,
   );
 } else {
-  await build();
-}
-
-/** A compiler that takes the options above. */
-function findCompiler() {
-  return [process.env.CXX, 'c++', 'g++', 'clang++'].find((name) => {
-    try {
-      return name && execFileSync(name, ['--version'], { stdio: ['ignore', 'pipe', 'ignore'] });
-    } catch {
-      return false;
-    }
-  });
+  const names = compilersFor(target).join(', ');
+  console.error(sets ? `flexllmgen: no C++ compiler for ${target} found: ${names} (or set CXX)` : `flexllmgen: no kernels for ${target}`);
+  process.exitCode = 1;
 }
 
 async function build() {
-  const folder = join(here, 'build', `${process.platform}-${process.arch}${sanitize ? '-sanitize' : ''}`);
+  const folder = join(here, 'build', `${target}${sanitize ? '-sanitize' : ''}`);
   const stamp = join(folder, 'stamp');
   const sources = readdirSync(join(here, 'src')).map((name) => join(here, 'src', name));
   const hash = createHash('sha256').update([compiler, ...COMMON].join(' '));
-  for (const file of [fileURLToPath(import.meta.url), join(here, 'flexllmgen.h'), ...sources]) hash.update(readFileSync(file));
+  for (const file of [fileURLToPath(import.meta.url), join(here, 'toolchain.mjs'), join(here, 'flexllmgen.h'), ...sources])
+    hash.update(readFileSync(file));
   const wanted = hash.digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   mkdirSync(folder, { recursive: true });
@@ -79,18 +64,10 @@ async function buildOne(folder, name, level, flags, sources) {
     for (let file = queue.pop(); file; file = queue.pop()) await compile(file);
   };
   await Promise.all([work(), work()]);
-  const library = join(folder, `libflexllmgen-${name}.${EXTENSION}`);
-  const isStatic = process.platform === 'linux' && !sanitize ? ['-static-libstdc++', '-static-libgcc'] : [];
+  const library = join(folder, libraryName(target, name));
+  const isStatic = target.startsWith('linux-') && !sanitize ? ['-static-libstdc++', '-static-libgcc'] : [];
   const part = `${library}.part`;
-  await promisify(execFile)(compiler, [
-    '-shared',
-    '-pthread',
-    ...COMMON.filter((flag) => flag.startsWith('-fsan')),
-    ...isStatic,
-    ...objects,
-    '-o',
-    part,
-  ]);
+  await promisify(execFile)(compiler, ['-shared', '-pthread', ...SANITIZERS, ...isStatic, ...objects, '-o', part]);
   renameSync(part, library);
   for (const object of objects) rmSync(object);
 }

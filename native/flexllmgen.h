@@ -31,7 +31,7 @@ extern "C" {
 #define FLX_PAGE 64
 
 FLX_API int32_t flx_abi(void);
-/* `portable`, `avx2`, `vnni` or `vnni-bf16`: what this library was compiled for. */
+/* `portable`, `avx2`, `vnni`, `vnni-bf16`, `neon-dotprod` or `neon-i8mm`: what this library was compiled for. */
 FLX_API const char *flx_isa(void);
 /* Whether this processor has what this library was compiled for. Callable on every processor. */
 FLX_API int32_t flx_supported(void);
@@ -99,9 +99,11 @@ enum flx_activation { FLX_NONE = 0, FLX_RELU = 1, FLX_GELU = 2, FLX_GELU_TANH = 
 
 /*
  * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) * factors[m, n] + residual[m, n]; bias, factors and residual may be null.
- * f32, f16, and bf16 where there are no BF16 instructions: f32 arithmetic, error below 2 k 2^-24 sum |x w|. bf16 with such instructions: x is rounded to
- * bf16 (2^-9 of it), then the same; what is below 2^-126 counts as 0. The block types of `flx_type`: x is rounded to 8 bits in groups of 32, as llama.cpp
- * does, or of 256 for K blocks, then exact integer products in a group and f32 sums over groups. Other block types are widened to f32, or rounded to bf16 and multiplied as that.
+ * f32, f16, and bf16 where there are no BF16 instructions: f32 arithmetic, error below 2 k 2^-24 sum |x w| + k 2^-149. bf16 with such instructions: x is
+ * rounded to bf16 (2^-9 of it), then the same; what is below 2^-126 counts as 0. The block types of `flx_type`: x is rounded to 8 bits in groups of 32, or
+ * 256 for K blocks, as llama.cpp does (groups below 2^-118 count as 0), then exact integer sums of a block and f32 sums over blocks: error below
+ * 2 (k / 16 + 2) 2^-24 of the sum of their sizes and those of the minima, + k 2^-149. Other block types are widened to f32, or rounded to bf16 and
+ * multiplied as that. An activation function adds an error below 4 2^-24 max(1, |its argument|).
  */
 typedef struct {
   flx_weight weight;
@@ -214,7 +216,10 @@ typedef struct {
   float softcap; /* 0: none */
 } flx_attention;
 
-/* y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. */
+/*
+ * y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. Where a weight is packed, the
+ * rows of an expert are whole panels.
+ */
 typedef struct {
   flx_weight gate; /* [experts * inner, columns] */
   flx_weight up;

@@ -69,12 +69,15 @@ struct Place {
 };
 } // namespace
 
+/* Values that share a scale and are all smaller count as zeros: 127 divided by a denormal is no finite number. */
+static constexpr float LEAST_OF_SPAN = 0x1p-118f;
+
 /* Values from `group` on that share a scale. */
 static void round_span(const float *x, int64_t group, const IntegerFormat &format, int32_t zero, const Place &to) {
   const int values = format.activations;
   const float most = largest_of(x, values);
   const bool finite = std::isfinite(most);
-  const float inverse = finite && most > 0 ? 127 / most : 0, scale = most / 127;
+  const float inverse = finite && most >= LEAST_OF_SPAN ? 127 / most : 0, scale = most / 127;
   to.scales[group * GROUP / values * to.rows + to.row] = scale;
   for (int64_t g = group; g < group + values / GROUP; g++, x += GROUP) {
     int8_t q[GROUP] = {};

@@ -8,6 +8,9 @@
 #if defined(FLX_ISA_AVX512)
 static constexpr int INTEGER_ROWS = 6;
 static constexpr int FLOAT_ROWS = 12;
+#elif defined(FLX_ISA_NEON)
+static constexpr int INTEGER_ROWS = 8;
+static constexpr int FLOAT_ROWS = 12;
 #elif defined(__AVX2__)
 static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 6;

@@ -31,7 +31,7 @@ static void product(int64_t rows, const float *x, int64_t ldx, const typename T:
     if constexpr (R > 1) product<T, R - 1>(rows, x, ldx, b, ldb, from, to, out, ldo, columns);
     return;
   }
-#if defined(FLX_ISA_AVX512)
+#if defined(FLX_ISA_AVX512) || defined(FLX_ISA_NEON)
   constexpr int V = 4;
 #else
   constexpr int V = 2;

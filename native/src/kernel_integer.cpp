@@ -5,7 +5,9 @@
 const int64_t PACKED_ROWS = 0;
 void multiply_packed(int64_t, const IntegerTile &) {}
 
-#if defined(__AVX2__)
+#if defined(FLX_ISA_NEON)
+#include "integer_neon.h"
+#elif defined(__AVX2__)
 /* Otherwise GCC adds in another order, which needs twice the registers there are. */
 static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }

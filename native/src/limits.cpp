@@ -35,19 +35,31 @@ static int64_t float_operations(int64_t rounds) {
   return rounds * SUMS * LANES * 2;
 }
 
-#if defined(__x86_64__) && (defined(FLX_ISA_AVX512) || defined(__AVX2__))
+/* The widest product of bytes that this instruction set has, and its operations for each lane. */
+#if defined(FLX_ISA_AVX512)
+static constexpr int INTEGER_OPERATIONS = 8;
+static I add_products(I sum, I bytes) { return _mm512_dpbusd_epi32(sum, bytes, bytes); }
+#elif defined(__AVX2__)
+static constexpr int INTEGER_OPERATIONS = 8;
+static I add_products(I sum, I bytes) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes, bytes)); }
+#elif defined(__ARM_FEATURE_MATMUL_INT8) && defined(FLX_ISA_NEON)
+static constexpr int INTEGER_OPERATIONS = 16;
+static I add_products(I sum, I bytes) { return vmmlaq_s32(sum, vreinterpretq_s8_s32(bytes), vreinterpretq_s8_s32(bytes)); }
+#elif defined(FLX_ISA_NEON)
+static constexpr int INTEGER_OPERATIONS = 8;
+static I add_products(I sum, I bytes) { return vdotq_s32(sum, vreinterpretq_s8_s32(bytes), vreinterpretq_s8_s32(bytes)); }
+#else
+static constexpr int INTEGER_OPERATIONS = 0;
+#endif
+
 static int64_t integer_operations(int64_t rounds) {
+#if defined(__AVX2__) || defined(FLX_ISA_NEON)
   I sums[SUMS];
   for (int i = 0; i < SUMS; i++) sums[i] = i_set(i);
   I bytes = i_set(0x01010101);
   for (int64_t round = 0; round < rounds; round++) {
-#if defined(FLX_ISA_AVX512)
 #pragma GCC unroll 12
-    for (int i = 0; i < SUMS; i++) sums[i] = _mm512_dpbusd_epi32(sums[i], bytes, bytes);
-#else
-#pragma GCC unroll 12
-    for (int i = 0; i < SUMS; i++) sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(bytes, bytes));
-#endif
+    for (int i = 0; i < SUMS; i++) sums[i] = add_products(sums[i], bytes);
     KEEP(bytes);
   }
   float total = 0;
@@ -57,15 +69,15 @@ static int64_t integer_operations(int64_t rounds) {
     total += lanes[0];
   }
   sink = total;
-  return rounds * SUMS * LANES * 8;
-}
+  return rounds * SUMS * LANES * INTEGER_OPERATIONS;
 #else
-static int64_t integer_operations(int64_t rounds) { return float_operations(rounds); }
+  return float_operations(rounds);
 #endif
+}
 
 extern "C" int64_t flx_operations(flx_team *team, int32_t integers, int32_t threads, int64_t rounds) {
   parallel(team, threads, [&](int64_t) { integers ? integer_operations(rounds) : float_operations(rounds); });
-  const int64_t each = SUMS * LANES * (integers && LANES > 4 ? 8 : 2) * rounds;
+  const int64_t each = SUMS * LANES * (integers && INTEGER_OPERATIONS > 0 ? INTEGER_OPERATIONS : 2) * rounds;
   return each * threads;
 }
 

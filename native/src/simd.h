@@ -7,6 +7,8 @@
 #include "simd_avx512.h"
 #elif defined(__AVX2__)
 #include "simd_avx2.h"
+#elif defined(__aarch64__) && FLX_LEVEL > 0
+#include "simd_neon.h"
 #else
 #include "simd_portable.h"
 #endif

@@ -1,20 +1,47 @@
 /* Compiled without any instruction set flags: it runs before anything is known of the processor. */
 #include "../flexllmgen.h"
 
-extern "C" int32_t flx_supported(void) {
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#include <windows.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #if defined(__x86_64__)
+static bool has_level(int level) {
   __builtin_cpu_init();
-#if FLX_LEVEL >= 3
-  if (!__builtin_cpu_supports("avx512bf16")) return 0;
-#endif
-#if FLX_LEVEL >= 2
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vnni"))
-    return 0;
-#endif
-#if FLX_LEVEL >= 1
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
-#endif
-#endif
-  return 1;
+  if (level >= 3 && !__builtin_cpu_supports("avx512bf16")) return false;
+  if (level >= 2 && (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
+                     !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vnni")))
+    return false;
+  return level < 1 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"));
 }
+#elif defined(__aarch64__) && defined(__APPLE__)
+static bool has_feature(const char *name) {
+  int32_t value = 0;
+  size_t bytes = sizeof value;
+  return sysctlbyname(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
+}
+
+static bool has_level(int level) {
+  return (level < 1 || has_feature("hw.optional.arm.FEAT_DotProd")) && (level < 2 || has_feature("hw.optional.arm.FEAT_I8MM"));
+}
+#elif defined(__aarch64__) && defined(_WIN32)
+static bool has_level(int level) {
+  /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE; older headers lack the second. */
+  constexpr DWORD DOT_PRODUCTS = 43, MATRIX_PRODUCTS = 66;
+  return (level < 1 || IsProcessorFeaturePresent(DOT_PRODUCTS)) && (level < 2 || IsProcessorFeaturePresent(MATRIX_PRODUCTS));
+}
+#elif defined(__aarch64__) && defined(__linux__)
+static bool has_level(int level) {
+  /* HWCAP_ASIMDDP and HWCAP2_I8MM of the kernel's asm/hwcap.h; older headers lack the second. */
+  constexpr unsigned long DOT_PRODUCTS = 1ul << 20, MATRIX_PRODUCTS = 1ul << 13;
+  return (level < 1 || (getauxval(AT_HWCAP) & DOT_PRODUCTS)) && (level < 2 || (getauxval(AT_HWCAP2) & MATRIX_PRODUCTS));
+}
+#else
+static bool has_level(int level) { return level == 0; }
+#endif
+
+extern "C" int32_t flx_supported(void) { return has_level(FLX_LEVEL); }

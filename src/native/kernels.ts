@@ -9,8 +9,8 @@ import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
 const ABI = 3;
-/** Widest first. */
-const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'portable'] as const;
+/** Widest first, of all architectures: libraries of another one are not there. */
+const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
 
 /** Address of native memory. */

@@ -5,7 +5,7 @@ const FOLDER = process.env['FLEXLLMGEN_TEST_KERNELS'];
 
 /** The kernels of every instruction set that is built and runs here, by name. */
 export function availableKernels(): [string, Kernels][] {
-  return ['portable', 'avx2', 'vnni', 'vnni-bf16'].flatMap((isa): [string, Kernels][] => {
+  return ['portable', 'avx2', 'vnni', 'vnni-bf16', 'neon-dotprod', 'neon-i8mm'].flatMap((isa): [string, Kernels][] => {
     const kernels = openKernels(isa, FOLDER);
     return kernels ? [[isa, kernels]] : [];
   });

@@ -1,0 +1,210 @@
+/* Attention with every type of cache: ragged batches, windows, shared heads, pieces; the naive side rounds keys and values by itself. */
+#include <algorithm>
+
+#include "formats.h"
+
+namespace {
+struct Shape {
+  int32_t heads, kv_heads, head, window;
+  float softcap;
+};
+struct CacheType {
+  int32_t type;
+  const char *name;
+  int32_t group; /* elements that share a scale, or 1 */
+};
+struct Piece {
+  int32_t start, tokens;
+};
+/* A value as the cache has it: code * scale + least. `size` is the sum of the sizes of these. */
+struct Stored {
+  double value, size;
+};
+} // namespace
+
+static const std::vector<CacheType> CACHES = {{FLX_F32, "f32", 1},    {FLX_F16, "f16", 1},    {FLX_BF16, "bf16", 1}, {FLX_Q8_0, "q8_0", 32},
+                                              {FLX_Q4_0, "q4_0", 32}, {FLX_Q4_1, "q4_1", 32}, {FLX_G4, "g4", 64}};
+
+/* In f32 and in this order of operations, since another rounding would give other codes. */
+static void store_group(const CacheType &c, const float *x, Stored *out) {
+  const float least = *std::min_element(x, x + c.group), most = *std::max_element(x, x + c.group);
+  const float largest = std::fabs(least) >= std::fabs(most) ? least : most;
+  const bool has_minimum = c.type == FLX_Q4_1 || c.type == FLX_G4;
+  const float scale = has_minimum ? (most - least) / 15 : c.type == FLX_Q8_0 ? std::fabs(largest) / 127 : largest / -8;
+  const int zero = has_minimum ? 0 : c.type == FLX_Q8_0 ? 128 : 8, top = c.type == FLX_Q8_0 ? 255 : 15;
+  const double stored = from_half(to_half(scale)), minimum = has_minimum ? from_half(to_half(least)) : -zero * stored;
+  for (int32_t i = 0; i < c.group; i++) {
+    const float code = (x[i] - (has_minimum ? least : 0)) * (scale == 0 ? 0 : 1 / scale) + static_cast<float>(zero);
+    const double rounded = std::min<double>(top, std::max<double>(0, std::floor(static_cast<double>(code + 0.5f))));
+    out[i] = {rounded * stored + minimum, rounded * std::fabs(stored) + std::fabs(minimum)};
+  }
+}
+
+static std::vector<Stored> store(const CacheType &c, const Array<float> &x) {
+  std::vector<Stored> stored(static_cast<size_t>(x.size()));
+  for (int64_t i = 0; i < x.size(); i += c.group) {
+    if (c.group > 1) {
+      store_group(c, &x[i], &stored[static_cast<size_t>(i)]);
+      continue;
+    }
+    const double value = c.type == FLX_F32 ? static_cast<double>(x[i]) : c.type == FLX_F16 ? from_half(to_half(x[i])) : from_bfloat(to_bfloat(x[i]));
+    stored[static_cast<size_t>(i)] = {value, std::fabs(value)};
+  }
+  return stored;
+}
+
+static int64_t page_bytes(const CacheType &c, const Shape &s) {
+  const int64_t elements = FLX_PAGE * static_cast<int64_t>(s.kv_heads) * s.head;
+  switch (c.type) {
+    case FLX_F32: return elements * 4;
+    case FLX_Q8_0: return elements + elements / 32 * 2;
+    case FLX_Q4_0: return elements / 2 + elements / 32 * 2;
+    case FLX_Q4_1: return elements / 2 + elements / 32 * 4;
+    case FLX_G4: return elements / 2 + elements / 64 * 4;
+    default: return elements * 2;
+  }
+}
+
+/* One sequence of `tokens`; its queries, keys and values. */
+struct Sequence {
+  Shape shape;
+  int32_t tokens;
+  float scale;
+  Array<float> q, k, v;
+};
+
+static Sequence random_sequence(const Shape &s, int32_t tokens) {
+  Random random(static_cast<uint64_t>(61 + s.head));
+  const int64_t kv = static_cast<int64_t>(tokens) * s.kv_heads * s.head;
+  return {s, tokens, 1 / std::sqrt(static_cast<float>(s.head)), random_floats(random, static_cast<int64_t>(tokens) * s.heads * s.head, -2, 2),
+          random_floats(random, kv, -1, 2), random_floats(random, kv, -1, 1)};
+}
+
+/*
+ * Runs the pieces one after the other; in each batch a second row, the first token alone, has its own page. Memory that was never written holds what are
+ * no numbers.
+ */
+static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x, const std::vector<Piece> &pieces, flx_team *team = nullptr) {
+  const Shape &s = x.shape;
+  const int64_t pages = (x.tokens + FLX_PAGE - 1) / FLX_PAGE, width = static_cast<int64_t>(s.heads) * s.head, kv = static_cast<int64_t>(s.kv_heads) * s.head;
+  const Array<uint8_t> keys((pages + 1) * page_bytes(c, s)), values((pages + 1) * page_bytes(c, s));
+  /* From the last page to the first; page 0 is the other row's. */
+  const Array<int32_t> own(pages), others(1);
+  for (int64_t i = 0; i < pages; i++) own[i] = static_cast<int32_t>(pages - i);
+  others[0] = 0;
+  Array<float> all(x.tokens * width);
+  for (const Piece &piece : pieces) {
+    /* The other row comes first, so the piece's rows are not aligned. */
+    const auto joined = [&](const Array<float> &from, int64_t columns) {
+      Array<float> both((piece.tokens + 1) * columns);
+      std::copy(&from[0], &from[0] + columns, both.data());
+      std::copy(&from[0] + piece.start * columns, &from[0] + (piece.start + piece.tokens) * columns, both.data() + columns);
+      return both;
+    };
+    const Array<float> q = joined(x.q, width), k = joined(x.k, kv), v = joined(x.v, kv), y((piece.tokens + 1) * width);
+    const flx_row rows[3] = {{others.data(), 0, 0, 1}, {own.data(), piece.start, 1, 0}, {own.data(), piece.start, 1, piece.tokens}};
+    const flx_batch batch{rows, 3};
+    flx_attention a{};
+    a.q = q.data();
+    a.k = k.data();
+    a.v = v.data();
+    a.keys = keys.data();
+    a.values = values.data();
+    a.y = y.data();
+    a.batch = &batch;
+    a.type = c.type;
+    a.heads = s.heads;
+    a.kv_heads = s.kv_heads;
+    a.head = s.head;
+    a.window = s.window;
+    a.scale = x.scale;
+    a.softcap = s.softcap;
+    t.run(FLX_ATTENTION, &a, team);
+    std::copy(y.data() + width, y.data() + y.size(), all.data() + piece.start * width);
+  }
+  return all;
+}
+
+/* y of one query of one head, for positions `from` to `to`, and the bound of its error. */
+static void attend_naively(const Sequence &x, const std::vector<Stored> &k, const std::vector<Stored> &v, int32_t token, int32_t head, double *y, double *bound) {
+  const Shape &s = x.shape;
+  const int32_t from = s.window > 0 ? std::max(0, token + 1 - s.window) : 0, kv_head = head / (s.heads / s.kv_heads);
+  const float *q = &x.q[(static_cast<int64_t>(token) * s.heads + head) * s.head];
+  const auto at = [&](int32_t position) { return (static_cast<size_t>(position) * static_cast<size_t>(s.kv_heads) + static_cast<size_t>(kv_head)) * static_cast<size_t>(s.head); };
+  std::vector<double> scores;
+  double most = -INFINITY, largest = 0;
+  for (int32_t position = from; position <= token; position++) {
+    double score = 0, size = 0;
+    for (int32_t e = 0; e < s.head; e++) {
+      const double scaled = static_cast<double>(q[e]) * static_cast<double>(x.scale);
+      score += scaled * k[at(position) + static_cast<size_t>(e)].value;
+      size += std::fabs(scaled) * k[at(position) + static_cast<size_t>(e)].size;
+    }
+    if (s.softcap > 0) score = static_cast<double>(s.softcap) * std::tanh(score / static_cast<double>(s.softcap));
+    scores.push_back(score);
+    most = std::max(most, score);
+    largest = std::max(largest, size);
+  }
+  double sum = 0;
+  for (double &score : scores) sum += score = std::exp(score - most);
+  for (int32_t e = 0; e < s.head; e++) {
+    double value = 0, size = 0;
+    for (int32_t i = 0; i <= token - from; i++) {
+      const Stored &element = v[at(from + i) + static_cast<size_t>(e)];
+      value += scores[static_cast<size_t>(i)] / sum * element.value;
+      size += scores[static_cast<size_t>(i)] / sum * element.size;
+    }
+    y[e] = value;
+    bound[e] = 4 * U * (s.head * largest + token - from + 8) * size;
+  }
+}
+
+static void try_shape(Test &t, const CacheType &c, const Shape &s, int32_t tokens) {
+  const std::string name = std::string("attention ") + c.name + " " + std::to_string(s.heads) + "/" + std::to_string(s.kv_heads) + " heads of " +
+                           std::to_string(s.head) + ", window " + std::to_string(s.window) + ": ";
+  const Sequence x = random_sequence(s, tokens);
+  const Array<float> y = attend(t, c, x, {{0, tokens}});
+  const std::vector<Stored> k = store(c, x.k), v = store(c, x.v);
+  std::vector<double> expected(static_cast<size_t>(y.size())), bounds(expected.size());
+  for (int32_t token = 0; token < tokens; token++)
+    for (int32_t head = 0; head < s.heads; head++) {
+      const size_t at = static_cast<size_t>((token * s.heads + head) * s.head);
+      attend_naively(x, k, v, token, head, &expected[at], &bounds[at]);
+    }
+  t.expect_close(y.data(), expected, bounds, name + "values");
+  t.expect_same(y, attend(t, c, x, {{0, tokens}}, t.teams[0]), name + "one thread");
+  t.expect_same(y, attend(t, c, x, {{0, 1}, {1, 63}, {64, 1}, {65, 2}, {67, tokens - 67}}, t.teams[2]), name + "pieces");
+}
+
+/* A key that is no number reaches those who see it, and no one else. */
+static void try_wrong(Test &t, const CacheType &c) {
+  const Shape s{2, 2, 64, 5, 0};
+  const int32_t tokens = 70, wrong = 33;
+  const Sequence x = random_sequence(s, tokens);
+  const Array<float> clean = attend(t, c, x, {{0, tokens}});
+  for (int32_t e = 0; e < s.head; e++) x.k[(wrong * s.kv_heads + 1) * s.head + e] = NAN;
+  const Array<float> y = attend(t, c, x, {{0, tokens}});
+  bool reached = true, kept = true;
+  for (int32_t token = 0; token < tokens; token++)
+    for (int32_t head = 0; head < s.heads; head++) {
+      const int64_t at = (token * s.heads + head) * s.head;
+      const bool sees = head == 1 && token >= wrong && token < wrong + s.window;
+      for (int64_t i = at; i < at + s.head; i++) sees ? reached = reached && std::isnan(y[i]) : kept = kept && std::memcmp(&y[i], &clean[i], 4) == 0;
+    }
+  t.expect(reached, std::string("attention ") + c.name + ": a wrong key is seen");
+  t.expect(kept, std::string("attention ") + c.name + ": a wrong key is not seen by others");
+}
+
+void test_attention(Test &t) {
+  for (const CacheType &c : CACHES) {
+    if (c.group == 1) {
+      try_shape(t, c, {3, 3, 20, 0, 0}, 70);
+      try_shape(t, c, {2, 1, 33, 9, 5}, 70);
+    }
+    try_shape(t, c, {8, 1, 64, 0, 0}, 70);
+    try_shape(t, c, {4, 2, 64, 66, 2.5f}, 135);
+    try_shape(t, c, {3, 3, 128, 0, 0}, 80);
+    try_wrong(t, c);
+    attend(t, c, random_sequence({1, 1, 64, 0, 0}, 1), {{0, 0}});
+  }
+}
