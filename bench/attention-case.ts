@@ -54,7 +54,11 @@ export function cacheContents(type: KvType, byteLength: number): Uint8Array<Arra
   const bytes = new Uint8Array(byteLength);
   const words = new Uint16Array(bytes.buffer);
   if (type !== 'f16' && type !== 'bf16') words.fill(0x211f);
-  else repeated(Uint16Array.from({ length: 1 << 16 }, (_, i) => (type === 'f16' ? 0x2c00 : 0x3d00) + ((i * 0x9e5) & 0x81ff)), words);
+  else
+    repeated(
+      Uint16Array.from({ length: 1 << 16 }, (_, i) => (type === 'f16' ? 0x2c00 : 0x3d00) + ((i * 0x9e5) & 0x81ff)),
+      words,
+    );
   return bytes;
 }
 

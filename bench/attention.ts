@@ -6,7 +6,17 @@ import { GraphBuilder } from '../src/tensor/graph.ts';
 import { openNativeDevice } from '../src/tensor/native-device.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
-import { type AttentionCase, batchRows, cacheBytes, cacheContents, HEAD_DIM, HEADS, numbers, operationsOf, SCALE } from './attention-case.ts';
+import {
+  type AttentionCase,
+  batchRows,
+  cacheBytes,
+  cacheContents,
+  HEAD_DIM,
+  HEADS,
+  numbers,
+  operationsOf,
+  SCALE,
+} from './attention-case.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { openFlash } from './ggml-flash.ts';
 import { measureMemory, measurePeaks, type Peaks } from './peaks.ts';
@@ -19,7 +29,14 @@ const CASES: readonly AttentionCase[] = KV_TYPES.flatMap((type) =>
   ]),
 ).concat(
   [0, 1024].flatMap((start) =>
-    [64, 128, 256, 512].map((tokens): AttentionCase => ({ name: `chunk of ${tokens} at ${start}`, type: 'f16', kvHeads: 32, rows: 1, start, tokens })),
+    [64, 128, 256, 512].map((tokens): AttentionCase => ({
+      name: `chunk of ${tokens} at ${start}`,
+      type: 'f16',
+      kvHeads: 32,
+      rows: 1,
+      start,
+      tokens,
+    })),
   ),
 );
 
@@ -44,7 +61,12 @@ interface Limits extends Peaks {
 }
 
 /** A case of many tokens is bound by operations, one of single tokens by memory. */
-function* figuresOf(one: AttentionCase, peaks: Limits, seconds: readonly number[], theirs: readonly number[] | undefined): Generator<Figure> {
+function* figuresOf(
+  one: AttentionCase,
+  peaks: Limits,
+  seconds: readonly number[],
+  theirs: readonly number[] | undefined,
+): Generator<Figure> {
   const [operations, bytes] = [operationsOf(one), cacheBytes(one)];
   const name = `${one.type} ${one.name}, ${HEADS}/${one.kvHeads} heads`;
   const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
@@ -53,9 +75,18 @@ function* figuresOf(one: AttentionCase, peaks: Limits, seconds: readonly number[
   if (one.tokens > 1) yield make(name, 'Gop/s', rate(operations), peakOf(one.type, peaks) / 1e9);
   else {
     yield make(name, 'GB/s', rate(bytes), peaks.memory / 1e9);
-    yield make(name, 'rows/s', seconds.map((each) => one.rows / each));
+    yield make(
+      name,
+      'rows/s',
+      seconds.map((each) => one.rows / each),
+    );
   }
-  if (theirs) yield make(`${name}, over ggml`, 'x', seconds.map((each, i) => theirs[i]! / each));
+  if (theirs)
+    yield make(
+      `${name}, over ggml`,
+      'x',
+      seconds.map((each, i) => theirs[i]! / each),
+    );
 }
 
 const peakOf = (type: KvType, { floats, bfloats }: Peaks): number => (type === 'bf16' ? bfloats : floats);
@@ -69,10 +100,14 @@ async function makeOurs(device: Device, one: AttentionCase): Promise<{ run: () =
   const rows = batchRows(one);
   const [count, columns] = [one.rows * one.tokens, one.kvHeads * HEAD_DIM];
   const positions = rows.length * rows[0]!.pages.length * PAGE_POSITIONS;
-  const cache = { keys: use(device.allocate('k', one.type, [positions, columns])), values: use(device.allocate('v', one.type, [positions, columns])) };
+  const cache = {
+    keys: use(device.allocate('k', one.type, [positions, columns])),
+    values: use(device.allocate('v', one.type, [positions, columns])),
+  };
   for (const tensor of [cache.keys, cache.values]) await device.write(tensor, 0, cacheContents(one.type, tensor.byteLength));
   const tensors: Tensor[] = [];
-  for (const width of [HEADS * HEAD_DIM, columns, columns, HEADS * HEAD_DIM]) tensors.push(use(device.allocate('x', 'f32', [count, width])));
+  for (const width of [HEADS * HEAD_DIM, columns, columns, HEADS * HEAD_DIM])
+    tensors.push(use(device.allocate('x', 'f32', [count, width])));
   for (const tensor of tensors) await device.write(tensor, 0, new Uint8Array(numbers(tensor.byteLength / 4).buffer));
   const batch = use(device.createBatch(rows));
   await batch.write(rows);

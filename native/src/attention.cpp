@@ -122,7 +122,8 @@ template <class Cache> static void attend_tile(const flx_attention &a, const Blo
       const int64_t rows = std::min<int64_t>(QUERIES, block.count - first), place = h * block.count + first;
       const Range all = seen_by_all(a, block, first, rows, tile);
       if (all.from < all.to)
-        Cache::add_values(rows, memory.scores.data() + place * FLX_PAGE, values + h * bytes, a.head, all, memory.out.data() + place * width, width, next + h * bytes);
+        Cache::add_values(rows, memory.scores.data() + place * FLX_PAGE, values + h * bytes, a.head, all, memory.out.data() + place * width, width,
+                          next + h * bytes);
     }
 }
 

@@ -39,7 +39,8 @@ template <class T> struct Rows {
 
 /*
  * A cache of floats, multiplied where it lies. `scores` gives products of queries with the positions of `columns`, which are whole vectors, as
- * [rows, FLX_PAGE]. `next` is the page that is read next. `add_values` adds shares [rows, FLX_PAGE] of the positions `seen` times values to out [rows, width]; width is head in whole vectors.
+ * [rows, FLX_PAGE]. `add_values` adds shares [rows, FLX_PAGE] of the positions `seen` times values to out [rows, width]; width is head in whole vectors.
+ * `next` is the page that is read after this one.
  */
 template <class T> struct FloatCache {
   typedef typename T::Stored Stored;

@@ -32,7 +32,8 @@ static inline void ask_for(const void *memory, int64_t bytes) {
 }
 
 /* Element k = row * T::STEP + j of every column, times that of x. */
-template <class T, int EACH, int R, int V> static inline void add_products(const Product<T> &p, const float *x, const typename T::Stored *row, int j, F (&sums)[R][V]) {
+template <class T, int EACH, int R, int V>
+static inline void add_products(const Product<T> &p, const float *x, const typename T::Stored *row, int j, F (&sums)[R][V]) {
   F b[V];
   for (int v = 0; v < V; v++) b[v] = T::load(row, v * LANES, j);
   for (int r = 0; r < R; r++)
