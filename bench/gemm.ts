@@ -1,7 +1,6 @@
 /** Products of one matrix: our kernels and ggml's on the same data, and what the processor and its memory could do at best, alternating in one run. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { loadKernels } from '../src/native/kernels.ts';
-import type { Device, Program, Tensor } from '../src/tensor/device.ts';
+import type { Device, Tensor } from '../src/tensor/device.ts';
 import { byteLengthOf, isQuantType, type WeightType } from '../src/tensor/dtype.ts';
 import { openGgmlDevice } from '../src/tensor/ggml-device.ts';
 import { GraphBuilder } from '../src/tensor/graph.ts';
@@ -10,6 +9,7 @@ import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { COLD_BYTES, measureMemory, measurePeaks } from './peaks.ts';
+import { alternate, type Works } from './turns.ts';
 
 const TYPES: readonly WeightType[] = ['q4_0', 'q8_0', 'q4_k', 'q4_1', 'q5_0', 'q5_1', 'q5_k', 'q6_k', 'iq4_nl', 'bf16', 'f16', 'f32'];
 const SHAPES = [
@@ -17,10 +17,6 @@ const SHAPES = [
   [11_008, 4096],
 ] as const;
 const ROWS = [1, 4, 16, 64, 512];
-/** Products of a round last at least so long, since a single one is shorter than what disturbs it. */
-const LEAST_SECONDS = 0.05;
-/** ggml's threads go on looking for work for so long, on the cores that the others need. */
-const SLEEP_MS = 300;
 
 export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, void, void> {
   const kernels = loadKernels();
@@ -40,7 +36,7 @@ export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, vo
         const operations = 2 * rows * outputs * inputs;
         using ours = await makeProduct(own, type, outputs, inputs, rows);
         using theirs = await makeProduct(ggml, type, outputs, inputs, rows);
-        const [a, b] = await alternate(own, ours, ggml, theirs, rounds);
+        const [a, b] = await alternate(ours.works, theirs.works, rounds);
         const most = isQuantType(type) ? limits.integers : limits.floats;
         const bound = Math.min(most, (limits.memory / byteLengthOf(type, outputs * inputs)) * operations);
         const name = `${type} ${outputs} x ${inputs}, ${rows} rows`;
@@ -56,7 +52,7 @@ export async function* gemm({ rounds }: BenchOptions): AsyncGenerator<Figure, vo
 
 interface Product extends Disposable {
   /** The same product with other copies of the weights. */
-  readonly programs: readonly Program[];
+  readonly works: Works;
 }
 
 async function makeProduct(device: Device, type: WeightType, outputs: number, inputs: number, rows: number): Promise<Product> {
@@ -68,9 +64,8 @@ async function makeProduct(device: Device, type: WeightType, outputs: number, in
   const input = use(device.allocate('x', 'f32', [rows, inputs]));
   const output = use(device.allocate('y', 'f32', [rows, outputs]));
   await fill(device, input);
-  // Weights are taken from one copy after the other.
   const copies = rows > 64 ? 1 : Math.ceil(COLD_BYTES / byteLengthOf(type, outputs * inputs));
-  const programs: Program[] = [];
+  const works: (() => Promise<void>)[] = [];
   for (let copy = 0; copy < copies; copy++) {
     const tensor = use(device.allocate('w', type, [outputs, inputs]));
     await fill(device, tensor);
@@ -78,10 +73,11 @@ async function makeProduct(device: Device, type: WeightType, outputs: number, in
     const graph = new GraphBuilder('product', rows);
     const segments = [{ from: 0, to: outputs, layout: 'gguf', home: 'cpu', tensor }] as const;
     graph.store(graph.linear(graph.load(input), { name: 'w', shape: tensor.shape, segments }), output);
-    programs.push(use(device.compile(graph.finish())));
+    const program = use(device.compile(graph.finish()));
+    works.push(() => device.run(program));
   }
   return {
-    programs,
+    works,
     [Symbol.dispose]: () => {
       for (const item of owned) item[Symbol.dispose]();
     },
@@ -94,29 +90,4 @@ async function fill(device: Device, tensor: Tensor): Promise<void> {
   if (tensor.dtype === 'f32') new Float32Array(bytes.buffer).forEach((_, i, all) => (all[i] = Math.sin(i) / 4));
   else new Uint16Array(bytes.buffer).fill(tensor.dtype === 'bf16' ? 0x3c23 : 0x211f);
   await device.write(tensor, 0, bytes);
-}
-
-/** Seconds of one product on each device, by rounds that take turns. */
-async function alternate(a: Device, first: Product, b: Device, second: Product, rounds: number): Promise<[number[], number[]]> {
-  const [one, two]: [number[], number[]] = [[], []];
-  const counts = [await calibrate(a, first), await calibrate(b, second)] as const;
-  await sleep(SLEEP_MS);
-  for (let round = 0; round < rounds; round++) {
-    one.push(await time(a, first, counts[0]));
-    two.push(await time(b, second, counts[1]));
-    await sleep(SLEEP_MS);
-  }
-  return [one, two];
-}
-
-async function calibrate(device: Device, product: Product): Promise<number> {
-  for (const program of product.programs) await device.run(program);
-  const once = await time(device, product, product.programs.length);
-  return Math.max(product.programs.length, Math.ceil(LEAST_SECONDS / once));
-}
-
-async function time(device: Device, { programs }: Product, count: number): Promise<number> {
-  const began = performance.now();
-  for (let i = 0; i < count; i++) await device.run(programs[i % programs.length]!);
-  return (performance.now() - began) / 1000 / count;
 }

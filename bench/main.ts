@@ -3,6 +3,7 @@ import { UsageError } from '../src/util/errors.ts';
 import { parseBenchArguments } from './arguments.ts';
 import { type Bench, printFigure } from './figure.ts';
 import { accuracy } from './accuracy.ts';
+import { attention } from './attention.ts';
 import { conversion } from './conversion.ts';
 import { gemm } from './gemm.ts';
 import { loading } from './loading.ts';
@@ -12,7 +13,18 @@ import { prefix } from './prefix.ts';
 import { sampling } from './sampling.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { gemm, sampling, model, peers, throughput, prefix, conversion, loading, accuracy };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  gemm,
+  attention,
+  sampling,
+  model,
+  peers,
+  throughput,
+  prefix,
+  conversion,
+  loading,
+  accuracy,
+};
 
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));

@@ -6,6 +6,7 @@ export interface Peaks {
   /** Operations a second; multiply and add count as two. */
   readonly integers: number;
   readonly floats: number;
+  readonly bfloats: number;
 }
 
 /** More bytes than any cache has. */
@@ -15,15 +16,15 @@ const PEAK_ROUNDS = 2_000_000;
 export function measurePeaks(kernels: Kernels, threads: number, rounds: number): Peaks {
   const team = kernels.teamCreate(threads)!;
   try {
-    const peak = (integers: number): number =>
+    const peak = (kind: number): number =>
       median(
         repeat(rounds, () => {
           let operations = 0;
-          const took = secondsOf(() => (operations = kernels.operations(team, integers, threads, PEAK_ROUNDS)));
+          const took = secondsOf(() => (operations = kernels.operations(team, kind, threads, PEAK_ROUNDS)));
           return operations / took;
         }),
       );
-    return { integers: peak(1), floats: peak(0) };
+    return { integers: peak(1), floats: peak(0), bfloats: peak(2) };
   } finally {
     kernels.teamFree(team);
   }

@@ -299,8 +299,8 @@ FLX_API void flx_sample(flx_team *team, const flx_sample_row *rows, int64_t coun
 
 /* ---- limits of the machine ---- */
 
-/* Multiplications and additions in registers alone, on `threads` threads, of 8 bit integers or of f32. Returns how many there were. */
-FLX_API int64_t flx_operations(flx_team *team, int32_t integers, int32_t threads, int64_t rounds);
+/* Multiplications and additions in registers alone, on `threads` threads, of f32 (0), 8 bit integers (1) or bf16 (2). Returns how many there were. */
+FLX_API int64_t flx_operations(flx_team *team, int32_t kind, int32_t threads, int64_t rounds);
 /* Reads memory once; `bytes` is a multiple of 2^20. */
 FLX_API void flx_read(flx_team *team, const void *memory, int64_t bytes);
 

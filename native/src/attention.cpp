@@ -74,7 +74,7 @@ static void cap(const flx_attention &a, float *scores, const Range &seen) {
   for (int64_t p = seen.from; p < seen.to; p++) scores[p] = a.softcap * std::tanh(scores[p] / a.softcap);
 }
 
-static void multiply(const float *x, int64_t count, float factor, float *y) {
+static void scale_row(const float *x, int64_t count, float factor, float *y) {
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) f_store(y + i, f_mul(f_load(x + i), f_set(factor)));
   for (; i < count; i++) y[i] = x[i] * factor;
@@ -86,14 +86,15 @@ static Range seen_by_all(const flx_attention &a, const Block &block, int64_t fir
 
 /* Shares of positions of a tile for queries `first` to `first + rows` of a block, QUERIES of them at most, that are in `place` and following ones. */
 template <class Cache>
-static void share_out(const flx_attention &a, const Block &block, int64_t tile, int64_t first, int64_t rows, size_t place, const uint8_t *keys) {
+static void share_out(const flx_attention &a, const Block &block, int64_t tile, int64_t first, int64_t rows, size_t place, const uint8_t *keys,
+                      const uint8_t *next) {
   const int64_t width = padded(a.head), at = static_cast<int64_t>(place);
   const Range all = seen_by_all(a, block, first, rows, tile);
   if (all.from >= all.to) return;
   const Range columns{all.from / LANES * LANES, (all.to + LANES - 1) / LANES * LANES};
   float *scores = memory.scores.data() + at * FLX_PAGE;
   for (int64_t r = 0; r < rows; r++) std::fill(scores + r * FLX_PAGE + columns.from, scores + r * FLX_PAGE + columns.to, 0.f);
-  Cache::scores({memory.q.data() + at * a.head, rows, a.head}, keys, columns, scores);
+  Cache::scores({memory.q.data() + at * a.head, rows, a.head}, keys, columns, scores, next);
   for (int64_t r = 0; r < rows; r++, place++, scores += FLX_PAGE) {
     const Range seen = seen_by(a, block, first + r, tile);
     if (seen.from >= seen.to) {
@@ -102,24 +103,27 @@ static void share_out(const flx_attention &a, const Block &block, int64_t tile, 
     }
     if (a.softcap > 0) cap(a, scores, seen);
     const float factor = soften(scores, seen, columns, &memory.most[place], &memory.sum[place]);
-    if (factor != 1) multiply(memory.out.data() + static_cast<int64_t>(place) * width, width, factor, memory.out.data() + static_cast<int64_t>(place) * width);
+    if (factor != 1) scale_row(memory.out.data() + static_cast<int64_t>(place) * width, width, factor, memory.out.data() + static_cast<int64_t>(place) * width);
   }
 }
 
 /* All keys of a tile come before its values: what lies together in memory is read together. */
-template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile) {
+template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile, int64_t last) {
   const int64_t bytes = Cache::page_bytes(a.head), width = padded(a.head);
-  const int64_t offset = (block.row->pages[tile] * static_cast<int64_t>(a.kv_heads) + block.kv_head) * bytes;
-  const uint8_t *keys = static_cast<const uint8_t *>(a.keys) + offset, *values = static_cast<const uint8_t *>(a.values) + offset;
+  const auto offset = [&](int64_t of) { return (block.row->pages[of] * static_cast<int64_t>(a.kv_heads) + block.kv_head) * bytes; };
+  const uint8_t *keys = static_cast<const uint8_t *>(a.keys) + offset(tile), *values = static_cast<const uint8_t *>(a.values) + offset(tile);
+  const uint8_t *next = static_cast<const uint8_t *>(a.keys) + offset(std::min(tile + 1, last));
   for (int64_t h = 0; h < block.kv_heads; h++)
     for (int64_t first = 0; first < block.count; first += QUERIES)
-      share_out<Cache>(a, block, tile, first, std::min<int64_t>(QUERIES, block.count - first), static_cast<size_t>(h * block.count + first), keys + h * bytes);
+      share_out<Cache>(a, block, tile, first, std::min<int64_t>(QUERIES, block.count - first), static_cast<size_t>(h * block.count + first), keys + h * bytes,
+                       values + h * bytes);
   for (int64_t h = 0; h < block.kv_heads; h++)
     for (int64_t first = 0; first < block.count; first += QUERIES) {
       const int64_t rows = std::min<int64_t>(QUERIES, block.count - first), place = h * block.count + first;
       const Range all = seen_by_all(a, block, first, rows, tile);
       if (all.from < all.to)
-        Cache::add_values(rows, memory.scores.data() + place * FLX_PAGE, values + h * bytes, a.head, all, memory.out.data() + place * width, width);
+        Cache::add_values(rows, memory.scores.data() + place * FLX_PAGE, values + h * bytes, a.head, all, memory.out.data() + place * width, width,
+                          next + h * bytes);
     }
 }
 
@@ -134,12 +138,12 @@ template <class Cache> static void attend_block(const flx_attention &a, const Bl
     const int64_t query = block.first + place % block.count, kv_head = block.kv_head + place / block.count;
     return ((block.row->first + query / group) * a.heads + kv_head * group + query % group) * a.head;
   };
-  for (int64_t i = 0; i < places; i++) multiply(a.q + at(i), a.head, a.scale, memory.q.data() + i * a.head);
+  for (int64_t i = 0; i < places; i++) scale_row(a.q + at(i), a.head, a.scale, memory.q.data() + i * a.head);
   const int64_t earliest = block.row->start + block.first / group;
   const int64_t latest = block.row->start + (block.first + block.count - 1) / group;
   const int64_t begin = a.window > 0 ? std::max<int64_t>(0, earliest + 1 - a.window) / FLX_PAGE : 0;
-  for (int64_t tile = begin; tile <= latest / FLX_PAGE; tile++) attend_tile<Cache>(a, block, tile);
-  for (int64_t i = 0; i < places; i++) multiply(memory.out.data() + i * width, a.head, 1 / memory.sum[static_cast<size_t>(i)], a.y + at(i));
+  for (int64_t tile = begin; tile <= latest / FLX_PAGE; tile++) attend_tile<Cache>(a, block, tile, latest / FLX_PAGE);
+  for (int64_t i = 0; i < places; i++) scale_row(memory.out.data() + i * width, a.head, 1 / memory.sum[static_cast<size_t>(i)], a.y + at(i));
 }
 
 /* Tokens of one page and kv head: memory that they share is written while it is in the cache. */
@@ -152,10 +156,33 @@ template <class Cache> static void append_page(const flx_attention &a, const flx
   }
 }
 
-template <class Cache> static void append_row(const flx_attention &a, const flx_row &row) {
-  if (row.tokens == 0) return;
-  for (int64_t page = row.start / FLX_PAGE; page <= (row.start + row.tokens - 1) / FLX_PAGE; page++)
-    for (int64_t kv_head = 0; kv_head < a.kv_heads; kv_head++) append_page<Cache>(a, row, page, kv_head);
+namespace {
+/* A page that a row writes to. */
+struct Written {
+  const flx_row *row;
+  int64_t page;
+};
+} // namespace
+
+static std::vector<Written> written_by(const flx_batch &batch) {
+  std::vector<Written> pages;
+  for (int64_t i = 0; i < batch.count; i++) {
+    const flx_row *row = batch.rows + i;
+    if (row->tokens == 0) continue;
+    for (int64_t page = row->start / FLX_PAGE; page <= (row->start + row->tokens - 1) / FLX_PAGE; page++) pages.push_back({row, page});
+  }
+  return pages;
+}
+
+/* A tile is some kv heads of a page, so that one long prompt keeps all threads busy. */
+template <class Cache> static void append(flx_team *team, const flx_attention &a) {
+  const std::vector<Written> pages = written_by(*a.batch);
+  const int64_t parts = (a.kv_heads + MOST_HEADS - 1) / MOST_HEADS;
+  parallel(team, static_cast<int64_t>(pages.size()) * parts, [&](int64_t tile) {
+    const Written &one = pages[static_cast<size_t>(tile / parts)];
+    const int64_t first = tile % parts * MOST_HEADS;
+    for (int64_t h = first; h < std::min<int64_t>(a.kv_heads, first + MOST_HEADS); h++) append_page<Cache>(a, *one.row, one.page, h);
+  });
 }
 
 /* Queries of one row for each kv head are cut into blocks; blocks of few queries take several kv heads, since their pages lie together. */
@@ -178,7 +205,7 @@ static std::vector<Block> blocks_of(const flx_attention &a, int64_t least) {
 }
 
 template <class Cache> static void attend(flx_team *team, const flx_attention &a) {
-  parallel(team, a.batch->count, [&](int64_t row) { append_row<Cache>(a, a.batch->rows[row]); });
+  append<Cache>(team, a);
   const std::vector<Block> blocks = blocks_of(a, TILES_A_THREAD * team_size(team));
   const int64_t count = static_cast<int64_t>(blocks.size());
   /* The last blocks of a row see most; they come first, so that no thread ends late. */

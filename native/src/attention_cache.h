@@ -3,11 +3,13 @@
  * [kv head][position][element], so that both products walk along vectors without sums across them: positions for the scores, elements for the result.
  *
  * Compressed pages hold codes in that order, then for every group of elements and position a scale and perhaps a minimum (f16, [group][position]). In 4
- * bits positions 0 to 31 of a page are the low halves of bytes, the others the high ones.
+ * bits, what is multiplied one after the other lies together in 32 bits, lowest first: 8 elements of a key, 8 positions of values. A vector of 32 bits is
+ * so 8 vectors of codes, each of which a shift and a look-up make floats.
  */
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "../flexllmgen.h"
@@ -27,29 +29,39 @@ struct Queries {
   int64_t head;
 };
 
+/* How a row is read: it has STEP k; a column takes COLUMN of what is stored; ASKS for what is read next. */
+template <class T> struct Rows {
+  typedef typename T::Stored Stored;
+  static constexpr int STEP = 1, COLUMN = 1;
+  static constexpr bool ASKS = false;
+  static F load(const Stored *row, int64_t column, int) { return T::load(row + column); }
+};
+
 /*
  * A cache of floats, multiplied where it lies. `scores` gives products of queries with the positions of `columns`, which are whole vectors, as
  * [rows, FLX_PAGE]. `add_values` adds shares [rows, FLX_PAGE] of the positions `seen` times values to out [rows, width]; width is head in whole vectors.
+ * `next` is the page that is read after this one.
  */
 template <class T> struct FloatCache {
   typedef typename T::Stored Stored;
 
   static int64_t page_bytes(int64_t head) { return FLX_PAGE * head * static_cast<int64_t>(sizeof(Stored)); }
 
-  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out) {
+  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out, const uint8_t *) {
     const Stored *keys = reinterpret_cast<const Stored *>(page) + columns.from;
-    product<T>(x.rows, x.q, x.head, keys, FLX_PAGE, 0, x.head, out + columns.from, FLX_PAGE, columns.to - columns.from);
+    multiply<Rows<T>>(x.rows, {x.q, x.head, 0, keys, FLX_PAGE, 0, x.head, out + columns.from, FLX_PAGE, 0}, columns.to - columns.from);
   }
 
-  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width) {
+  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width,
+                         const uint8_t *) {
     const Stored *values = reinterpret_cast<const Stored *>(page);
-    if (width == head) return product<T>(rows, shares, FLX_PAGE, values, head, seen.from, seen.to, out, width, width);
+    if (width == head) return multiply<Rows<T>>(rows, {shares, FLX_PAGE, 0, values, head, seen.from, seen.to, out, width, 0}, width);
     /* A head that is no whole number of vectors: its values as floats, padded. */
     static thread_local std::vector<float> padded;
     padded.assign(static_cast<size_t>(FLX_PAGE * width), 0);
     for (int64_t i = seen.from; i < seen.to; i++)
       for (int64_t e = 0; e < head; e++) padded[static_cast<size_t>(i * width + e)] = T::widen(values[i * head + e]);
-    product<Floats>(rows, shares, FLX_PAGE, padded.data(), width, seen.from, seen.to, out, width, width);
+    multiply<Rows<Floats>>(rows, {shares, FLX_PAGE, 0, padded.data(), width, seen.from, seen.to, out, width, 0}, width);
   }
 
   static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
@@ -61,15 +73,15 @@ template <class T> struct FloatCache {
 /* Codes as floats. */
 struct Bytes8 {
   typedef uint8_t Stored;
-  static F load(const uint8_t *p) { return f_from_bytes(p); }
+  static constexpr int STEP = 1, COLUMN = 1;
+  static constexpr bool ASKS = true;
+  static F load(const uint8_t *row, int64_t column, int) { return f_from_bytes(row + column); }
 };
-struct LowNibbles {
+struct Nibbles8 {
   typedef uint8_t Stored;
-  static F load(const uint8_t *p) { return f_from_low_nibbles(p); }
-};
-struct HighNibbles {
-  typedef uint8_t Stored;
-  static F load(const uint8_t *p) { return f_from_high_nibbles(p); }
+  static constexpr int STEP = 8, COLUMN = 4;
+  static constexpr bool ASKS = true;
+  static F load(const uint8_t *row, int64_t column, int j) { return f_from_nibbles(row + column * COLUMN, 4 * j); }
 };
 
 /* What `count` values of a group become: scale * (code - ZERO) + minimum, in f16. What is not finite makes the scale no number. */
@@ -81,7 +93,7 @@ struct Scale {
 
 /* BITS 8 or 4; groups of SIZE elements; ZERO: the code of zero, or MINIMUM. Formulas of Q8_0, Q4_0 and Q4_1 of llama.cpp, and of FlexGen with SIZE 64. */
 template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
-  static constexpr int64_t HALF = FLX_PAGE / 2;
+  typedef std::conditional_t<BITS == 8, Bytes8, Nibbles8> Codes;
 
   static int64_t codes_bytes(int64_t head) { return FLX_PAGE * head * BITS / 8; }
   static int64_t page_bytes(int64_t head) { return codes_bytes(head) + head / SIZE * FLX_PAGE * (MINIMUM ? 4 : 2); }
@@ -94,22 +106,15 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
     return MINIMUM ? f_from_half(minima(page, head) + g * FLX_PAGE + p) : f_mul(scale_at(page, head, g, p), f_set(-ZERO));
   }
 
-  /* Calls work(loader, the first row of codes, positions) for the positions in the low halves of bytes and for those in the high ones. */
-  template <class Work> static void by_halves(const Range &positions, const Work &work) {
-    if constexpr (BITS == 8) return work(Bytes8{}, 0, positions);
-    if (positions.from < HALF) work(LowNibbles{}, 0, Range{positions.from, std::min<int64_t>(HALF, positions.to)});
-    if (positions.to > HALF) work(HighNibbles{}, HALF, Range{std::max<int64_t>(HALF, positions.from), positions.to});
-  }
-
   /* score = sum over groups of scale * (q times codes) + least * (sum of q) */
-  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out) {
-    constexpr int64_t ROW = FLX_PAGE * BITS / 8;
+  static void scores(const Queries &x, const uint8_t *page, const Range &columns, float *out, const uint8_t *next) {
+    const uint8_t *codes = page + columns.from * Codes::COLUMN;
+    ask_for(next + codes_bytes(x.head), page_bytes(x.head) - codes_bytes(x.head));
     for (int64_t g = 0; g < x.head / SIZE; g++) {
-      float products[QUERIES * FLX_PAGE] = {};
-      by_halves(columns, [&](auto loader, int64_t base, const Range &part) {
-        product<decltype(loader)>(x.rows, x.q, x.head, page + part.from - base, ROW, g * SIZE, (g + 1) * SIZE, products + part.from, FLX_PAGE,
-                                  part.to - part.from);
-      });
+      float products[QUERIES * FLX_PAGE];
+      std::fill(products, products + x.rows * FLX_PAGE, 0.f);
+      multiply<Codes>(x.rows, {x.q, x.head, 0, codes, FLX_PAGE * Codes::COLUMN, g * SIZE, (g + 1) * SIZE, products + columns.from, FLX_PAGE, next - page},
+                      columns.to - columns.from);
       for (int64_t r = 0; r < x.rows; r++) {
         F total = f_set(0);
         for (int64_t e = g * SIZE; e < (g + 1) * SIZE; e += LANES) total = f_add(total, f_load(x.q + r * x.head + e));
@@ -124,18 +129,18 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
   }
 
   /* result = sum over positions of (share * scale) times codes + share * least */
-  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width) {
-    for (int64_t g = 0; g < head / SIZE; g++) {
-      float scaled[QUERIES * FLX_PAGE];
+  static void add_values(int64_t rows, const float *shares, const uint8_t *page, int64_t head, const Range &seen, float *out, int64_t width,
+                         const uint8_t *next) {
+    ask_for(next + codes_bytes(head), page_bytes(head) - codes_bytes(head));
+    static thread_local std::vector<float> scaled; /* [group][row][position] */
+    scaled.resize(static_cast<size_t>(head / SIZE * QUERIES * FLX_PAGE));
+    for (int64_t g = 0; g < head / SIZE; g++)
       for (int64_t r = 0; r < rows; r++) {
-        const F least = f_set(scale_shares(shares + r * FLX_PAGE, page, head, g, seen, scaled + r * FLX_PAGE));
+        float *to = scaled.data() + (g * QUERIES + r) * FLX_PAGE;
+        const F least = f_set(scale_shares(shares + r * FLX_PAGE, page, head, g, seen, to));
         for (int64_t e = g * SIZE; e < (g + 1) * SIZE; e += LANES) f_store(out + r * width + e, f_add(f_load(out + r * width + e), least));
       }
-      by_halves(seen, [&](auto loader, int64_t base, const Range &part) {
-        const uint8_t *codes = page - base * head + g * SIZE;
-        product<decltype(loader)>(rows, scaled, FLX_PAGE, codes, head, part.from, part.to, out + g * SIZE, width, SIZE);
-      });
-    }
+    multiply<Codes, SIZE>(rows, {scaled.data(), FLX_PAGE, QUERIES * FLX_PAGE, page, head * Codes::COLUMN, seen.from, seen.to, out, width, next - page}, width);
   }
 
   /* Returns the sum of share * least. What was never written may be anything, so nothing of it is added. */
@@ -172,26 +177,30 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
     return static_cast<uint8_t>(scale.inverse == 0 ? ZERO : std::min(top, std::max(0.f, std::floor(code + 0.5f))));
   }
 
-  /* Element e of a row goes to place(e). */
-  template <class Place> static void append_row(const float *x, int64_t head, int64_t position, uint8_t *page, const Place &place) {
+  /* The code of row k and column c of a page whose rows have `columns`. */
+  static void set_code(uint8_t *page, int64_t columns, int64_t k, int64_t c, uint8_t code) {
+    if (BITS == 8) {
+      page[k * columns + c] = code;
+      return;
+    }
+    uint8_t &byte = page[(k / 8 * columns + c) * 4 + k % 8 / 2];
+    byte = static_cast<uint8_t>(k % 2 == 0 ? (byte & 0xf0) | code : (byte & 15) | code << 4);
+  }
+
+  /* set(e, code) for every element of a row. */
+  template <class Set> static void append_row(const float *x, int64_t head, int64_t position, uint8_t *page, const Set &set) {
     for (int64_t g = 0; g < head / SIZE; g++) {
       const float *group = x + g * SIZE;
       const Scale scale = scale_of(group);
       const float least = MINIMUM ? *std::min_element(group, group + SIZE) : 0;
       scales(page, head)[g * FLX_PAGE + position] = scale.scale;
       if (MINIMUM) minima(page, head)[g * FLX_PAGE + position] = scale.minimum;
-      for (int64_t e = 0; e < SIZE; e++) {
-        uint8_t &byte = page[place(g * SIZE + e)];
-        const uint8_t code = code_of(group[e], least, scale);
-        if (BITS == 8) byte = code;
-        else byte = static_cast<uint8_t>(position < HALF ? (byte & 0xf0) | code : (byte & 15) | code << 4);
-      }
+      for (int64_t e = 0; e < SIZE; e++) set(g * SIZE + e, code_of(group[e], least, scale));
     }
   }
 
   static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
-    const int64_t at = BITS == 4 ? position % HALF : position;
-    append_row(k, head, position, keys, [&](int64_t e) { return e * FLX_PAGE * BITS / 8 + at; });
-    append_row(v, head, position, values, [&](int64_t e) { return at * head + e; });
+    append_row(k, head, position, keys, [&](int64_t e, uint8_t code) { set_code(keys, FLX_PAGE, e, position, code); });
+    append_row(v, head, position, values, [&](int64_t e, uint8_t code) { set_code(values, head, position, e, code); });
   }
 };

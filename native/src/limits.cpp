@@ -1,4 +1,6 @@
 /* What this processor can do at best: the bounds that speeds are compared with. */
+#include <atomic>
+
 #include "simd.h"
 #include "steps.h"
 #include "team.h"
@@ -75,10 +77,39 @@ static int64_t integer_operations(int64_t rounds) {
 #endif
 }
 
-extern "C" int64_t flx_operations(flx_team *team, int32_t integers, int32_t threads, int64_t rounds) {
-  parallel(team, threads, [&](int64_t) { integers ? integer_operations(rounds) : float_operations(rounds); });
-  const int64_t each = SUMS * LANES * (integers && INTEGER_OPERATIONS > 0 ? INTEGER_OPERATIONS : 2) * rounds;
-  return each * threads;
+#if defined(__AVX512BF16__)
+static int64_t bfloat_operations(int64_t rounds) {
+  F sums[SUMS];
+  for (int i = 0; i < SUMS; i++) sums[i] = f_set(0);
+  I pairs = i_set(0x3c233c23);
+  for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 12
+    for (int i = 0; i < SUMS; i++) sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pairs, (__m512bh)pairs);
+    KEEP(pairs);
+  }
+  F total = sums[0];
+  for (int i = 1; i < SUMS; i++) total = f_add(total, sums[i]);
+  float lanes[LANES];
+  f_store(lanes, total);
+  sink = lanes[0];
+  return rounds * SUMS * LANES * 4;
+}
+#else
+static int64_t bfloat_operations(int64_t rounds) { return float_operations(rounds); }
+#endif
+
+static int64_t operations_of(int32_t kind, int64_t rounds) {
+  switch (kind) {
+    case 1: return integer_operations(rounds);
+    case 2: return bfloat_operations(rounds);
+    default: return float_operations(rounds);
+  }
+}
+
+extern "C" int64_t flx_operations(flx_team *team, int32_t kind, int32_t threads, int64_t rounds) {
+  std::atomic<int64_t> operations{0};
+  parallel(team, threads, [&](int64_t) { operations += operations_of(kind, rounds); });
+  return operations;
 }
 
 extern "C" void flx_read(flx_team *team, const void *memory, int64_t bytes) {

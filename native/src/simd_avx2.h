@@ -34,12 +34,12 @@ static inline F f_power_of_two(F n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 static inline F f_round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/* 8 bytes, or their low or high halves, as floats */
-static inline F f_from_m128i(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); }
-static inline F f_from_bytes(const uint8_t *p) { return f_from_m128i(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))); }
-static inline F f_from_low_nibbles(const uint8_t *p) {
-  return f_from_m128i(_mm_and_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)), _mm_set1_epi8(15)));
+/* 8 bytes as floats */
+static inline F f_from_bytes(const uint8_t *p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
 }
-static inline F f_from_high_nibbles(const uint8_t *p) {
-  return f_from_m128i(_mm_and_si128(_mm_srli_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)), 4), _mm_set1_epi8(15)));
+/* 4 bits of each of 8 words of 32, as floats */
+static inline F f_from_nibbles(const uint8_t *p, int shift) {
+  const I words = _mm256_srl_epi32(_mm256_loadu_si256(reinterpret_cast<const I *>(p)), _mm_cvtsi32_si128(shift));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(15)));
 }

@@ -28,12 +28,13 @@ static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAR
 static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 static inline float f_largest(F v) { return _mm512_reduce_max_ps(v); }
 static inline float f_sum(F v) { return _mm512_reduce_add_ps(v); }
-/* 16 bytes, or their low or high halves, as floats */
-static inline F f_from_m128i(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
-static inline F f_from_bytes(const uint8_t *p) { return f_from_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
-static inline F f_from_low_nibbles(const uint8_t *p) {
-  return f_from_m128i(_mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)), _mm_set1_epi8(15)));
+/* 16 bytes as floats */
+static inline F f_from_bytes(const uint8_t *p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))));
 }
-static inline F f_from_high_nibbles(const uint8_t *p) {
-  return f_from_m128i(_mm_and_si128(_mm_srli_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)), 4), _mm_set1_epi8(15)));
+/* 4 bits of each of 16 words of 32, as floats: looked up by the lowest bits of what is shifted */
+static inline F f_from_nibbles(const uint8_t *p, int shift) {
+  typedef uint32_t Words __attribute__((vector_size(64)));
+  const F table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_permutexvar_ps((I)((Words)_mm512_loadu_si512(p) >> static_cast<uint32_t>(shift)), table);
 }

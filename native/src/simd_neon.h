@@ -31,7 +31,7 @@ static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)); }
 static inline F f_round(F x) { return vrndnq_f32(x); }
-/* 4 bytes, or their low or high halves, as floats */
+/* 4 bytes as floats */
 static inline uint8x8_t four_bytes(const uint8_t *p) {
   uint32_t four;
   std::memcpy(&four, p, 4);
@@ -39,5 +39,8 @@ static inline uint8x8_t four_bytes(const uint8_t *p) {
 }
 static inline F f_from_u8(uint8x8_t bytes) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes)))); }
 static inline F f_from_bytes(const uint8_t *p) { return f_from_u8(four_bytes(p)); }
-static inline F f_from_low_nibbles(const uint8_t *p) { return f_from_u8(vand_u8(four_bytes(p), vdup_n_u8(15))); }
-static inline F f_from_high_nibbles(const uint8_t *p) { return f_from_u8(vshr_n_u8(four_bytes(p), 4)); }
+/* 4 bits from `shift` on of each word */
+static inline F f_from_nibbles(const uint8_t *p, int shift) {
+  const uint32x4_t words = vshlq_u32(vreinterpretq_u32_u8(vld1q_u8(p)), vdupq_n_s32(-shift));
+  return vcvtq_f32_u32(vandq_u32(words, vdupq_n_u32(15)));
+}

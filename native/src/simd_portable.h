@@ -39,7 +39,11 @@ static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) { return (F)((__builtin_convertvector(n, I) + 127) << 23); }
 static inline F f_round(F x) { return F{std::nearbyintf(x[0]), std::nearbyintf(x[1]), std::nearbyintf(x[2]), std::nearbyintf(x[3])}; }
-/* 4 bytes, or their low or high halves, as floats */
+/* 4 bytes as floats */
 static inline F f_from_bytes(const uint8_t *p) { return f_from_i(I{p[0], p[1], p[2], p[3]}); }
-static inline F f_from_low_nibbles(const uint8_t *p) { return f_from_i(I{p[0], p[1], p[2], p[3]} & 15); }
-static inline F f_from_high_nibbles(const uint8_t *p) { return f_from_i(I{p[0], p[1], p[2], p[3]} >> 4); }
+/* 4 bits of each of 4 words of 32, as floats */
+static inline F f_from_nibbles(const uint8_t *p, int shift) {
+  I words;
+  std::memcpy(&words, p, sizeof words);
+  return f_from_i((words >> shift) & 15);
+}

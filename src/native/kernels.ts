@@ -96,7 +96,7 @@ export interface Kernels {
   readonly pack: AsyncCall<[team: Team, weight: KernelWeight], void>;
   readonly linearScratchBytes: (type: number, m: number, k: number) => number;
   readonly moeScratchBytes: (moe: KernelArguments) => number;
-  readonly operations: (team: Team, integers: number, threads: number, rounds: number) => number;
+  readonly operations: (team: Team, kind: number, threads: number, rounds: number) => number;
   readonly read: (team: Team, memory: Address, bytes: number) => void;
   readonly sampleScratchBytes: (vocabulary: number, count: number) => number;
   readonly sample: AsyncCall<

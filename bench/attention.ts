@@ -1,0 +1,125 @@
+/** Attention over the cache: our kernels beside ggml's flash attention on the same numbers, and what the processor and its memory could do at best. */
+import { loadKernels } from '../src/native/kernels.ts';
+import { type Device, PAGE_POSITIONS, type Tensor } from '../src/tensor/device.ts';
+import { KV_TYPES, type KvType } from '../src/tensor/dtype.ts';
+import { GraphBuilder } from '../src/tensor/graph.ts';
+import { openNativeDevice } from '../src/tensor/native-device.ts';
+import { UsageError } from '../src/util/errors.ts';
+import { processorFacts } from '../src/util/machine.ts';
+import {
+  type AttentionCase,
+  batchRows,
+  cacheBytes,
+  cacheContents,
+  HEAD_DIM,
+  HEADS,
+  numbers,
+  operationsOf,
+  SCALE,
+} from './attention-case.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { openFlash } from './ggml-flash.ts';
+import { measureMemory, measurePeaks, type Peaks } from './peaks.ts';
+import { alternate } from './turns.ts';
+
+const CASES: readonly AttentionCase[] = KV_TYPES.flatMap((type) =>
+  [32, 8].flatMap((kvHeads): AttentionCase[] => [
+    { name: 'prefill 512 x 512', type, kvHeads, rows: 1, start: 0, tokens: 512 },
+    { name: 'decode 64 rows at 1024', type, kvHeads, rows: 64, start: 1023, tokens: 1 },
+  ]),
+).concat(
+  [0, 1024].flatMap((start) =>
+    [64, 128, 256, 512].map((tokens): AttentionCase => ({
+      name: `chunk of ${tokens} at ${start}`,
+      type: 'f16',
+      kvHeads: 32,
+      rows: 1,
+      start,
+      tokens,
+    })),
+  ),
+);
+
+export async function* attention({ rounds }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  const kernels = loadKernels();
+  if (!kernels) throw new UsageError('attention: there are no own kernels here; npm run build compiles them');
+  const { threads } = processorFacts();
+  await using own = openNativeDevice(kernels, threads);
+  for (const one of CASES) {
+    const peaks = { ...measurePeaks(kernels, threads, 3), memory: measureMemory(kernels, threads, 3) };
+    const ours = await makeOurs(own, one);
+    using theirs = one.type === 'g4' ? undefined : openFlash(one, threads);
+    const [a, b] = await alternate([ours.run], [theirs?.run ?? (async () => {})], rounds);
+    ours[Symbol.dispose]();
+    yield* figuresOf(one, peaks, a, theirs && b);
+  }
+}
+
+interface Limits extends Peaks {
+  /** Bytes a second. */
+  readonly memory: number;
+}
+
+/** A case of many tokens is bound by operations, one of single tokens by memory. */
+function* figuresOf(
+  one: AttentionCase,
+  peaks: Limits,
+  seconds: readonly number[],
+  theirs: readonly number[] | undefined,
+): Generator<Figure> {
+  const [operations, bytes] = [operationsOf(one), cacheBytes(one)];
+  const name = `${one.type} ${one.name}, ${HEADS}/${one.kvHeads} heads`;
+  const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
+    figure({ bench: 'attention', case: what, unit, values, ...(limit !== undefined && { limit }) });
+  const rate = (amount: number): number[] => seconds.map((each) => amount / each / 1e9);
+  if (one.tokens > 1) yield make(name, 'Gop/s', rate(operations), peakOf(one.type, peaks) / 1e9);
+  else {
+    yield make(name, 'GB/s', rate(bytes), peaks.memory / 1e9);
+    yield make(
+      name,
+      'rows/s',
+      seconds.map((each) => one.rows / each),
+    );
+  }
+  if (theirs)
+    yield make(
+      `${name}, over ggml`,
+      'x',
+      seconds.map((each, i) => theirs[i]! / each),
+    );
+}
+
+const peakOf = (type: KvType, { floats, bfloats }: Peaks): number => (type === 'bf16' ? bfloats : floats);
+
+async function makeOurs(device: Device, one: AttentionCase): Promise<{ run: () => Promise<void> } & Disposable> {
+  const owned: Disposable[] = [];
+  const use = <T extends Disposable>(item: T): T => {
+    owned.unshift(item); // programs go before the tensors they read
+    return item;
+  };
+  const rows = batchRows(one);
+  const [count, columns] = [one.rows * one.tokens, one.kvHeads * HEAD_DIM];
+  const positions = rows.length * rows[0]!.pages.length * PAGE_POSITIONS;
+  const cache = {
+    keys: use(device.allocate('k', one.type, [positions, columns])),
+    values: use(device.allocate('v', one.type, [positions, columns])),
+  };
+  for (const tensor of [cache.keys, cache.values]) await device.write(tensor, 0, cacheContents(one.type, tensor.byteLength));
+  const tensors: Tensor[] = [];
+  for (const width of [HEADS * HEAD_DIM, columns, columns, HEADS * HEAD_DIM])
+    tensors.push(use(device.allocate('x', 'f32', [count, width])));
+  for (const tensor of tensors) await device.write(tensor, 0, new Uint8Array(numbers(tensor.byteLength / 4).buffer));
+  const batch = use(device.createBatch(rows));
+  await batch.write(rows);
+  const graph = new GraphBuilder('attention', count);
+  const [q, k, v] = tensors.map((tensor) => graph.load(tensor));
+  const heads = { heads: HEADS, kvHeads: one.kvHeads, headDim: HEAD_DIM, scale: SCALE };
+  graph.store(graph.attention(q!, k!, v!, cache, heads), tensors[3]!);
+  const program = use(device.compile(graph.finish(), batch));
+  return {
+    run: () => device.run(program),
+    [Symbol.dispose]: () => {
+      for (const item of owned) item[Symbol.dispose]();
+    },
+  };
+}

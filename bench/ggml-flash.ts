@@ -1,0 +1,93 @@
+/** ggml's flash attention alone: keys and values of a head lie together, nothing is appended or gathered. */
+import { type Context, GGML_TYPE, type Graph, STATUS_SUCCESS, type TensorPointer } from '../src/native/ggml.ts';
+import { findLibraryDirectory } from '../src/native/libraries.ts';
+import { openGgml, threadpoolParams } from '../src/native/open-ggml.ts';
+import { adviseHugePages } from '../src/native/huge-pages.ts';
+import { NativeError } from '../src/util/errors.ts';
+import { type AttentionCase, cacheBytes, cacheContents, HEAD_DIM, HEADS, numbers, positionsOf, SCALE } from './attention-case.ts';
+
+/** enum ggml_prec: accumulate in f32. */
+const PRECISION_F32 = 10;
+/** How long threads without work spin before they sleep; ggml's default. */
+const POLL = 50;
+const F16_NEGATIVE_INFINITY = 0xfc00;
+
+export interface FlashAttention extends Disposable {
+  run(): Promise<void>;
+}
+
+type Ggml = ReturnType<typeof openGgml>;
+
+interface Inputs {
+  readonly q: TensorPointer;
+  readonly k: TensorPointer;
+  readonly v: TensorPointer;
+  readonly mask: TensorPointer;
+}
+
+export function openFlash(one: AttentionCase, threads: number): FlashAttention {
+  const ggml = openGgml('cpu', findLibraryDirectory('cpu'));
+  const { base, cpu } = ggml;
+  const backend = base.deviceInit(base.regDevice(ggml.registry, 0), null)!;
+  const pool = cpu!.threadpoolNew(threadpoolParams(base, threads, POLL))!;
+  cpu!.setThreads(backend, threads);
+  cpu!.setThreadpool(backend, pool);
+  const context = base.init({ mem_size: base.tensorOverhead() * 16 + base.graphOverhead(16, false), mem_buffer: null, no_alloc: true });
+  const inputs = makeInputs(ggml, context, one);
+  const graph = makeGraph(ggml, context, inputs);
+  const buffer = base.allocContextTensors(context, backend)!;
+  adviseHugePages(base.bufferBase(buffer), base.bufferSize(buffer));
+  fill(ggml, inputs, one);
+  return {
+    run: () =>
+      new Promise((resolve, reject) => {
+        base.graphCompute.async(backend, graph, (error, status) => {
+          if (error || status !== STATUS_SUCCESS) reject(error ?? new NativeError(`ggml: ${one.name} failed: ${base.statusText(status)}`));
+          else resolve();
+        });
+      }),
+    [Symbol.dispose]: () => {
+      base.backendFree(backend);
+      cpu!.threadpoolFree(pool);
+      base.bufferFree(buffer);
+      base.free(context);
+    },
+  };
+}
+
+function makeInputs({ base }: Ggml, context: Context, one: AttentionCase): Inputs {
+  const { type, kvHeads, rows, tokens } = one;
+  if (type === 'g4') throw new NativeError('ggml has no type g4');
+  const positions = positionsOf(one);
+  const tensor = (id: number, sizes: readonly [number, number, number, number]): TensorPointer => {
+    const [a, b, c, d] = sizes;
+    return base.reshape4d(context, base.newTensor2d(context, id, a, b * c * d), a, b, c, d);
+  };
+  return {
+    q: tensor(GGML_TYPE.f32, [HEAD_DIM, tokens, HEADS, rows]),
+    k: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
+    v: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
+    mask: tensor(GGML_TYPE.f16, [positions, tokens, 1, rows]),
+  };
+}
+
+function makeGraph({ base }: Ggml, context: Context, { q, k, v, mask }: Inputs): Graph {
+  const out = base.flashAttention(context, q, k, v, mask, SCALE, 0, 0);
+  base.flashAttentionSetPrecision(out, PRECISION_F32);
+  const graph = base.newGraph(context, 16, false);
+  base.expand(graph, out);
+  return graph;
+}
+
+function fill({ base }: Ggml, { q, k, v, mask }: Inputs, one: AttentionCase): void {
+  const set = (tensor: TensorPointer, bytes: Uint8Array): void => base.tensorSet(tensor, bytes, 0, bytes.byteLength);
+  const positions = positionsOf(one);
+  set(q, new Uint8Array(numbers(one.rows * one.tokens * HEADS * HEAD_DIM).buffer));
+  const contents = cacheContents(one.type, cacheBytes(one) / 2);
+  set(k, contents);
+  set(v, contents);
+  const masks = new Uint16Array(one.rows * one.tokens * positions);
+  for (let i = 0; i < one.rows * one.tokens; i++)
+    masks.fill(F16_NEGATIVE_INFINITY, i * positions + one.start + (i % one.tokens) + 1, (i + 1) * positions);
+  set(mask, new Uint8Array(masks.buffer));
+}
