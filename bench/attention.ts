@@ -49,7 +49,7 @@ export async function* attention({ rounds }: BenchOptions): AsyncGenerator<Figur
     const peaks = { ...measurePeaks(kernels, threads, 3), memory: measureMemory(kernels, threads, 3) };
     const ours = await makeOurs(own, one);
     using theirs = one.type === 'g4' ? undefined : openFlash(one, threads);
-    const [a, b] = await alternate([ours.run], [theirs?.run ?? (async () => {})], rounds);
+    const [a, b] = await alternate([() => ours.run()], [theirs ? () => theirs.run() : async () => {}], rounds);
     ours[Symbol.dispose]();
     yield* figuresOf(one, peaks, a, theirs && b);
   }

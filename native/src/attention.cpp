@@ -150,10 +150,10 @@ template <class Cache> static void attend_block(const flx_attention &a, const Bl
 template <class Cache> static void append_page(const flx_attention &a, const flx_row &row, int64_t page, int64_t kv_head) {
   const int64_t offset = (row.pages[page] * static_cast<int64_t>(a.kv_heads) + kv_head) * Cache::page_bytes(a.head);
   const int64_t end = std::min<int64_t>(row.start + row.tokens, (page + 1) * FLX_PAGE);
-  for (int64_t position = std::max<int64_t>(row.start, page * FLX_PAGE); position < end; position++) {
-    const int64_t from = ((row.first + position - row.start) * a.kv_heads + kv_head) * a.head;
-    Cache::append(a.k + from, a.v + from, a.head, position % FLX_PAGE, static_cast<uint8_t *>(a.keys) + offset, static_cast<uint8_t *>(a.values) + offset);
-  }
+  const int64_t begin = std::max<int64_t>(row.start, page * FLX_PAGE), stride = static_cast<int64_t>(a.kv_heads) * a.head;
+  const int64_t from = (row.first + begin - row.start) * stride + kv_head * a.head;
+  const Appended rows{a.k + from, a.v + from, stride, begin % FLX_PAGE, end - begin};
+  Cache::append(rows, a.head, static_cast<uint8_t *>(a.keys) + offset, static_cast<uint8_t *>(a.values) + offset);
 }
 
 namespace {

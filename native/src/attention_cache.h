@@ -29,6 +29,15 @@ struct Queries {
   int64_t head;
 };
 
+/* Rows of one head, `stride` floats apart, for positions of one page from `position` on. */
+struct Appended {
+  const float *k;
+  const float *v;
+  int64_t stride;
+  int64_t position;
+  int64_t count;
+};
+
 /* How a row is read: it has STEP k; a column takes COLUMN of what is stored; ASKS for what is read next. */
 template <class T> struct Rows {
   typedef typename T::Stored Stored;
@@ -64,9 +73,19 @@ template <class T> struct FloatCache {
     multiply<Rows<Floats>>(rows, {shares, FLX_PAGE, 0, padded.data(), width, seen.from, seen.to, out, width, 0}, width);
   }
 
-  static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
-    for (int64_t e = 0; e < head; e++) reinterpret_cast<Stored *>(keys)[e * FLX_PAGE + position] = T::narrow(k[e]);
-    for (int64_t e = 0; e < head; e++) reinterpret_cast<Stored *>(values)[position * head + e] = T::narrow(v[e]);
+  /* By way of a copy of the rows: keys are written straight on, and read here and there while they are in the first cache. */
+  static void append(const Appended &rows, int64_t head, uint8_t *keys, uint8_t *values) {
+    static thread_local std::vector<Stored> copy;
+    copy.resize(static_cast<size_t>(rows.count * head));
+    for (int64_t i = 0; i < rows.count; i++) {
+      narrow_row<T>(rows.k + i * rows.stride, head, copy.data() + i * head);
+      narrow_row<T>(rows.v + i * rows.stride, head, reinterpret_cast<Stored *>(values) + (rows.position + i) * head);
+    }
+    for (int64_t e = 0; e < head; e++) {
+      Stored *to = reinterpret_cast<Stored *>(keys) + e * FLX_PAGE + rows.position;
+      const Stored *from = copy.data() + e;
+      for (int64_t i = 0; i < rows.count; i++) to[i] = from[i * head];
+    }
   }
 };
 
@@ -199,8 +218,11 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
     }
   }
 
-  static void append(const float *k, const float *v, int64_t head, int64_t position, uint8_t *keys, uint8_t *values) {
-    append_row(k, head, position, keys, [&](int64_t e, uint8_t code) { set_code(keys, FLX_PAGE, e, position, code); });
-    append_row(v, head, position, values, [&](int64_t e, uint8_t code) { set_code(values, head, position, e, code); });
+  static void append(const Appended &rows, int64_t head, uint8_t *keys, uint8_t *values) {
+    for (int64_t i = 0; i < rows.count; i++) {
+      const int64_t position = rows.position + i;
+      append_row(rows.k + i * rows.stride, head, position, keys, [&](int64_t e, uint8_t code) { set_code(keys, FLX_PAGE, e, position, code); });
+      append_row(rows.v + i * rows.stride, head, position, values, [&](int64_t e, uint8_t code) { set_code(values, head, position, e, code); });
+    }
   }
 };

@@ -35,8 +35,11 @@ static inline void ask_for(const void *memory, int64_t bytes) {
 template <class T, int EACH, int R, int V>
 static inline void add_products(const Product<T> &p, const float *x, const typename T::Stored *row, int j, F (&sums)[R][V]) {
   F b[V];
+#pragma GCC unroll 8
   for (int v = 0; v < V; v++) b[v] = T::load(row, v * LANES, j);
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
     for (int v = 0; v < V; v++) sums[r][v] = f_fma(b[v], f_set(x[v / EACH * p.group + r * p.ldx]), sums[r][v]);
 }
 
@@ -46,7 +49,9 @@ template <class T, int GROUP, int R, int V> static void accumulate(const Product
   const float *x = GROUP ? p.x + column / GROUP * p.group : p.x;
   const auto row = [&](int64_t k) { return p.b + k / T::STEP * p.ldb + column * T::COLUMN; };
   F sums[R][V];
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
     for (int v = 0; v < V; v++) sums[r][v] = f_load(p.out + r * p.ldo + column + v * LANES);
   int64_t k = p.from;
   for (; k < p.to && (T::STEP > 1 && k % T::STEP != 0); k++) add_products<T, EACH>(p, x + k, row(k), static_cast<int>(k % T::STEP), sums);
@@ -56,7 +61,9 @@ template <class T, int GROUP, int R, int V> static void accumulate(const Product
     for (int j = 0; j < T::STEP; j++) add_products<T, EACH>(p, x + k + j, row(k), j, sums);
   }
   for (; k < p.to; k++) add_products<T, EACH>(p, x + k, row(k), static_cast<int>(k % T::STEP), sums);
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
     for (int v = 0; v < V; v++) f_store(p.out + r * p.ldo + column + v * LANES, sums[r][v]);
 }
 

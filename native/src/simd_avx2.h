@@ -16,6 +16,8 @@ static inline F f_max(F a, F b) { return _mm256_max_ps(a, b); }
 static inline F f_min(F a, F b) { return _mm256_min_ps(a, b); }
 static inline F f_from_i(I v) { return _mm256_cvtepi32_ps(v); }
 static inline F f_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
+/* Rounds to the nearest, ties to even. */
+static inline void f_store_half(uint16_t *p, F v) { _mm_storeu_si128(reinterpret_cast<__m128i *>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 static inline F f_from_bfloat(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), 16));
 }

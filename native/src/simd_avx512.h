@@ -16,6 +16,10 @@ static inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 static inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
 static inline F f_from_i(I v) { return _mm512_cvtepi32_ps(v); }
 static inline F f_from_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
+/* Rounds to the nearest, ties to even. */
+static inline void f_store_half(uint16_t *p, F v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 static inline F f_from_bfloat(const uint16_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))), 16));
 }

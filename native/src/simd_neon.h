@@ -18,6 +18,8 @@ static inline F f_max(F a, F b) { return vmaxq_f32(a, b); }
 static inline F f_min(F a, F b) { return vminq_f32(a, b); }
 static inline F f_from_i(I v) { return vcvtq_f32_s32(v); }
 static inline F f_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+/* Rounds to the nearest, ties to even. */
+static inline void f_store_half(uint16_t *p, F v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 static inline F f_from_bfloat(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline I i_set(int32_t x) { return vdupq_n_s32(x); }
 static inline I i_load(const int32_t *p) { return vld1q_s32(p); }

@@ -8,6 +8,7 @@ typedef int32_t I __attribute__((vector_size(16)));
 
 static inline float half_to_float(uint16_t half);
 static inline float bfloat_to_float(uint16_t bfloat);
+static inline uint16_t float_to_half(float value);
 
 static inline F f_load(const float *p) {
   F v;
@@ -25,6 +26,10 @@ static inline F f_max(F a, F b) { return F{a[0] > b[0] ? a[0] : b[0], a[1] > b[1
 static inline F f_min(F a, F b) { return F{a[0] < b[0] ? a[0] : b[0], a[1] < b[1] ? a[1] : b[1], a[2] < b[2] ? a[2] : b[2], a[3] < b[3] ? a[3] : b[3]}; }
 static inline F f_from_i(I v) { return __builtin_convertvector(v, F); }
 static inline F f_from_half(const uint16_t *p) { return F{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])}; }
+/* Rounds to the nearest, ties to even. */
+static inline void f_store_half(uint16_t *p, F v) {
+  for (int i = 0; i < LANES; i++) p[i] = float_to_half(v[i]);
+}
 static inline F f_from_bfloat(const uint16_t *p) {
   return F{bfloat_to_float(p[0]), bfloat_to_float(p[1]), bfloat_to_float(p[2]), bfloat_to_float(p[3])};
 }
