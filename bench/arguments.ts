@@ -5,6 +5,7 @@ import { UsageError } from '../src/util/errors.ts';
 import { STORAGE_TYPES, type StorageType } from '../src/weights/storage-type.ts';
 import { ACCURACY_TYPES } from './accuracy-cases.ts';
 import type { BenchOptions } from './figure.ts';
+import { GEMM_TYPES } from './gemm.ts';
 import { isPeerShape, isShape, PEER_SHAPE_NAMES, SHAPE_NAMES } from './shapes.ts';
 
 export interface BenchArguments {
@@ -20,8 +21,9 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
   if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
   for (const model of values.model ?? []) checkModel(name, model);
+  const types: readonly string[] = name === 'gemm' ? GEMM_TYPES : ACCURACY_TYPES;
   for (const type of values.type ?? [])
-    if (!ACCURACY_TYPES.includes(type)) throw new UsageError(`--type ${type}: one of ${ACCURACY_TYPES.join(', ')} expected`);
+    if (!types.includes(type)) throw new UsageError(`--type ${type}: one of ${types.join(', ')} expected`);
   const options: BenchOptions = {
     rounds: positiveInteger('--rounds', values.rounds),
     ...(values.model && { models: values.model }),

@@ -6,6 +6,7 @@ import { accuracy } from './accuracy.ts';
 import { attention } from './attention.ts';
 import { conversion } from './conversion.ts';
 import { gemm } from './gemm.ts';
+import { layer } from './layer.ts';
 import { loading } from './loading.ts';
 import { model } from './model.ts';
 import { peers } from './peers.ts';
@@ -16,6 +17,7 @@ import { throughput } from './throughput.ts';
 const BENCHES: Readonly<Record<string, Bench>> = {
   gemm,
   attention,
+  layer,
   sampling,
   model,
   peers,
