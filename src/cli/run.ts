@@ -70,6 +70,9 @@ export async function runTable(
   );
 }
 
+/** What is lost where ggml computes on the processor; GPUs have no kernels but its. */
+const WITHOUT_OWN_KERNELS = ' (own kernels are not used: large batches take several times as long; flexllmgen doctor says why)';
+
 /** The summary for people, one fact per line. */
 export function renderSummary(summary: JobSummary): string {
   const { rows, tokens, seconds, tokensPerSecond: rate, peakBytes, kernels } = summary;
@@ -88,6 +91,6 @@ export function renderSummary(summary: JobSummary): string {
   }
   const parts = `load ${formatSeconds(seconds.load)}, prefill ${formatSeconds(seconds.prefill)}, decode ${formatSeconds(seconds.decode)}`;
   facts.push(['time', `${formatSeconds(seconds.total)} (${parts})`], ['peak memory', formatBytes(peakBytes.cpu)]);
-  if (kernels !== '') facts.push(['kernels', kernels]);
+  if (kernels !== '') facts.push(['kernels', `${kernels}${kernels.startsWith('ggml cpu') ? WITHOUT_OWN_KERNELS : ''}`]);
   return renderFacts(facts);
 }

@@ -24,7 +24,7 @@ describe('the summary for people', () => {
         '  tokens/s     1,000 generated, 5,000 with prompts',
         '  time         1 min 05 s (load 0.50 s, prefill 3.00 s, decode 2.00 s)',
         '  peak memory  174 MB',
-        '  kernels      ggml cpu zen4, 2 threads',
+        '  kernels      ggml cpu zen4, 2 threads (own kernels are not used: large batches take several times as long; flexllmgen doctor says why)',
         '',
       ].join('\n'),
     );
