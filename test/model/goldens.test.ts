@@ -24,7 +24,7 @@ describe.each(FIXTURE_MODELS)('%s', (name) => {
     ['all in one ragged batch', 'config.v5.json', {}],
     ['2 batches of 2 rows', 'config.v5.json', { gpuBatchSize: 2, numGpuBatches: 2 }],
     ['3 rows at a time on 2 threads', 'config.json', { gpuBatchSize: 3, threads: 2 }],
-  ])('ggml gives the golden ids and log-probabilities: %s, %s', async (_what, config, options) => {
+  ])('own kernels give the golden ids and log-probabilities: %s, %s', async (_what, config, options) => {
     await using temporary = await makeTemporaryFolder();
     const folder = config === 'config.json' ? fixtureFolder(name) : await copyWithNewConfig(name, path.join(temporary.path, name));
     await using llm = await LLM.load(folder, { ...F32, ...options });
