@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { fileURLToPath } from 'node:url';
 import { outputTensors } from '../src/convert/output-tensors.ts';
 import { writeModel } from '../src/convert/write-model.ts';
 import { openModelSource } from '../src/llm/model-source.ts';
@@ -62,7 +63,7 @@ export async function evaluate({ weights, compute, kv, isa }: AccuracyCase, { fo
   const file = join(own, 'model.gguf');
   try {
     await convert(weights, file);
-    const script = new URL('accuracy-child.ts', import.meta.url).pathname;
+    const script = fileURLToPath(new URL('accuracy-child.ts', import.meta.url));
     const options = { env: { ...process.env, FLEXLLMGEN_ISA: isa }, maxBuffer: MAX_BYTES };
     const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', script, file, rows, compute, kv], options);
     return JSON.parse(stdout) as AccuracyOutcome;

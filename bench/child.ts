@@ -1,11 +1,12 @@
 /** Measurements in processes of their own. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { fileURLToPath } from 'node:url';
 import type { Rates } from './workload.ts';
 
 /** Runs a script of this folder, which prints JSON. */
 export async function runChild<T>(script: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<T> {
-  const path = new URL(script, import.meta.url).pathname;
+  const path = fileURLToPath(new URL(script, import.meta.url));
   const options = { env: { ...process.env, ...env }, maxBuffer: 64 << 20 };
   const { stdout } = await promisify(execFile)(process.execPath, [...process.execArgv, path, ...args], options);
   return JSON.parse(stdout) as T;
