@@ -1,20 +1,16 @@
 /** Prompts that begin alike, with and without computing their beginning once: the bundled table, and rows with a long common beginning. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
-import { type GenerationRequest, LLM, type LoadOptions, type RunStats } from '../src/index.ts';
+import type { GenerationRequest } from '../src/index.ts';
 import { BUNDLED_NAME, BUNDLED_TABLE } from '../src/util/bundled.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { generateAll, type Run } from './generate-all.ts';
 
 const DUMMY = 'opt-125m';
 const ROWS = 200;
 const COMMON_TOKENS = 512;
 const OWN_TOKENS = 16;
 const GENERATED_TOKENS = 16;
-
-interface Run {
-  readonly seconds: number;
-  readonly stats: RunStats;
-}
 
 export async function* prefix({ rounds, models = [BUNDLED_NAME, DUMMY] }: BenchOptions): AsyncGenerator<Figure, void, void> {
   for (const model of models) {
@@ -54,13 +50,4 @@ function dummyRequests(): GenerationRequest[] {
     prompt: [...common, ...Array.from({ length: OWN_TOKENS }, (__, i) => 4 + ((row * 31 + i * 7) % 50_000))],
     params: { maxTokens: GENERATED_TOKENS, ignoreEos: true },
   }));
-}
-
-async function generateAll(model: string, options: LoadOptions, requests: readonly GenerationRequest[]): Promise<Run> {
-  await using llm = await LLM.load(model, options);
-  await llm.generate([{ prompt: [4, 5], params: { maxTokens: 2, ignoreEos: true } }]); // weights are read with the first sweep
-  let stats: RunStats | undefined;
-  const started = performance.now();
-  for await (const event of llm.stream(requests)) if (event.type === 'sweep') stats = event.stats;
-  return { seconds: (performance.now() - started) / 1000, stats: stats! };
 }

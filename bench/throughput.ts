@@ -1,13 +1,13 @@
 /** Rows and tokens per second by block size: the bundled model on its table, and OPT-125m with random weights. */
 import { readFile } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
-import { type GenerationRequest, LLM, type LoadOptions, type RunStats } from '../src/index.ts';
 import { publishedConfig } from '../src/models/opt-sizes.ts';
 import { buildModel } from '../src/models/registry.ts';
 import { BUNDLED_NAME, BUNDLED_TABLE } from '../src/util/bundled.ts';
 import type { StorageType } from '../src/weights/storage-type.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { type MachineLimits, measureLimits } from './limits.ts';
+import { generateAll, type Run } from './generate-all.ts';
 
 const BLOCKS = [1, 16, 64, 256];
 const DUMMY = 'opt-125m';
@@ -15,12 +15,6 @@ const PROMPT_TOKENS = 8;
 const GENERATED_TOKENS = 64;
 /** Rows of the table that a block of 1 works on; it would need minutes for all. */
 const TABLE_ROWS = { 1: 56, other: 560 } as const;
-
-interface Run {
-  readonly rows: number;
-  readonly seconds: number;
-  readonly stats: RunStats;
-}
 
 export async function* throughput({
   rounds,
@@ -60,15 +54,6 @@ async function runDummy(model: string, block: number, dtype: StorageType): Promi
     params: { maxTokens: GENERATED_TOKENS, ignoreEos: true },
   }));
   return generateAll(model, { gpuBatchSize: block, dtype, dummy: 'f32' }, requests);
-}
-
-async function generateAll(model: string, options: LoadOptions, requests: readonly GenerationRequest[]): Promise<Run> {
-  await using llm = await LLM.load(model, options);
-  await llm.generate([{ prompt: [4, 5], params: { maxTokens: 2, ignoreEos: true } }]); // weights are read with the first sweep
-  let stats: RunStats | undefined;
-  const started = performance.now();
-  for await (const event of llm.stream(requests)) if (event.type === 'sweep') stats = event.stats;
-  return { rows: requests.length, seconds: (performance.now() - started) / 1000, stats: stats! };
 }
 
 function* speedFigures(label: string, block: number, runs: readonly Run[]): Generator<Figure, void, void> {

@@ -19,6 +19,13 @@ static volatile float sink;
 #define KEEP(vector) __asm__ volatile("" : "+w"(vector))
 #endif
 
+/* Uses the sums, so that they are computed. */
+static void keep_sums(const F *sums) {
+  F total = sums[0];
+  for (int i = 1; i < SUMS; i++) total = f_add(total, sums[i]);
+  sink = f_sum(total);
+}
+
 static int64_t float_operations(int64_t rounds) {
   F sums[SUMS];
   for (int i = 0; i < SUMS; i++) sums[i] = f_set(static_cast<float>(i));
@@ -29,11 +36,7 @@ static int64_t float_operations(int64_t rounds) {
     for (int i = 0; i < SUMS; i++) sums[i] = f_fma(sums[i], factor, term);
     KEEP(term);
   }
-  F total = sums[0];
-  for (int i = 1; i < SUMS; i++) total = f_add(total, sums[i]);
-  float lanes[LANES];
-  f_store(lanes, total);
-  sink = lanes[0];
+  keep_sums(sums);
   return rounds * SUMS * LANES * 2;
 }
 
@@ -87,11 +90,7 @@ static int64_t bfloat_operations(int64_t rounds) {
     for (int i = 0; i < SUMS; i++) sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pairs, (__m512bh)pairs);
     KEEP(pairs);
   }
-  F total = sums[0];
-  for (int i = 1; i < SUMS; i++) total = f_add(total, sums[i]);
-  float lanes[LANES];
-  f_store(lanes, total);
-  sink = lanes[0];
+  keep_sums(sums);
   return rounds * SUMS * LANES * 4;
 }
 #else
