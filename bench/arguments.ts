@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { PUBLISHED_OPT_NAMES, publishedConfig } from '../src/models/opt-sizes.ts';
 import { BUNDLED_NAME } from '../src/util/bundled.ts';
+import { KV_TYPES } from '../src/tensor/dtype.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { STORAGE_TYPES, type StorageType } from '../src/weights/storage-type.ts';
 import { ACCURACY_TYPES } from './accuracy-cases.ts';
@@ -21,7 +22,7 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
   if (!names.includes(name)) throw new UsageError(`${name || 'no name'}: there is no such benchmark`);
   if (surplus.length > 0) throw new UsageError(`${surplus.join(' ')}: one benchmark at a time`);
   for (const model of values.model ?? []) checkModel(name, model);
-  const types: readonly string[] = name === 'gemm' ? GEMM_TYPES : ACCURACY_TYPES;
+  const types = typesOf(name);
   for (const type of values.type ?? [])
     if (!types.includes(type)) throw new UsageError(`--type ${type}: one of ${types.join(', ')} expected`);
   const options: BenchOptions = {
@@ -32,6 +33,12 @@ export function parseBenchArguments(args: readonly string[], names: readonly str
     ...(values.block && { blocks: values.block.map((text) => positiveInteger('--block', text)) }),
   };
   return { name, json: values.json, options };
+}
+
+/** What `--type` may be. */
+function typesOf(bench: string): readonly string[] {
+  if (bench === 'gemm') return GEMM_TYPES;
+  return bench === 'attention' ? KV_TYPES : ACCURACY_TYPES;
 }
 
 /** Only some benchmarks take files, and only those that make files know shapes that are not OPT's. */

@@ -1,4 +1,4 @@
-/** ggml's flash attention alone: keys and values of a head lie together, nothing is appended or gathered. */
+/** ggml's flash attention behind its own appending of new keys and values; those of a head lie together, nothing is gathered. */
 import { type Context, GGML_TYPE, type Graph, STATUS_SUCCESS, type TensorPointer } from '../src/native/ggml.ts';
 import { findLibraryDirectory } from '../src/native/libraries.ts';
 import { openGgml, threadpoolParams } from '../src/native/open-ggml.ts';
@@ -23,6 +23,10 @@ interface Inputs {
   readonly k: TensorPointer;
   readonly v: TensorPointer;
   readonly mask: TensorPointer;
+  /** New keys and values, f32, and the rows of the cache that they become. */
+  readonly newK: TensorPointer;
+  readonly newV: TensorPointer;
+  readonly places: TensorPointer;
 }
 
 export function openFlash(one: AttentionCase, threads: number): FlashAttention {
@@ -32,9 +36,9 @@ export function openFlash(one: AttentionCase, threads: number): FlashAttention {
   const pool = cpu!.threadpoolNew(threadpoolParams(base, threads, POLL))!;
   cpu!.setThreads(backend, threads);
   cpu!.setThreadpool(backend, pool);
-  const context = base.init({ mem_size: base.tensorOverhead() * 16 + base.graphOverhead(16, false), mem_buffer: null, no_alloc: true });
+  const context = base.init({ mem_size: base.tensorOverhead() * 24 + base.graphOverhead(16, false), mem_buffer: null, no_alloc: true });
   const inputs = makeInputs(ggml, context, one);
-  const graph = makeGraph(ggml, context, inputs);
+  const graph = makeGraph(ggml, context, inputs, one);
   const buffer = base.allocContextTensors(context, backend)!;
   adviseHugePages(base.bufferBase(buffer), base.bufferSize(buffer));
   fill(ggml, inputs, one);
@@ -63,7 +67,11 @@ function makeInputs({ base }: Ggml, context: Context, one: AttentionCase): Input
     const [a, b, c, d] = sizes;
     return base.reshape4d(context, base.newTensor2d(context, id, a, b * c * d), a, b, c, d);
   };
+  const added = kvHeads * rows * tokens;
   return {
+    newK: base.newTensor2d(context, GGML_TYPE.f32, HEAD_DIM, added),
+    newV: base.newTensor2d(context, GGML_TYPE.f32, HEAD_DIM, added),
+    places: base.newTensor2d(context, GGML_TYPE.i64, added, 1),
     q: tensor(GGML_TYPE.f32, [HEAD_DIM, tokens, HEADS, rows]),
     k: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
     v: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
@@ -71,18 +79,26 @@ function makeInputs({ base }: Ggml, context: Context, one: AttentionCase): Input
   };
 }
 
-function makeGraph({ base }: Ggml, context: Context, { q, k, v, mask }: Inputs): Graph {
+function makeGraph({ base }: Ggml, context: Context, { q, k, v, mask, newK, newV, places }: Inputs, one: AttentionCase): Graph {
+  const cacheRows = positionsOf(one) * one.kvHeads * one.rows;
+  const append = (cache: TensorPointer, added: TensorPointer): TensorPointer =>
+    base.setRows(context, base.reshape2d(context, cache, HEAD_DIM, cacheRows), added, places);
+  const appended = [append(k, newK), append(v, newV)];
   const out = base.flashAttention(context, q, k, v, mask, SCALE, 0, 0);
   base.flashAttentionSetPrecision(out, PRECISION_F32);
   const graph = base.newGraph(context, 16, false);
-  base.expand(graph, out);
+  for (const node of [...appended, out]) base.expand(graph, node);
   return graph;
 }
 
-function fill({ base }: Ggml, { q, k, v, mask }: Inputs, one: AttentionCase): void {
+function fill({ base }: Ggml, { q, k, v, mask, newK, newV, places }: Inputs, one: AttentionCase): void {
   const set = (tensor: TensorPointer, bytes: Uint8Array): void => base.tensorSet(tensor, bytes, 0, bytes.byteLength);
   const positions = positionsOf(one);
   set(q, new Uint8Array(numbers(one.rows * one.tokens * HEADS * HEAD_DIM).buffer));
+  const heads = one.rows * one.kvHeads;
+  for (const added of [newK, newV]) set(added, new Uint8Array(numbers(heads * one.tokens * HEAD_DIM).buffer));
+  const rowOf = (_: unknown, i: number): bigint => BigInt(Math.floor(i / one.tokens) * positions + one.start + (i % one.tokens));
+  set(places, new Uint8Array(BigInt64Array.from({ length: heads * one.tokens }, rowOf).buffer));
   const contents = cacheContents(one.type, cacheBytes(one) / 2);
   set(k, contents);
   set(v, contents);

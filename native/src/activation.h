@@ -17,9 +17,7 @@ static inline F f_exp(F x) {
   p = f_fma(p, r, f_set(1.6666665459e-1f));
   p = f_fma(p, r, f_set(5.0000001201e-1f));
   p = f_add(f_fma(p, f_mul(r, r), r), f_set(1));
-  /* In two steps: 2^128 is no float. */
-  const F half = f_round(f_mul(n, f_set(0.5f)));
-  return f_mul(f_mul(p, f_power_of_two(half)), f_power_of_two(f_sub(n, half)));
+  return f_scale(p, n);
 }
 
 /* activation[i] of values[0 ... count) in place */

@@ -39,30 +39,6 @@ static thread_local BlockMemory memory;
 
 static int64_t padded(int64_t head) { return (head + LANES - 1) / LANES * LANES; }
 
-/*
- * Scores of a tile become shares, in `columns`, which are whole vectors; those beyond `seen` become 0. Returns what the earlier result is multiplied
- * with. Vectors are added one to the other, then their lanes: what is 0 may be left out.
- */
-static float soften(float *scores, const Range &seen, const Range &columns, float *most, float *sum) {
-  const auto fill_unseen = [&](float value) {
-    for (int64_t i = columns.from; i < seen.from; i++) scores[i] = value;
-    for (int64_t i = seen.to; i < columns.to; i++) scores[i] = value;
-  };
-  fill_unseen(-INFINITY);
-  F largest = f_load(scores + columns.from);
-  for (int64_t i = columns.from + LANES; i < columns.to; i += LANES) largest = f_max(largest, f_load(scores + i));
-  const float tile = f_largest(largest);
-  const float next = tile > *most || std::isnan(tile) ? tile : *most;
-  for (int64_t i = columns.from; i < columns.to; i += LANES) f_store(scores + i, f_exp(f_sub(f_load(scores + i), f_set(next))));
-  fill_unseen(0); /* exp of minus infinity is tiny, but not nothing */
-  F total = f_set(0);
-  for (int64_t i = columns.from; i < columns.to; i += LANES) total = f_add(total, f_load(scores + i));
-  const float factor = next == *most ? 1 : *most == -INFINITY ? 0 : std::exp(*most - next);
-  *sum = *sum * factor + f_sum(total);
-  *most = next;
-  return factor;
-}
-
 /* Positions of a tile that query `query` of a block sees. */
 static Range seen_by(const flx_attention &a, const Block &block, int64_t query, int64_t tile) {
   const int64_t position = block.row->start + (block.first + query) / (a.heads / a.kv_heads) - tile * FLX_PAGE;
@@ -84,27 +60,70 @@ static Range seen_by_all(const flx_attention &a, const Block &block, int64_t fir
   return {seen_by(a, block, first, tile).from, seen_by(a, block, first + rows - 1, tile).to};
 }
 
+/* Scores of what a query does not see become `value`, in `columns`, which are whole vectors. */
+static void fill_unseen(float *scores, const Range &seen, const Range &columns, float value) {
+  for (int64_t i = columns.from; i < std::min(seen.from, columns.to); i++) scores[i] = value;
+  for (int64_t i = std::max(seen.to, columns.from); i < columns.to; i++) scores[i] = value;
+}
+
+static float largest_of(const float *scores, const Range &columns) {
+  F largest = f_load(scores + columns.from);
+  for (int64_t i = columns.from + LANES; i < columns.to; i += LANES) largest = f_max(largest, f_load(scores + i));
+  return f_largest(largest);
+}
+
+/* Scores become exp(score - most). Returns their sum: vectors are added one to the other, then their lanes, so that what is 0 may be left out. */
+static float exponentials(float *scores, const Range &seen, const Range &columns, float most) {
+  for (int64_t i = columns.from; i < columns.to; i += LANES) f_store(scores + i, f_exp(f_sub(f_load(scores + i), f_set(most))));
+  fill_unseen(scores, seen, columns, 0); /* exp of minus infinity is tiny, but not nothing */
+  F total = f_set(0);
+  for (int64_t i = columns.from; i < columns.to; i += LANES) total = f_add(total, f_load(scores + i));
+  return f_sum(total);
+}
+
+/*
+ * Scores [rows, FLX_PAGE] of a tile become shares; `place` is that of the first query. What belongs to one query waits for itself all along, so each step
+ * is made for all of them.
+ */
+static void soften(const flx_attention &a, float *scores, int64_t rows, const Range *seen, const Range &columns, size_t place) {
+  constexpr int PLACES = (QUERIES + LANES - 1) / LANES * LANES;
+  float next[PLACES] = {}, factors[PLACES] = {};
+  float *most = memory.most.data() + place, *sum = memory.sum.data() + place;
+  for (int64_t r = 0; r < rows; r++) {
+    if (a.softcap > 0) cap(a, scores + r * FLX_PAGE, seen[r]);
+    fill_unseen(scores + r * FLX_PAGE, seen[r], columns, -INFINITY);
+    const float tile = largest_of(scores + r * FLX_PAGE, columns);
+    next[r] = tile > most[r] || std::isnan(tile) ? tile : most[r];
+    factors[r] = most[r] - next[r];
+  }
+  for (int i = 0; i < PLACES; i += LANES) f_store(factors + i, f_exp(f_load(factors + i)));
+  for (int64_t r = 0; r < rows; r++) {
+    if (seen[r].from >= seen[r].to) {
+      fill_unseen(scores + r * FLX_PAGE, {columns.to, columns.to}, columns, 0);
+      continue;
+    }
+    const float factor = next[r] == most[r] ? 1 : most[r] == -INFINITY ? 0 : factors[r];
+    sum[r] = sum[r] * factor + exponentials(scores + r * FLX_PAGE, seen[r], columns, next[r]);
+    most[r] = next[r];
+    float *out = memory.out.data() + (static_cast<int64_t>(place) + r) * padded(a.head);
+    if (factor != 1) scale_row(out, padded(a.head), factor, out);
+  }
+}
+
 /* Shares of positions of a tile for queries `first` to `first + rows` of a block, QUERIES of them at most, that are in `place` and following ones. */
 template <class Cache>
 static void share_out(const flx_attention &a, const Block &block, int64_t tile, int64_t first, int64_t rows, size_t place, const uint8_t *keys,
                       const uint8_t *next) {
-  const int64_t width = padded(a.head), at = static_cast<int64_t>(place);
+  const int64_t at = static_cast<int64_t>(place);
   const Range all = seen_by_all(a, block, first, rows, tile);
   if (all.from >= all.to) return;
   const Range columns{all.from / LANES * LANES, (all.to + LANES - 1) / LANES * LANES};
   float *scores = memory.scores.data() + at * FLX_PAGE;
   for (int64_t r = 0; r < rows; r++) std::fill(scores + r * FLX_PAGE + columns.from, scores + r * FLX_PAGE + columns.to, 0.f);
   Cache::scores({memory.q.data() + at * a.head, rows, a.head}, keys, columns, scores, next);
-  for (int64_t r = 0; r < rows; r++, place++, scores += FLX_PAGE) {
-    const Range seen = seen_by(a, block, first + r, tile);
-    if (seen.from >= seen.to) {
-      std::fill(scores + columns.from, scores + columns.to, 0.f);
-      continue;
-    }
-    if (a.softcap > 0) cap(a, scores, seen);
-    const float factor = soften(scores, seen, columns, &memory.most[place], &memory.sum[place]);
-    if (factor != 1) scale_row(memory.out.data() + static_cast<int64_t>(place) * width, width, factor, memory.out.data() + static_cast<int64_t>(place) * width);
-  }
+  Range seen[QUERIES];
+  for (int64_t r = 0; r < rows; r++) seen[r] = seen_by(a, block, first + r, tile);
+  soften(a, scores, rows, seen, columns, place);
 }
 
 /* All keys of a tile come before its values: what lies together in memory is read together. */

@@ -15,6 +15,7 @@
 #include "../flexllmgen.h"
 #include "attention_products.h"
 #include "stored.h"
+#include "transpose.h"
 
 /* Positions of a page, or elements. */
 struct Range {
@@ -81,11 +82,7 @@ template <class T> struct FloatCache {
       narrow_row<T>(rows.k + i * rows.stride, head, copy.data() + i * head);
       narrow_row<T>(rows.v + i * rows.stride, head, reinterpret_cast<Stored *>(values) + (rows.position + i) * head);
     }
-    for (int64_t e = 0; e < head; e++) {
-      Stored *to = reinterpret_cast<Stored *>(keys) + e * FLX_PAGE + rows.position;
-      const Stored *from = copy.data() + e;
-      for (int64_t i = 0; i < rows.count; i++) to[i] = from[i * head];
-    }
+    transpose(copy.data(), rows.count, head, head, reinterpret_cast<Stored *>(keys) + rows.position, FLX_PAGE);
   }
 };
 

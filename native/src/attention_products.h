@@ -83,5 +83,6 @@ template <class T, int GROUP = 0, int R = QUERIES> static void multiply(int64_t 
   if constexpr (R <= 2)
     for (; c + 2 * V * LANES <= columns; c += 2 * V * LANES) accumulate<T, GROUP, R, 2 * V>(p, c);
   for (; c + V * LANES <= columns; c += V * LANES) accumulate<T, GROUP, R, V>(p, c);
+  for (; c + 2 * LANES <= columns; c += 2 * LANES) accumulate<T, GROUP, R, 2>(p, c);
   for (; c < columns; c += LANES) accumulate<T, GROUP, R, 1>(p, c);
 }

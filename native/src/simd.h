@@ -26,6 +26,14 @@ static inline float f_largest(F v) { return f_reduce(v, [](float a, float b) { r
 static inline float f_sum(F v) { return f_reduce(v, [](float a, float b) { return a + b; }); }
 #endif
 
+#if !defined(FLX_ISA_AVX512)
+/* x * 2^n for whole n from -126 to 128, in two steps: 2^128 is no float. */
+static inline F f_scale(F x, F n) {
+  const F half = f_round(f_mul(n, f_set(0.5f)));
+  return f_mul(f_mul(x, f_power_of_two(half)), f_power_of_two(f_sub(n, half)));
+}
+#endif
+
 static inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
   const uint32_t magnitude = half & 0x7fffu;

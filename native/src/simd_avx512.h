@@ -24,10 +24,8 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
-/* 2^n for whole n from -126 to 127 */
-static inline F f_power_of_two(F n) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-}
+/* x * 2^n for whole n */
+static inline F f_scale(F x, F n) { return _mm512_scalef_ps(x, n); }
 static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 static inline float f_largest(F v) { return _mm512_reduce_max_ps(v); }

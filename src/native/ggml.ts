@@ -42,6 +42,7 @@ export const GGML_TYPE = {
   iq2_s: 22,
   iq4_xs: 23,
   i32: 26,
+  i64: 27,
   iq1_m: 29,
   bf16: 30,
   tq1_0: 34,

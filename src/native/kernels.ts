@@ -90,7 +90,7 @@ export interface Kernels {
   readonly teamFree: (team: Team) => void;
   readonly memoryCreate: (bytes: number) => Address | null;
   readonly memoryFree: (memory: Address) => void;
-  readonly copy: AsyncCall<[to: Address, from: Uint8Array, bytes: number], void>;
+  readonly copy: AsyncCall<[to: Address, from: Address | Uint8Array, bytes: number], void>;
   readonly exact: (type: number) => number;
   readonly packs: (type: number, k: number) => number;
   readonly pack: AsyncCall<[team: Team, weight: KernelWeight], void>;

@@ -16,8 +16,6 @@ import { checkByteRange } from './tracked-tensor.ts';
 
 /** Writes from this size on do not hold up the event loop. */
 const ASYNC_BYTES = 1 << 20;
-/** Copies within a device go through memory of at most this size. */
-const COPY_CHUNK_BYTES = 1 << 20;
 /** Rows that lie together in the order of the kernels: FLX_PANEL. */
 const PANEL_ROWS = 32;
 
@@ -121,10 +119,10 @@ class NativeDevice implements Device {
 
   async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
     checkByteRange(source, sourceOffset, byteLength);
-    for (let done = 0; done < byteLength; done += COPY_CHUNK_BYTES) {
-      const part = nativeTensor(source).bytes(sourceOffset + done, Math.min(COPY_CHUNK_BYTES, byteLength - done));
-      await this.write(target, targetOffset + done, part);
-    }
+    checkByteRange(target, targetOffset, byteLength);
+    const [from, to] = [nativeTensor(source).address + BigInt(sourceOffset), nativeTensor(target).address + BigInt(targetOffset)];
+    if (byteLength < ASYNC_BYTES) this.#kernels.copy(to, from, byteLength);
+    else await callAsync((done) => this.#kernels.copy.async(to, from, byteLength, done));
   }
 
   async pack(tensor: Tensor, parts: number): Promise<void> {

@@ -5,6 +5,9 @@ import type { Tensor } from './device.ts';
 import { byteLengthOf, type DType, elementCount } from './dtype.ts';
 import type { MemoryMeter } from './ggml-memory.ts';
 
+/** Arrays of more bytes are not sure to be had everywhere. */
+const MOST_VIEWED_BYTES = 2 ** 31 - 1;
+
 /** Memory of one device, freed exactly once. */
 export class NativeMemory implements Disposable {
   readonly byteLength: number;
@@ -50,6 +53,8 @@ export class NativeTensor implements Tensor {
   /** Whole groups of 32 rows are in the order of the kernels. */
   packed = false;
   readonly #memory: NativeMemory;
+  /** Made once: the collector counts the bytes of every view as garbage to come, and runs the more often. */
+  #view: Uint8Array | undefined;
 
   constructor(kernels: Kernels, meter: MemoryMeter, name: string, dtype: DType, shape: readonly number[]) {
     this.name = name;
@@ -67,7 +72,10 @@ export class NativeTensor implements Tensor {
 
   /** Some of its bytes. */
   bytes(offset: number, byteLength: number): Uint8Array {
-    return viewOf(this.address + BigInt(offset), byteLength);
+    const { address } = this;
+    if (this.byteLength > MOST_VIEWED_BYTES) return viewOf(address + BigInt(offset), byteLength);
+    this.#view ??= viewOf(address, this.byteLength);
+    return this.#view.subarray(offset, offset + byteLength);
   }
 
   [Symbol.dispose](): void {
