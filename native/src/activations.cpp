@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-int64_t integer_block_rows(int64_t m) { return m <= PACKED_ROWS ? m : block_rows(m, INTEGER_ROWS); }
+int64_t integer_block_rows(int32_t type, int64_t m) { return m <= packed_rows(type) ? m : block_rows(m, INTEGER_ROWS); }
 
 int64_t integer_rows_bytes(int64_t m, int64_t k) { return m * k + 4 * 4 * (m * k / GROUP) + 64; }
 
@@ -93,8 +93,8 @@ static void round_span(const float *x, int64_t group, const IntegerFormat &forma
   }
 }
 
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, const IntegerFormat &format, int32_t zero, const IntegerRows &out) {
-  const int64_t most = integer_block_rows(m), first = block * most, groups = k / GROUP;
+void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t most, const IntegerFormat &format, int32_t zero, const IntegerRows &out) {
+  const int64_t first = block * most, groups = k / GROUP;
   const int64_t rows = std::min(most, m - first), spans = k / format.activations;
   const int64_t at = first * groups;
   Place to{0, rows, out.quants + first * k, out.scales + first * spans, out.offsets + 2 * at, out.sums + at, out.sum_pairs + at};

@@ -19,8 +19,8 @@ static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 4;
 #endif
 
-/* Rows of a block of integers: all where the kernels take weights in panel order (PACKED_ROWS). */
-int64_t integer_block_rows(int64_t m);
+/* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows). */
+int64_t integer_block_rows(int32_t type, int64_t m);
 /* Rows of a block: as equal as blocks of `most` rows at most can be, since short ones leave registers unused. */
 static inline int64_t block_rows(int64_t m, int64_t most) {
   const int64_t blocks = (m + most - 1) / most;
@@ -46,7 +46,7 @@ struct IntegerRows {
 int64_t integer_rows_bytes(int64_t m, int64_t k);
 IntegerRows integer_rows(void *scratch, int64_t m, int64_t k);
 /* Rounds one block for weights of this format with zero point `zero`. A value that is no finite number makes its whole row no number. */
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, const IntegerFormat &format, int32_t zero, const IntegerRows &out);
+void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t most, const IntegerFormat &format, int32_t zero, const IntegerRows &out);
 /* Pairs of bf16: block b as [(k + 1) / 2][rows][2]. */
 int64_t bfloat_rows_bytes(int64_t m, int64_t k);
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out);

@@ -2,7 +2,7 @@
 #include "panel.h"
 
 #if !defined(FLX_ISA_AVX512)
-const int64_t PACKED_ROWS = 0;
+int64_t packed_rows(int32_t) { return 0; }
 void multiply_packed(int64_t, const IntegerTile &) {}
 
 #if defined(FLX_ISA_NEON)

@@ -21,6 +21,9 @@ struct IntegerTile {
   const int32_t *scale_factors; /* of K blocks, as in IntegerPanel */
   const int16_t *minimum_factors;
   int64_t groups;
+  /* A share of what is read next, which memory is asked for piece by piece: so many bytes with each group. */
+  const uint8_t *ahead;
+  int64_t ahead_bytes;
   float *c; /* [rows, 32] */
   int32_t type; /* of the weights */
   bool first;
@@ -43,7 +46,7 @@ struct BfloatTile {
   bool first;
 };
 
-/* rows from 1 to INTEGER_ROWS, or PACKED_ROWS if that is more */
+/* rows from 1 to INTEGER_ROWS, or packed_rows if that is more */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
 /*
  * The same with weights in panel order, which are unpacked in registers: `weights` is the first block of 32 values, whose header gives scales and
@@ -51,7 +54,7 @@ void multiply_integers(int64_t rows, const IntegerTile &tile);
  */
 void multiply_packed(int64_t rows, const IntegerTile &tile);
 /* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */
-extern const int64_t PACKED_ROWS;
+int64_t packed_rows(int32_t type);
 /* rows from 1 to FLOAT_ROWS */
 void multiply_floats(int64_t rows, const FloatTile &tile);
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);

@@ -68,7 +68,7 @@ static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t fro
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t most = f.values == GROUP ? INTEGER_K : f.values, step = integer_block_rows(l.m);
+  const int64_t most = f.values == GROUP ? INTEGER_K : f.values, step = integer_block_rows(l.weight.type, l.m);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const uint8_t *packed = packed_panel(w, panel, k0);
     if (f.values > GROUP) {
@@ -90,19 +90,20 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t step = integer_block_rows(l.m), blocks = (to - from + step - 1) / step;
+  const int64_t step = integer_block_rows(l.weight.type, l.m), blocks = (to - from + step - 1) / step;
   for (int64_t k0 = 0; k0 < w.k; k0 += INTEGER_K) {
     const int64_t count = std::min(INTEGER_K, w.k - k0);
     const uint8_t *packed = packed_panel(w, panel, k0);
     const uint8_t *ahead = packed ? packed + panel_bytes(w, count) : nullptr;
-    const int64_t share = panel_bytes(w, count) / blocks + 1;
+    const int64_t share = panel_bytes(w, count) / blocks + 1, groups = count / GROUP;
     const bool ready = packed && in_kernel_form(w.type);
     if (ready) unpack_headers(w.type, packed, count, panel_memory());
     else unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, panel_memory());
     for (int64_t row = from; row < to; row += step) {
-      if (ahead) ask_for(ahead + (row - from) / step * share, share);
       const int64_t n = std::min(step, l.m - row);
-      IntegerTile tile = tile_of(l, rows, row, n, k0, count / GROUP);
+      IntegerTile tile = tile_of(l, rows, row, n, k0, groups);
+      tile.ahead = ahead ? ahead + (row - from) / step * share : nullptr;
+      tile.ahead_bytes = ahead ? (share + groups - 1) / groups : 0;
       tile.weights = ready ? packed + header_bytes(f) : memory.integer.quants;
       tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
       tile.c = sums_of(row - from);
@@ -170,7 +171,7 @@ static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, i
 }
 
 static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
-  const bool packed = to - from <= PACKED_ROWS && packed_panel(l.weight, panel, 0);
+  const bool packed = to - from <= packed_rows(l.weight.type) && packed_panel(l.weight, panel, 0);
   if (is_integer(l.weight.type)) packed ? packed_panel_product(l, panel, from, to) : integer_panel(l, panel, from, to);
   else if (in_bfloats(l.weight.type)) bfloat_panel(l, panel, from, to);
   else float_panel(l, panel, from, to);
@@ -183,8 +184,8 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
   if (const IntegerFormat *f = integer_format(l.weight.type)) {
     const IntegerRows rows = integer_rows(l.scratch, m, k);
     const int32_t zero = zero_point(l.weight.type);
-    const int64_t step = integer_block_rows(m);
-    parallel(team, (m + step - 1) / step, [&](int64_t block) { round_rows(l.x, m, k, block, *f, zero, rows); });
+    const int64_t step = integer_block_rows(l.weight.type, m);
+    parallel(team, (m + step - 1) / step, [&](int64_t block) { round_rows(l.x, m, k, block, step, *f, zero, rows); });
   } else if (in_bfloats(l.weight.type)) {
     parallel(team, blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {
@@ -194,7 +195,7 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
 
 /* Rows of a part: all, or nearly equal parts of whole blocks. */
 static int64_t part_rows(const flx_linear &l) {
-  const int64_t step = is_integer(l.weight.type) ? integer_block_rows(l.m) : block_rows(l.m, FLOAT_ROWS);
+  const int64_t step = is_integer(l.weight.type) ? integer_block_rows(l.weight.type, l.m) : block_rows(l.m, FLOAT_ROWS);
   const int64_t blocks = (l.m + step - 1) / step, parts = (l.m + MOST_ROWS - 1) / MOST_ROWS;
   return std::min((blocks + parts - 1) / parts, MOST_ROWS / step) * step;
 }
