@@ -8,6 +8,7 @@ import { resolveKvType } from './llm/kv-type.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
 import type { PreparationProgress } from './llm/named-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
+import { weightShareOf } from './llm/percent.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
   GenerationEvent,
@@ -27,7 +28,9 @@ import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { availableMemoryBytes, processorFacts } from './util/machine.ts';
+import { placeWeights } from './weights/placement.ts';
 import { WeightStore } from './weights/weight-store.ts';
+import { stagingBytes } from './weights/weight-uploader.ts';
 
 export interface LoadOptions {
   /** What computes. `reference` is plain TypeScript: slow, for tests. Default `cpu`. */
@@ -56,11 +59,19 @@ export interface LoadOptions {
   readonly onNotice?: (notice: string) => void;
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
   readonly defaults?: GenerationParams;
-  /** Bytes of memory that may be used. Default: what is free now, container limits included. */
+  /** Bytes of memory that the whole process may use. Default: what is free now, container limits included. */
   readonly memoryBytes?: number;
+  /**
+   * FlexGen's placement: percent of the weights, the KV cache and the hidden states on the GPU and in RAM, the rest on disk. Default: all weights in memory if
+   * there is room, otherwise what there is room for beside the cache.
+   */
+  readonly percent?: readonly number[];
   /** Stops loading. */
   readonly signal?: AbortSignal;
 }
+
+/** What a job adds to the memory of the program that has opened a model: rows on their way, graphs, the collector's slack. */
+const PROGRAM_GROWTH_BYTES = 96 << 20;
 
 /** A loaded model. One stream at a time; dispose it with `await using` or `await llm[Symbol.asyncDispose]()`. */
 export class LLM implements TextGenerator, AsyncDisposable {
@@ -183,7 +194,11 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const plan = createPlan(model, {
     kvType,
     weightBytes: weights.bytes,
+    placeWeights: device.reserve && ((share) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
+    weightShare: shareOf(options, device),
+    stagingBytes: stagingBytes(device, weights.plan.weights),
     budgetBytes: options.memoryBytes ?? availableMemoryBytes(),
+    programBytes: options.memoryBytes === undefined ? 0 : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
     gpuBatchSize: options.gpuBatchSize,
     numGpuBatches: options.numGpuBatches,
   });
@@ -192,7 +207,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
   const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device), sharePrefixes: options.sharePrefixes });
-  weights.start();
+  weights.start({ placement: placeWeights(weights.plan, plan.weights.share, device.capabilities.splitLookups), slots: plan.weights.slots });
   const info: GeneratorInfo = {
     model: name,
     family: model.family,
@@ -201,6 +216,13 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     kernels: device.name,
   };
   return { source, engine, device, weights, plan, info };
+}
+
+function shareOf({ percent, onNotice }: LoadOptions, { tier, name, reserve }: Device): number | undefined {
+  if (!percent) return undefined;
+  const share = weightShareOf(percent, tier, onNotice);
+  if (share < 1 && !reserve) throw new UsageError(`percent: ${name} keeps all weights in memory`);
+  return share;
 }
 
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {

@@ -16,6 +16,9 @@ export interface ComputeOptions {
   readonly numGpuBatches?: number;
   readonly threads?: number;
   readonly sharePrefixes?: boolean;
+  /** Bytes. */
+  readonly mem?: number;
+  readonly percent?: readonly number[];
 }
 
 /** Which model, and how it computes. */
@@ -85,6 +88,12 @@ export function addComputeOptions(command: Command): Command {
   return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
+    .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
+    .option(
+      '--percent <n...>',
+      'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',
+      percents,
+    )
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
     .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');
 }
@@ -167,6 +176,21 @@ function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' =
     if (value <= most && (exclusive ? value > least : value >= least)) return value;
     throw new InvalidArgumentError(`Expected a number in ${exclusive ? '(' : '['}${least}, ${most}].`);
   };
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 };
+
+/** Parser of a number of bytes. */
+function size(text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]?i?B)?$/i.exec(text) ?? [];
+  const bytes = Math.floor(Number(number) * (UNITS[(unit ?? '').toUpperCase()] ?? NaN));
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  throw new InvalidArgumentError('Expected a number of bytes, such as 4GiB, 500MB or 2000000000.');
+}
+
+/** Parser of one of the numbers of --percent. */
+function percents(text: string, previous: readonly number[] = []): readonly number[] {
+  return [...previous, integer(0, 100)(text)];
 }
 
 function stopText(text: string, previous: readonly string[] = []): readonly string[] {

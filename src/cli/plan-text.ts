@@ -1,11 +1,26 @@
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { formatBytes } from '../util/units.ts';
 
+const NAMES = {
+  weights: 'weights',
+  ring: 'weights in passing',
+  staging: 'buffers of reads',
+  kv: 'KV cache',
+  hidden: 'hidden states',
+  logits: 'logits',
+  scratch: 'intermediate results',
+  program: 'the program itself',
+} as const;
+
 /** What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`. */
-export function planText({ bytes }: ExecutionPlan): string {
-  const names = { weights: 'weights', kv: 'KV cache', hidden: 'hidden states', logits: 'logits', scratch: 'intermediate results' } as const;
-  const items = (Object.keys(names) as (keyof typeof names)[])
+export function planText({ bytes, weights }: ExecutionPlan): string {
+  const items = (Object.keys(NAMES) as (keyof typeof NAMES)[])
+    .filter((name) => bytes[name] > 0)
     .toSorted((a, b) => bytes[b] - bytes[a])
-    .map((name) => `${names[name]} ${formatBytes(bytes[name])}`);
-  return `memory: up to ${formatBytes(bytes.total)} (${items.join(', ')}) beside the program itself`;
+    .map((name) => `${NAMES[name]} ${formatBytes(bytes[name])}`);
+  const beside = bytes.program > 0 ? '' : ' beside the program itself';
+  const memory = `memory: up to ${formatBytes(bytes.total)} (${items.join(', ')})${beside}`;
+  if (weights.streamedBytes === 0) return memory;
+  const kept = Math.round(weights.share * 100);
+  return `${memory}\nweights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`;
 }

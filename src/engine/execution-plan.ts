@@ -4,6 +4,7 @@ import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
+import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
   /** Sequences that the device computes together. Default 64. */
@@ -13,19 +14,34 @@ export interface PlanOptions {
   readonly kvType: KvType;
   /** Bytes of the weights as they lie on the device. */
   readonly weightBytes: number;
+  /** Where a share of the weights would lie. Without it, all of them stay in memory. */
+  readonly placeWeights?: PlaceWeights | undefined;
+  /** Share of the weights that stays in memory. Default: as much as there is room for. */
+  readonly weightShare?: number | undefined;
   /** Bytes that may be used in all. */
   readonly budgetBytes: number;
+  /** Of those, what the program takes beside the model. Default 0. */
+  readonly programBytes?: number | undefined;
+  /** Buffers through which weights are read. Default 0. */
+  readonly stagingBytes?: number | undefined;
 }
 
 /** Where the memory goes, in bytes. */
 export interface PlanBytes {
+  /** Those that stay. */
   readonly weights: number;
+  /** Slots for weights that are read anew for every sweep. */
+  readonly ring: number;
+  /** Buffers through which weights are read. */
+  readonly staging: number;
   readonly kv: number;
   /** Hidden states between layers. */
   readonly hidden: number;
   readonly logits: number;
   /** Intermediate results within a layer; an upper estimate. */
   readonly scratch: number;
+  /** The program itself, where the budget counts it. */
+  readonly program: number;
   readonly total: number;
 }
 
@@ -40,7 +56,18 @@ export interface ExecutionPlan {
   readonly kvType: KvType;
   /** Of each group of layers that see the same positions, in the order of layerGroups. */
   readonly kvPages: readonly number[];
+  readonly weights: PlannedHomes;
   readonly bytes: PlanBytes;
+}
+
+/** Where weights rest. */
+export interface PlannedHomes {
+  /** Share of their bytes that stays in memory. */
+  readonly share: number;
+  /** Layers that the ring holds at a time; 0 where all stays. */
+  readonly slots: number;
+  /** Bytes that every sweep reads. */
+  readonly streamedBytes: number;
 }
 
 /** 64 rows use the processor well: products are limited by arithmetic from about 32 rows on (docs/benchmarks.md). */
@@ -64,25 +91,47 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
   const columns = model.kvHeads * model.headDim;
-
-  const fixed = {
-    weights: options.weightBytes,
+  const buffers = {
     hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
     logits: 4 * model.vocabularySize * headRows,
     scratch: 4 * (batchTokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * columns),
+    staging: options.stagingBytes ?? 0,
+    program: options.programBytes ?? 0,
   };
-  const fixedBytes = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch;
-  const leftBytes = options.budgetBytes - fixedBytes;
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
   const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
+  const room = options.budgetBytes - sum(buffers);
+  const homes = weightHomes(options, room, pool(leastPages).bytes);
+  const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
+  const leftBytes = options.budgetBytes - sum(fixed);
   const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
   const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
-  const pages = Math.min(most(leftBytes), Math.max(leastPages, most(leftBytes * KV_SHARE)));
+  // What is left beside weights that pass through is the cache's; otherwise other programs may want some of it.
+  const share = homes.slots > 0 && options.weightShare === undefined ? 1 : KV_SHARE;
+  const pages = Math.min(most(leftBytes), Math.max(leastPages, most(leftBytes * share)));
   if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
   const { kvPages, bytes: kv } = pool(pages);
-  const bytes = Object.freeze({ ...fixed, kv, total: fixedBytes + kv });
-  return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, bytes });
+  const bytes = Object.freeze({ ...fixed, kv, total: sum(fixed) + kv });
+  const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
+  return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, weights, bytes });
+}
+
+const sum = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
+
+/**
+ * All weights stay where they fit beside the least cache. Otherwise half of the room beyond the least ring and the least cache is the cache's: more rows at a
+ * time share one reading of the weights, which pays more than keeping some of them.
+ */
+function weightHomes({ weightBytes, placeWeights, weightShare }: PlanOptions, room: number, leastCache: number): WeightHomesPlan {
+  const all = { share: 1, slots: 0, residentBytes: weightBytes, ringBytes: 0, streamedBytes: 0 };
+  if (!placeWeights) return all;
+  if (weightShare !== undefined) return homesOf(placeWeights, weightShare);
+  const resident = homesOf(placeWeights, 1);
+  if (resident.residentBytes + leastCache <= room) return resident;
+  const least = leastHomes(placeWeights);
+  const spare = Math.max(0, room - leastCache - least.residentBytes - least.ringBytes);
+  return chooseHomes(placeWeights, room - leastCache - spare * KV_SHARE);
 }
 
 /**
@@ -127,12 +176,14 @@ function widest(model: Model): number {
   return Math.max(...widths);
 }
 
+const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = { kv: 'KV cache of one sequence', ring: 'weights in passing' };
+
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
-  const needed = fixed.weights + fixed.hidden + fixed.logits + fixed.scratch + kv;
-  const items = Object.entries({ ...fixed, 'KV cache of one sequence': kv })
+  const needed = sum({ ...fixed, kv });
+  const items = Object.entries({ ...fixed, kv })
     .toSorted(([, a], [, b]) => b - a)
     .slice(0, 3)
-    .map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+    .map(([name, bytes]) => `${ITEM_NAMES[name] ?? name} ${formatBytes(bytes)}`);
   return new MemoryError(
     `the model needs ${formatBytes(needed)}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
       `A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,

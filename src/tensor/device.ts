@@ -15,6 +15,19 @@ export interface Tensor extends Disposable {
   readonly byteLength: number;
 }
 
+/**
+ * Memory for tensors that take turns: one that is placed where another one was takes over its bytes. Tensors are freed with the arena; disposing of them
+ * does nothing.
+ */
+export interface Arena extends Disposable {
+  readonly byteLength: number;
+  /** An uninitialised tensor `offset` bytes behind the start, a multiple of ARENA_ALIGNMENT. */
+  place(name: string, dtype: DType, shape: readonly number[], offset: number): Tensor;
+}
+
+/** Bytes. Reads past the page cache want pages of memory. */
+export const ARENA_ALIGNMENT = 4096;
+
 /** Rows `from` (inclusive) to `to` (exclusive) of a weight, ready on the device. */
 export interface WeightSegment {
   readonly from: number;
@@ -88,6 +101,8 @@ export interface DeviceCapabilities {
   /** Weight types that `linear` takes with whatever rounding of activations the device does. */
   readonly weights: readonly WeightType[];
   readonly kv: readonly KvType[];
+  /** Tables to look up and stacks of experts may have several segments. */
+  readonly splitLookups: boolean;
   /** Attention reads pages where they lie. Otherwise it gathers a row's pages before each use. */
   readonly pagedAttention: boolean;
   /**
@@ -116,6 +131,10 @@ export interface Device extends AsyncDisposable {
 
   /** Uninitialised memory. @throws {MemoryError} with the bytes asked for and in use */
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor;
+  /** Uninitialised memory for tensors that take turns. Devices that cannot place tensors lack it. @throws {MemoryError} as `allocate` */
+  reserve?(name: string, byteLength: number): Arena;
+  /** Says that a placed tensor will be written anew, whatever its memory holds now. */
+  renew?(tensor: Tensor): void;
   /** Copies `bytes` to `offset` (bytes from the start of the tensor). The source may be reused once the promise resolves. */
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
   /**

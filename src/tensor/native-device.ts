@@ -3,12 +3,12 @@ import { type Address, type Kernels, type Team } from '../native/kernels.ts';
 import { openBase } from '../native/open-ggml.ts';
 import { toFloatAddress } from '../native/type-traits.ts';
 import { internalError, NativeError } from '../util/errors.ts';
-import type { Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
-import { blockElements, KV_TYPES, byteLengthOf, type DType, WEIGHT_TYPES } from './dtype.ts';
+import type { Arena, Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import { blockElements, KV_TYPES, byteLengthOf, type DType, elementCount, WEIGHT_TYPES } from './dtype.ts';
 import { MemoryMeter } from './ggml-memory.ts';
 import { NativeBatch } from './native-batch.ts';
 import { type GraphLayout, layOut, lowerSteps, type NativeSteps, type NativeTarget } from './native-lowering.ts';
-import { NativeMemory, NativeTensor, nativeTensor } from './native-memory.ts';
+import { NativeArena, NativeMemory, NativeTensor, nativeTensor } from './native-memory.ts';
 import { KERNEL_TYPE } from './native-types.ts';
 import type { OpGraph } from './op-graph.ts';
 import { checkBatch, tokenCountKey } from './row-batch.ts';
@@ -25,6 +25,7 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   exactWeights: FLOATS.filter((type) => kernels.exact(KERNEL_TYPE[type])),
   weights: [...FLOATS, ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
   kv: KV_TYPES,
+  splitLookups: false,
   pagedAttention: true,
   cacheOrder: 'heads',
 });
@@ -82,7 +83,17 @@ class NativeDevice implements Device {
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
     this.#checkOpen();
-    return new NativeTensor(this.#kernels, this.#meter, name, dtype, shape);
+    const memory = new NativeMemory(this.#kernels, this.#meter, name, byteLengthOf(dtype, elementCount(shape)));
+    return new NativeTensor(name, dtype, shape, { memory, offset: 0 }, true);
+  }
+
+  reserve(name: string, byteLength: number): Arena {
+    this.#checkOpen();
+    return new NativeArena(new NativeMemory(this.#kernels, this.#meter, name, byteLength));
+  }
+
+  renew(tensor: Tensor): void {
+    nativeTensor(tensor).packed = false;
   }
 
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {

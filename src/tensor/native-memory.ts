@@ -1,9 +1,10 @@
 /** Tensors in memory that the kernels were given. */
 import { type Address, type Kernels, viewOf } from '../native/kernels.ts';
 import { internalError, MemoryError } from '../util/errors.ts';
-import type { Tensor } from './device.ts';
+import type { Arena, Tensor } from './device.ts';
 import { byteLengthOf, type DType, elementCount } from './dtype.ts';
 import type { MemoryMeter } from './ggml-memory.ts';
+import { checkPlace } from './tracked-tensor.ts';
 
 /** Arrays of more bytes are not sure to be had everywhere. */
 const MOST_VIEWED_BYTES = 2 ** 31 - 1;
@@ -45,6 +46,12 @@ export class NativeMemory implements Disposable {
   }
 }
 
+/** Bytes of a NativeMemory, from `offset` on. */
+interface Place {
+  readonly memory: NativeMemory;
+  readonly offset: number;
+}
+
 export class NativeTensor implements Tensor {
   readonly name: string;
   readonly dtype: DType;
@@ -52,22 +59,25 @@ export class NativeTensor implements Tensor {
   readonly byteLength: number;
   /** Whole groups of 32 rows are in the order of the kernels. */
   packed = false;
-  readonly #memory: NativeMemory;
+  readonly #place: Place;
+  readonly #owns: boolean;
   /** Made once: the collector counts the bytes of every view as garbage to come, and runs the more often. */
   #view: Uint8Array | undefined;
 
-  constructor(kernels: Kernels, meter: MemoryMeter, name: string, dtype: DType, shape: readonly number[]) {
+  /** `owns`: the memory is freed with the tensor. */
+  constructor(name: string, dtype: DType, shape: readonly number[], place: Place, owns: boolean) {
     this.name = name;
     this.dtype = dtype;
     this.shape = [...shape];
     this.byteLength = byteLengthOf(dtype, elementCount(shape));
-    this.#memory = new NativeMemory(kernels, meter, name, this.byteLength);
+    this.#place = place;
+    this.#owns = owns;
   }
 
   get address(): Address {
-    const { address } = this.#memory;
+    const { address } = this.#place.memory;
     if (address === undefined) throw internalError(`tensor ${this.name} is used after it was freed`);
-    return address;
+    return address + BigInt(this.#place.offset);
   }
 
   /** Some of its bytes. */
@@ -76,6 +86,26 @@ export class NativeTensor implements Tensor {
     if (this.byteLength > MOST_VIEWED_BYTES) return viewOf(address + BigInt(offset), byteLength);
     this.#view ??= viewOf(address, this.byteLength);
     return this.#view.subarray(offset, offset + byteLength);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#owns) this.#place.memory[Symbol.dispose]();
+  }
+}
+
+export class NativeArena implements Arena {
+  readonly byteLength: number;
+  readonly #memory: NativeMemory;
+
+  constructor(memory: NativeMemory) {
+    this.#memory = memory;
+    this.byteLength = memory.byteLength;
+  }
+
+  place(name: string, dtype: DType, shape: readonly number[], offset: number): Tensor {
+    const tensor = new NativeTensor(name, dtype, shape, { memory: this.#memory, offset }, false);
+    checkPlace(this, tensor, offset);
+    return tensor;
   }
 
   [Symbol.dispose](): void {

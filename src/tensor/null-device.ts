@@ -1,11 +1,11 @@
 import { internalError } from '../util/errors.ts';
-import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import type { DType } from './dtype.ts';
 import { graphCost } from './graph-cost.ts';
 import type { OpGraph } from './op-graph.ts';
 import { checkBatch, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
-import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
+import { checkByteRange, MemoryLedger, renewPlaced, TrackedArena, TrackedTensor } from './tracked-tensor.ts';
 
 export interface NullDeviceOptions {
   readonly flopsPerSecond: number;
@@ -58,6 +58,14 @@ class CountingDevice implements NullDevice {
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
     return new TrackedTensor<undefined>(this.#ledger, name, dtype, shape, () => undefined);
+  }
+
+  reserve(name: string, byteLength: number): Arena {
+    return new TrackedArena<undefined>(this.#ledger, name, byteLength, () => undefined);
+  }
+
+  renew(tensor: Tensor): void {
+    renewPlaced(tensor);
   }
 
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {

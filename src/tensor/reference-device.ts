@@ -1,5 +1,5 @@
 import { internalError } from '../util/errors.ts';
-import type { Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
+import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
 import type { DType } from './dtype.ts';
 import type { Node, OpGraph, Value } from './op-graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
@@ -7,7 +7,7 @@ import { mixExperts } from './reference/moe.ts';
 import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
 import { checkBatch, isLong, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
-import { checkByteRange, MemoryLedger, TrackedTensor } from './tracked-tensor.ts';
+import { checkByteRange, MemoryLedger, renewPlaced, TrackedArena, TrackedTensor } from './tracked-tensor.ts';
 
 export interface ReferenceDeviceOptions {
   /** Most bytes of tensors at one time. Default: no limit. */
@@ -35,6 +35,14 @@ class ReferenceDevice implements Device {
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
     return new TrackedTensor<Storage>(this.#ledger, name, dtype, shape, (byteLength) => newStorage(dtype, byteLength));
+  }
+
+  reserve(name: string, byteLength: number): Arena {
+    return new TrackedArena<Storage>(this.#ledger, name, byteLength, newStorage);
+  }
+
+  renew(tensor: Tensor): void {
+    renewPlaced(tensor);
   }
 
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {

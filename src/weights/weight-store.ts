@@ -1,9 +1,12 @@
 import type { Model } from '../models/model.ts';
-import type { Device, Tensor, Weight } from '../tensor/device.ts';
+import type { Arena, Device, Tensor, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
-import { type Compute, type PlannedWeight, planWeights, type WeightPlan } from './weight-plan.ts';
+import { placedBytes, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
+import { assignSlots } from './stream-slots.ts';
+import { type Compute, planWeights, type WeightPlan } from './weight-plan.ts';
 import type { WeightSource } from './weight-source.ts';
-import { type Upload, WeightUploader } from './weight-uploader.ts';
+import { partsOf, WeightStream } from './weight-stream.ts';
+import { type Destination, type Upload, WeightUploader } from './weight-uploader.ts';
 
 export interface WeightStoreOptions {
   readonly compute: Compute;
@@ -11,28 +14,33 @@ export interface WeightStoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What stays in memory, and in how many slots the rest passes through it. */
+export interface WeightHomes {
+  readonly placement: WeightPlacement;
+  readonly slots: number;
+}
+
 /**
- * The weights of a model on a device. Loading is a sweep in execution order: layer 0 can compute while layer 1 is read.
- * Disposing frees every tensor, also in the middle of loading; dispose programs that read them before.
+ * The weights of a model on a device. Loading is a sweep in execution order: layer 0 can compute while layer 1 is read. What does not stay is read again for
+ * every sweep, ahead of the layer that computes. Disposing frees every tensor, also in the middle of loading; dispose programs that read them before.
  */
 export class WeightStore implements AsyncDisposable {
-  /** Bytes of all weights on the device, known before loading. */
-  readonly bytes: number;
-  /** Changes when a weight moved to another tensor and programs must be compiled again. Resident weights never move. */
+  readonly plan: WeightPlan;
+  /** Changes when a weight moved to another tensor and programs must be compiled again. Every weight has one address in all sweeps. */
   readonly binding = 0;
   readonly #device: Device;
-  readonly #plan: WeightPlan;
   readonly #signal: AbortSignal | undefined;
   readonly #stop = new AbortController();
-  readonly #tensors = new Map<PlannedWeight, Tensor>();
-  readonly #uploaded = new Set<PlannedWeight>();
-  readonly #packed = new Set<PlannedWeight>();
-  /** For each layer, once it can be used. */
+  readonly #memory: Disposable[] = [];
+  readonly #tensors = new Map<WeightRows, Tensor>();
+  readonly #uploaded = new Set<WeightRows>();
+  readonly #packed = new Set<WeightRows>();
+  /** For each layer, once what stays of it can be used. */
   #ready: readonly Promise<ReadonlyMap<string, Weight>>[] | undefined;
+  #uploader: WeightUploader | undefined;
+  #stream: WeightStream | undefined;
   readonly #holders: number[];
   #loadSeconds = 0;
-  /** Resolves when nothing is written to the tensors any more. */
-  #idle = async (): Promise<void> => {};
   #disposal: Promise<void> | undefined;
 
   /**
@@ -42,27 +50,31 @@ export class WeightStore implements AsyncDisposable {
   constructor(device: Device, model: Pick<Model, 'layers'>, source: WeightSource, options: WeightStoreOptions) {
     this.#device = device;
     this.#signal = options.signal;
-    this.#plan = planWeights(model, source, device.capabilities, options.compute);
+    this.plan = planWeights(model, source, device.capabilities, options.compute);
     this.#holders = model.layers.map(() => 0);
-    this.bytes = this.#plan.bytes;
   }
 
-  /** Seconds that loading took; 0 until it is complete. */
+  /** Bytes of all weights on the device, wherever they rest. */
+  get bytes(): number {
+    return this.plan.bytes;
+  }
+
+  /** Seconds that loading what stays took; 0 until it is complete. */
   get loadSeconds(): number {
     return this.#loadSeconds;
   }
 
   /**
-   * Allocates all tensors and begins to load them in the background.
+   * Allocates all tensors and begins to load them in the background. Without `homes`, all weights stay in memory.
    * @throws {MemoryError} when the device has no room; dispose frees what was allocated
    */
-  start(): void {
+  start({ placement, slots }: WeightHomes = { placement: placeWeights(this.plan, 1), slots: 0 }): void {
     if (this.#ready || this.#disposal) throw internalError('weights: start called twice or after dispose');
     this.#ready = [];
-    for (const weight of this.#plan.weights) {
-      this.#tensors.set(weight, this.#device.allocate(weight.spec.name, weight.deviceType, weight.spec.shape));
-    }
-    this.#ready = this.#loadLayers();
+    this.#uploader = new WeightUploader(this.#device, this.plan.weights);
+    this.#allocateResident(placement);
+    this.#stream = this.#openStream(placement, slots);
+    this.#ready = this.#loadLayers(placement);
     // Whoever acquires a layer gets the error; if nobody does, it is not an unhandled one.
     for (const promise of this.#ready) promise.catch(() => {});
   }
@@ -74,17 +86,19 @@ export class WeightStore implements AsyncDisposable {
   async acquire(layer: number): Promise<ReadonlyMap<string, Weight>> {
     const weights = await this.#layer(layer);
     if (this.#disposal) throw internalError('weights: acquire after dispose');
+    if (this.#holders[layer] === 0) await this.#stream!.acquire(layer);
     this.#holders[layer]!++;
     return weights;
   }
 
-  /** Says that no running program reads the layer's weights for now. Resident weights stay. */
+  /** Says that no running program reads the layer's weights for now: the memory of those that do not stay is used for others. */
   release(layer: number): void {
     if (!this.#holders[layer]) throw internalError(`weights: layer ${layer} is released but was not acquired`);
     this.#holders[layer]--;
+    if (this.#holders[layer] === 0) this.#stream!.release(layer);
   }
 
-  /** Resolves when the last layer is on the device; rejects like `acquire`. */
+  /** Resolves when what stays of the last layer is on the device; rejects like `acquire`. */
   async loaded(): Promise<void> {
     if (!this.#ready) throw internalError('weights: loaded before start');
     await Promise.all(this.#ready);
@@ -102,49 +116,103 @@ export class WeightStore implements AsyncDisposable {
     return ready;
   }
 
+  /** In one piece of memory where the device can place tensors: single ones are rounded up to huge pages. */
+  #allocateResident({ layers, residentBytes }: WeightPlacement): void {
+    const all = [...new Set(layers.flatMap(({ resident }) => resident))];
+    if (this.#device.reserve && residentBytes > 0) return this.#place(this.#reserve('weights', residentBytes), all);
+    for (const rows of all) {
+      const tensor = this.#device.allocate(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows));
+      this.#memory.push(tensor);
+      this.#tensors.set(rows, tensor);
+    }
+  }
+
+  #reserve(name: string, byteLength: number): Arena {
+    if (!this.#device.reserve) throw internalError(`${this.#device.name} cannot place weights`);
+    const arena = this.#device.reserve(name, byteLength);
+    this.#memory.push(arena);
+    return arena;
+  }
+
+  #place(arena: Arena, all: readonly WeightRows[]): void {
+    let offset = 0;
+    for (const rows of all) {
+      this.#tensors.set(rows, arena.place(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows), offset));
+      offset += placedBytes(rows);
+    }
+  }
+
+  #openStream({ layers, slotBytes }: WeightPlacement, slotCount: number): WeightStream {
+    const streaming = layers.flatMap(({ streamed }, layer) => (streamed.length > 0 ? [{ layer, streamed }] : []));
+    const slots = assignSlots(streaming.length, slotCount);
+    const arenas = Array.from({ length: Math.max(-1, ...slots) + 1 }, (_, i) => this.#reserve(`weights in passing ${i}`, slotBytes));
+    for (const [i, { streamed }] of streaming.entries()) this.#place(arenas[slots[i]!]!, streamed);
+    return new WeightStream({
+      device: this.#device,
+      uploader: this.#uploader!,
+      layers: streaming.map(({ layer, streamed }) => ({ layer, destinations: streamed.map((rows) => this.#destination(rows)) })),
+      slots,
+      checkpoint: () => this.#checkStopped(),
+    });
+  }
+
+  #destination(rows: WeightRows): Destination {
+    return { rows, tensor: this.#tensors.get(rows)! };
+  }
+
   /** Layers are read in turn, the next one while the last pieces of one are written; after a failure all later ones fail with the same error. */
-  #loadLayers(): Promise<ReadonlyMap<string, Weight>>[] {
+  #loadLayers({ layers }: WeightPlacement): Promise<ReadonlyMap<string, Weight>>[] {
     const began = performance.now();
-    const uploader = new WeightUploader(this.#device, this.#plan.weights);
-    this.#idle = () => uploader.idle();
     let reading: Promise<unknown> = Promise.resolve();
     let ready: Promise<unknown> = Promise.resolve();
-    return this.#plan.layers.map((weights, layer) => {
-      const read = reading.then(() => this.#readLayer(uploader, weights));
+    const loads = layers.map(({ resident, streamed }, layer) => {
+      const read = reading.then(() => this.#readLayer(resident));
       reading = read;
       const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(async () => {
         this.#checkStopped();
-        await this.#packLayer(weights);
-        if (layer === this.#plan.layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
-        return new Map(weights.map((weight) => [weight.spec.name, this.#handle(weight)]));
+        await this.#packLayer(resident);
+        if (layer === layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
+        return this.#handles([...resident, ...streamed]);
       });
       ready = loaded;
       return loaded;
     });
+    // What stays comes first: both would only share the disk.
+    reading.then(
+      () => this.#stream!.start(),
+      () => {},
+    );
+    return loads;
   }
 
-  async #readLayer(uploader: WeightUploader, weights: readonly PlannedWeight[]): Promise<Upload[]> {
+  async #readLayer(resident: readonly WeightRows[]): Promise<Upload[]> {
     const written: Upload[] = [];
-    for (const weight of weights) {
-      if (this.#uploaded.has(weight)) continue;
-      written.push(await uploader.upload(weight, this.#tensors.get(weight)!, () => this.#checkStopped()));
-      this.#uploaded.add(weight);
+    for (const rows of resident) {
+      if (this.#uploaded.has(rows)) continue;
+      written.push(await this.#uploader!.upload(this.#destination(rows), () => this.#checkStopped()));
+      this.#uploaded.add(rows);
     }
     return written;
   }
 
-  async #packLayer(weights: readonly PlannedWeight[]): Promise<void> {
-    for (const weight of weights) {
-      if (this.#packed.has(weight) || weight.spec.role === 'vector') continue;
-      this.#packed.add(weight);
-      await this.#device.pack?.(this.#tensors.get(weight)!, weight.spec.stack?.count ?? 1);
+  async #packLayer(resident: readonly WeightRows[]): Promise<void> {
+    for (const rows of resident) {
+      if (this.#packed.has(rows) || rows.weight.spec.role === 'vector') continue;
+      this.#packed.add(rows);
+      await this.#device.pack?.(this.#tensors.get(rows)!, partsOf(rows));
     }
   }
 
-  #handle(weight: PlannedWeight): Weight {
-    const { name, shape } = weight.spec;
-    const tensor = this.#tensors.get(weight)!;
-    return { name, shape, segments: [{ from: 0, to: shape[0] ?? 1, layout: 'gguf', home: this.#device.tier, tensor }] };
+  /** A weight's rows follow each other in `all`. */
+  #handles(all: readonly WeightRows[]): ReadonlyMap<string, Weight> {
+    const weights = new Map<string, Weight>();
+    for (const rows of all) {
+      const { name, shape } = rows.weight.spec;
+      const home = this.#uploaded.has(rows) ? this.#device.tier : 'disk';
+      const segment = { from: rows.from, to: rows.to, layout: 'gguf', home, tensor: this.#tensors.get(rows)! } as const;
+      weights.set(name, { name, shape, segments: [...(weights.get(name)?.segments ?? []), segment] });
+    }
+    return weights;
   }
 
   #checkStopped(): void {
@@ -155,8 +223,14 @@ export class WeightStore implements AsyncDisposable {
   async #free(): Promise<void> {
     this.#stop.abort(internalError('weights: freed while they were loaded'));
     await Promise.allSettled(this.#ready ?? []);
-    await this.#idle();
-    for (const tensor of this.#tensors.values()) tensor[Symbol.dispose]();
+    await this.#stream?.stop();
+    await this.#uploader?.idle();
+    for (const memory of this.#memory.splice(0)) memory[Symbol.dispose]();
     this.#tensors.clear();
   }
+}
+
+function shapeOf({ weight, from, to }: WeightRows): readonly number[] {
+  const { shape } = weight.spec;
+  return from === 0 && to === (shape[0] ?? 1) ? shape : [to - from, ...shape.slice(1)];
 }

@@ -3,6 +3,7 @@ import { directBuffer } from '../native/page-cache.ts';
 import { widen } from '../quant/widen.ts';
 import { blockElements, byteLengthOf, elementCount, elementsIn } from '../tensor/dtype.ts';
 import { internalError } from '../util/errors.ts';
+import type { WeightRows } from './placement.ts';
 import type { PlannedWeight } from './weight-plan.ts';
 
 /** Bytes read at once: enough for a disk's full speed, little beside any memory budget. */
@@ -22,11 +23,18 @@ interface Slot {
   free: Promise<void>;
 }
 
-/** A piece of a weight: `count` elements from element `first` on. */
+/** Rows of a weight, and the tensor that they become. */
+export interface Destination {
+  readonly rows: WeightRows;
+  readonly tensor: Tensor;
+}
+
+/** A piece of a weight: `count` elements from element `first` on, which go to element `at` of the tensor. */
 interface Piece {
   readonly weight: PlannedWeight;
   readonly tensor: Tensor;
   readonly first: number;
+  readonly at: number;
   readonly count: number;
 }
 
@@ -44,26 +52,25 @@ export class WeightUploader {
   /** `weights` are all that will be uploaded: small models get small buffers. */
   constructor(device: Device, weights: readonly PlannedWeight[]) {
     this.#device = device;
-    const rawBytes = weights.map((weight) => byteLengthOf(weight.source.dtype, pieceElements(weight)));
-    const widened = weights.filter(isWidened).map(pieceElements);
-    const sizes = [Math.max(0, ...rawBytes), Math.max(0, ...widened)] as const;
-    this.#slots = Array.from({ length: SLOTS }, () => makeSlot(...sizes));
+    const { raw, widened } = slotSizes(device, weights);
+    this.#slots = Array.from({ length: SLOTS }, () => makeSlot(raw, widened));
   }
 
   /**
    * Resolves when all pieces are on their way; `done` then resolves when the last one is on the device, or rejects with the first error.
    * @param checkpoint is called before every piece and throws to stop
    */
-  async upload(weight: PlannedWeight, tensor: Tensor, checkpoint: () => void): Promise<Upload> {
+  async upload({ rows: { weight, from, to }, tensor }: Destination, checkpoint: () => void): Promise<Upload> {
     const pieces: Promise<void>[] = [];
     try {
       const most = pieceElements(weight);
-      const total = elementCount(weight.spec.shape);
-      for (let first = 0; first < total; first += most) {
+      const columns = elementCount(weight.spec.shape) / (weight.spec.shape[0] ?? 1);
+      const total = (to - from) * columns;
+      for (let at = 0; at < total; at += most) {
         const slot = this.#slots[this.#turn++ % SLOTS]!;
         await slot.free;
         checkpoint();
-        const piece = this.#carry(slot, { weight, tensor, first, count: Math.min(most, total - first) });
+        const piece = this.#carry(slot, { weight, tensor, first: from * columns + at, at, count: Math.min(most, total - at) });
         slot.free = piece.catch(() => {}); // what failed is told by `done`
         pieces.push(piece);
       }
@@ -81,15 +88,38 @@ export class WeightUploader {
     await Promise.all(this.#slots.map(({ free }) => free));
   }
 
-  async #carry(slot: Slot, { weight, tensor, first, count }: Piece): Promise<void> {
+  async #carry(slot: Slot, { weight, tensor, first, at, count }: Piece): Promise<void> {
+    const offset = byteLengthOf(weight.deviceType, at);
+    if (readsInPlace(this.#device, weight)) {
+      await weight.source.read(first, this.#device.view!(tensor, offset, byteLengthOf(weight.deviceType, count)));
+      return;
+    }
     const raw = slot.raw.subarray(0, byteLengthOf(weight.source.dtype, count));
     await weight.source.read(first, raw);
     const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
-    await this.#device.write(tensor, byteLengthOf(weight.deviceType, first), bytes);
+    await this.#device.write(tensor, offset, bytes);
   }
 }
 
 const isWidened = ({ source, deviceType }: PlannedWeight): boolean => source.dtype !== deviceType;
+
+/** Memory of the device that the processor reaches needs no copy. */
+const readsInPlace = (device: Device, weight: PlannedWeight): boolean => device.view !== undefined && !isWidened(weight);
+
+/** Bytes and elements of a slot's two buffers. */
+function slotSizes(device: Device, weights: readonly PlannedWeight[]): { raw: number; widened: number } {
+  const staged = weights.filter((weight) => !readsInPlace(device, weight));
+  return {
+    raw: Math.max(0, ...staged.map((weight) => byteLengthOf(weight.source.dtype, pieceElements(weight)))),
+    widened: Math.max(0, ...weights.filter(isWidened).map(pieceElements)),
+  };
+}
+
+/** Bytes of memory that the buffers for these weights take. */
+export function stagingBytes(device: Device, weights: readonly PlannedWeight[]): number {
+  const { raw, widened } = slotSizes(device, weights);
+  return SLOTS * (raw + 4 * widened);
+}
 
 /** Of at most the staging buffer: whole blocks, and whole pages of a file that begins at one, which direct reads need not copy. */
 function pieceElements(weight: PlannedWeight): number {

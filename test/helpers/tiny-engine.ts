@@ -14,6 +14,7 @@ import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
 import { Lifetime } from '../../src/util/lifetime.ts';
 import { dummyWeights } from '../../src/weights/dummy-weights.ts';
 import type { WeightSource } from '../../src/weights/weight-source.ts';
+import { placeWeights } from '../../src/weights/placement.ts';
 import { WeightStore } from '../../src/weights/weight-store.ts';
 import { randomNumbers } from './tensors.ts';
 
@@ -65,12 +66,15 @@ export function damagedWeights(name: string, element: number): WeightSource {
   };
 }
 
-export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes'>> {
+export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weights'>> {
   readonly device?: Device;
   readonly model?: Model;
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
   readonly sharePrefixes?: boolean;
+  /** Share of the weights that stays in memory. Default 1. */
+  readonly weightShare?: number;
+  readonly slots?: number;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -80,7 +84,7 @@ export interface TinyEngine extends AsyncDisposable {
   readonly model: Model;
 }
 
-const NO_BYTES = { weights: 0, kv: 0, hidden: 0, logits: 0, scratch: 0, total: 0 };
+const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, hidden: 0, logits: 0, scratch: 0, program: 0, total: 0 };
 
 export function openTiny({
   device = createReferenceDevice(),
@@ -88,6 +92,8 @@ export function openTiny({
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
   sharePrefixes,
+  weightShare = 1,
+  slots = 3,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -99,6 +105,7 @@ export function openTiny({
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     kvType: 'f32',
     ...sizes,
+    weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
@@ -106,7 +113,7 @@ export function openTiny({
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
-  store.start();
+  store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }

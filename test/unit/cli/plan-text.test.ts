@@ -9,19 +9,37 @@ const PLAN: ExecutionPlan = {
   headRows: 128,
   kvType: 'f16',
   kvPages: [512],
-  bytes: { weights: 22_000_000, kv: 202_000_000, hidden: 500_000, logits: 1_000_000, scratch: 21_000_000, total: 246_500_000 },
+  weights: { share: 1, slots: 0, streamedBytes: 0 },
+  bytes: {
+    weights: 22_000_000,
+    ring: 0,
+    staging: 0,
+    kv: 202_000_000,
+    hidden: 500_000,
+    logits: 1_000_000,
+    scratch: 21_000_000,
+    program: 0,
+    total: 246_500_000,
+  },
 };
 
-function written(mode: 'line' | 'json' | 'off'): string {
+function written(mode: 'line' | 'json' | 'off', plan = PLAN): string {
   const texts: string[] = [];
   const progress = createProgress({ mode, write: (text) => texts.push(text), now: () => 0, memory: () => 0, columns: () => 80 });
-  progress.plan(PLAN);
+  progress.plan(plan);
   return texts.join('');
 }
 
 describe('the plan', () => {
   it('is one line with the largest item first', () => {
     expect(written('line')).toMatch(/memory: up to 24\d MB \(KV cache 202 MB, weights 22(\.0)? MB, .*\) beside the program itself\n$/);
+  });
+
+  it('says what passes through memory, and counts the program where the budget does', () => {
+    const weights = { share: 0.25, slots: 3, streamedBytes: 900_000_000 };
+    const text = written('line', { ...PLAN, weights, bytes: { ...PLAN.bytes, ring: 90_000_000, program: 150_000_000, total: 486_500_000 } });
+    expect(text).toMatch(/memory: up to 48\d MB \(KV cache 202 MB, the program itself 150 MB, weights in passing 90(\.0)? MB, [^)]*\)\n/);
+    expect(text).toMatch(/\nweights: 25 % stay in memory, 900 MB are read from disk for every sweep\n$/);
   });
 
   it('is a line of JSON for programs', () => {

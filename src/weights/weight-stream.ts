@@ -1,0 +1,136 @@
+/** Weights that are read anew for every sweep, into a ring of slots, as far ahead as there are free ones. */
+import type { Device } from '../tensor/device.ts';
+import { internalError } from '../util/errors.ts';
+import type { Destination, WeightUploader } from './weight-uploader.ts';
+
+export interface StreamedLayer {
+  readonly layer: number;
+  /** Placed in the slot that `slots` says. */
+  readonly destinations: readonly Destination[];
+}
+
+export interface StreamParts {
+  readonly device: Device;
+  readonly uploader: WeightUploader;
+  /** Of the layers that have something to read, in execution order. */
+  readonly layers: readonly StreamedLayer[];
+  /** Slot of each of them. */
+  readonly slots: readonly number[];
+  /** Called before every piece; throws to stop. */
+  readonly checkpoint: () => void;
+}
+
+/** One reading of a layer. */
+interface Load {
+  /** Among the streamed layers. */
+  readonly index: number;
+  /** Resolves when kernels can read the weights. */
+  readonly ready: Promise<void>;
+  held: boolean;
+}
+
+export class WeightStream {
+  readonly #parts: StreamParts;
+  /** What is in each slot, or on its way there. */
+  readonly #slots = new Map<number, Load>();
+  /** The layer to be read next. */
+  #next = 0;
+  /** Reads begin one after the other. */
+  #reading: Promise<unknown> = Promise.resolve();
+  #failure: { readonly cause: unknown } | undefined;
+  #stopped = false;
+
+  constructor(parts: StreamParts) {
+    this.#parts = parts;
+  }
+
+  /** Begins to read the first layers. */
+  start(): void {
+    this.#fill();
+  }
+
+  /** Resolves when the layer's weights can be used, at once for a layer without any here. @throws what reading them threw, in this layer or an earlier one */
+  async acquire(layer: number): Promise<void> {
+    const index = this.#indexOf(layer);
+    if (index < 0) return;
+    if (this.#loadOf(index) === undefined) await this.#goTo(index);
+    const load = this.#loadOf(index);
+    if (!load) throw internalError(`weights: slot ${this.#parts.slots[index]} is held, layer ${layer} cannot be read`);
+    await load.ready;
+    load.held = true;
+  }
+
+  /** Gives the layer's slot to the next one that is to be read. */
+  release(layer: number): void {
+    const index = this.#indexOf(layer);
+    if (index < 0) return;
+    this.#slots.delete(this.#parts.slots[index]!);
+    this.#fill();
+  }
+
+  /** Begins no further reads, and resolves when those under way have ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#settled();
+  }
+
+  #indexOf(layer: number): number {
+    return this.#parts.layers.findIndex((each) => each.layer === layer);
+  }
+
+  #loadOf(index: number): Load | undefined {
+    const load = this.#slots.get(this.#parts.slots[index]!);
+    return load?.index === index ? load : undefined;
+  }
+
+  /** A sweep that ended early, or a repeated one, begins at another layer than the one that would be next. */
+  async #goTo(index: number): Promise<void> {
+    await this.#settled();
+    for (const [slot, { held }] of this.#slots) if (!held) this.#slots.delete(slot);
+    this.#next = index;
+    this.#fill();
+  }
+
+  async #settled(): Promise<void> {
+    await Promise.allSettled([...this.#slots.values()].map(({ ready }) => ready));
+  }
+
+  #fill(): void {
+    const { layers, slots } = this.#parts;
+    while (!this.#stopped && layers.length > 0 && !this.#slots.has(slots[this.#next]!)) {
+      const index = this.#next;
+      const ready = this.#load(layers[index]!);
+      ready.catch(() => {}); // whoever acquires the layer gets the error
+      this.#slots.set(slots[index]!, { index, ready, held: false });
+      this.#next = (index + 1) % layers.length;
+    }
+  }
+
+  async #load({ destinations }: StreamedLayer): Promise<void> {
+    const { device, uploader, checkpoint } = this.#parts;
+    const read = this.#reading.then(async () => {
+      if (this.#failure) throw this.#failure.cause;
+      const uploads = [];
+      for (const destination of destinations) {
+        device.renew?.(destination.tensor);
+        uploads.push(await uploader.upload(destination, checkpoint));
+      }
+      return uploads;
+    });
+    this.#reading = read.catch(() => {});
+    try {
+      await Promise.all((await read).map(({ done }) => done));
+    } catch (cause) {
+      this.#failure ??= { cause };
+      throw cause;
+    }
+    for (const { rows, tensor } of destinations) await device.pack?.(tensor, partsOf(rows));
+  }
+}
+
+/** Groups of rows that are also used alone, such as experts. */
+export function partsOf({ weight, from, to }: Destination['rows']): number {
+  const { shape, stack } = weight.spec;
+  return stack ? ((to - from) / shape[0]!) * stack.count : 1;
+}
+
