@@ -78,8 +78,10 @@ const DEFAULT_BATCH_TOKENS = 512;
 const HEAD_ROWS = 128;
 /** Share of the memory left beside the weights that the cache may take unasked, if it holds one sequence. */
 const KV_SHARE = 0.5;
-/** Positions that the cache must hold at least; models claim contexts of 100,000 and more, which rows of a table rarely use. */
-const LEAST_POSITIONS = 4096;
+/** Positions that the cache holds even if they take more than its share; models claim contexts of 100,000 and more, which rows of a table rarely use. */
+const GOOD_POSITIONS = 4096;
+/** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
+const LEAST_POSITIONS = 1024;
 /** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
@@ -100,16 +102,17 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   };
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
+  const goodPages = Math.min(sequencePages, pagesFor(GOOD_POSITIONS));
   const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
   const room = options.budgetBytes - sum(buffers);
-  const homes = weightHomes(options, room, pool(leastPages).bytes);
+  const homes = weightHomes(options, room, { least: pool(leastPages).bytes, good: pool(goodPages).bytes });
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.budgetBytes - sum(fixed);
   const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
   const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
   // What is left beside weights that pass through is the cache's; otherwise other programs may want some of it.
   const share = homes.slots > 0 && options.weightShare === undefined ? 1 : KV_SHARE;
-  const pages = Math.min(most(leftBytes), Math.max(leastPages, most(leftBytes * share)));
+  const pages = Math.min(most(leftBytes), Math.max(goodPages, most(leftBytes * share)));
   if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
   const { kvPages, bytes: kv } = pool(pages);
   const bytes = Object.freeze({ ...fixed, kv, total: sum(fixed) + kv });
@@ -120,18 +123,22 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
 const sum = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
 
 /**
- * All weights stay where they fit beside the least cache. Otherwise half of the room beyond the least ring and the least cache is the cache's: more rows at a
- * time share one reading of the weights, which pays more than keeping some of them.
+ * All weights stay where they fit beside a good cache. Otherwise half of the room beyond the least ring and the least cache is the cache's: more rows at a
+ * time share one reading of the weights, which pays more than keeping some of them. `cache`: bytes.
  */
-function weightHomes({ weightBytes, placeWeights, weightShare }: PlanOptions, room: number, leastCache: number): WeightHomesPlan {
+function weightHomes(
+  { weightBytes, placeWeights, weightShare }: PlanOptions,
+  room: number,
+  cache: { readonly least: number; readonly good: number },
+): WeightHomesPlan {
   const all = { share: 1, slots: 0, residentBytes: weightBytes, ringBytes: 0, streamedBytes: 0 };
   if (!placeWeights) return all;
   if (weightShare !== undefined) return homesOf(placeWeights, weightShare);
   const resident = homesOf(placeWeights, 1);
-  if (resident.residentBytes + leastCache <= room) return resident;
+  if (resident.residentBytes + cache.good <= room) return resident;
   const least = leastHomes(placeWeights);
-  const spare = Math.max(0, room - leastCache - least.residentBytes - least.ringBytes);
-  return chooseHomes(placeWeights, room - leastCache - spare * KV_SHARE);
+  const spare = Math.max(0, room - cache.least - least.residentBytes - least.ringBytes);
+  return chooseHomes(placeWeights, room - cache.least - spare * KV_SHARE);
 }
 
 /**
@@ -176,7 +183,7 @@ function widest(model: Model): number {
   return Math.max(...widths);
 }
 
-const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = { kv: 'KV cache of one sequence', ring: 'weights in passing' };
+const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = { kv: `KV cache of ${LEAST_POSITIONS} positions`, ring: 'weights in passing' };
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
   const needed = sum({ ...fixed, kv });

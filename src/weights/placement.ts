@@ -45,36 +45,39 @@ const sumOf = (rows: readonly WeightRows[]): number => rows.reduce((sum, each) =
  * stay in any case. `splitLookups`: tables and stacks of experts may be cut as well.
  */
 export function placeWeights({ layers }: Pick<WeightPlan, 'layers'>, resident: number, splitLookups = true): WeightPlacement {
-  const kept = new Map<PlannedWeight, WeightRows>();
-  const placed = layers.map((weights) => placeLayer(weights, resident, splitLookups, kept));
+  const tied = new Map(tiedWeights(layers).map((weight) => [weight, part(weight, 0, cutOf(weight, resident, splitLookups))]));
+  const placed = layers.map((weights) => placeLayer(weights, resident, splitLookups, tied));
   return {
     layers: placed,
-    residentBytes: sumOf([...kept.values()]),
+    residentBytes: sumOf([...new Set(placed.flatMap(({ resident: rows }) => rows))]),
     streamedBytes: placed.reduce((sum, { streamed }) => sum + streamed.reduce((bytes, rows) => bytes + rows.byteLength, 0), 0),
     slotBytes: Math.max(0, ...placed.map(({ streamed }) => sumOf(streamed))),
   };
 }
 
-/** `kept` has the resident rows of earlier layers, which a tied weight shares. */
+/** Weights that several layers use: the same rows of them stay for all. */
+function tiedWeights(layers: WeightPlan['layers']): PlannedWeight[] {
+  const all = layers.flat();
+  return [...new Set(all.filter((weight, i) => all.indexOf(weight) !== i))];
+}
+
+/** `tied` has the resident rows of weights that other layers use as well. */
 function placeLayer(
   weights: readonly PlannedWeight[],
   share: number,
   splitLookups: boolean,
-  kept: Map<PlannedWeight, WeightRows>,
+  tied: ReadonlyMap<PlannedWeight, WeightRows>,
 ): LayerPlacement {
-  const matrices = weights.filter(isLarge);
-  let left = share * matrices.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const free = weights.filter((weight) => isLarge(weight) && !tied.has(weight));
+  let left = share * free.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const resident: WeightRows[] = [];
   const streamed: WeightRows[] = [];
   for (const weight of weights) {
     const rows = weight.spec.shape[0] ?? 1;
-    const cut = kept.get(weight)?.to ?? (isLarge(weight) ? cutOf(weight, left / weight.byteLength, splitLookups) : rows);
-    if (isLarge(weight)) left -= weight.byteLength * (cut / rows);
-    if (cut > 0) {
-      const first = kept.get(weight) ?? part(weight, 0, cut);
-      kept.set(weight, first);
-      resident.push(first);
-    }
+    const known = tied.get(weight);
+    const cut = known?.to ?? cutOf(weight, left / weight.byteLength, splitLookups);
+    if (free.includes(weight)) left -= weight.byteLength * (cut / rows);
+    if (cut > 0) resident.push(known ?? part(weight, 0, cut));
     if (cut < rows) streamed.push(part(weight, cut, rows));
   }
   return { resident, streamed };
@@ -82,10 +85,10 @@ function placeLayer(
 
 const isLarge = ({ spec }: PlannedWeight): boolean => spec.role !== 'vector' && spec.role !== 'router';
 
-/** How many rows stay, when the share `wanted` should. Sums of shares are inexact, so almost all is all. */
+/** How many rows stay, when the share `wanted` of a large weight should. Sums of shares are inexact, so almost all is all. */
 function cutOf(weight: PlannedWeight, wanted: number, splitLookups: boolean): number {
   const rows = weight.spec.shape[0] ?? 1;
-  if (wanted > 1 - 1e-9) return rows;
+  if (!isLarge(weight) || wanted > 1 - 1e-9) return rows;
   const step = stepOf(weight, rows, splitLookups);
   return Math.min(rows, Math.max(0, Math.round((wanted * rows) / step)) * step);
 }
@@ -104,7 +107,7 @@ function stepOf({ spec, source, deviceType }: PlannedWeight, rows: number, split
 
 function part(weight: PlannedWeight, from: number, to: number): WeightRows {
   const { spec, deviceType } = weight;
-  if (from >= to) throw internalError(`${spec.name}: rows ${from} to ${to}`);
+  if (from > to) throw internalError(`${spec.name}: rows ${from} to ${to}`);
   const columns = elementCount(spec.shape) / (spec.shape[0] ?? 1);
   return { weight, from, to, byteLength: byteLengthOf(deviceType, (to - from) * columns) };
 }

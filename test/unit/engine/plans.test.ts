@@ -31,6 +31,9 @@ describe('createPlan', () => {
     const page = 2 * 2 * 64 * 16 * 4;
     const bytes = {
       weights: 1000,
+      ring: 0,
+      staging: 0,
+      program: 0,
       hidden: 4 * 16 * 512 * 2,
       logits: 4 * 40 * 128,
       scratch: 4 * (512 * 2 * (3 * 16 + 4 * 16 + 32 + 16) + 4 * 2048 * 16),
@@ -44,6 +47,7 @@ describe('createPlan', () => {
       headRows: 128,
       kvType: 'f32',
       kvPages: [4 * 2 * 4],
+      weights: { share: 1, slots: 0, streamedBytes: 0 },
       bytes: { ...bytes, total },
     });
     expect(Object.isFrozen(plan) && Object.isFrozen(plan.bytes)).toBe(true);
@@ -80,7 +84,8 @@ describe('createPlan', () => {
     expect(kvPages).toEqual([2048]);
     expect(createPlan(model, { ...options, budgetBytes: fixed + 2 * 1000 * page }).kvPages).toEqual([999]);
     expect(createPlan(model, { ...options, budgetBytes: fixed + 65 * page }).kvPages).toEqual([64]);
-    expect(() => createPlan(model, { ...options, budgetBytes: fixed + 64 * page })).toThrow(MemoryError);
+    expect(createPlan(model, { ...options, budgetBytes: fixed + 17 * page }).kvPages).toEqual([16]);
+    expect(() => createPlan(model, { ...options, budgetBytes: fixed + 16 * page })).toThrow(MemoryError);
   });
 
   it('gives layers with a window the pages that they can hold at most', () => {
@@ -110,9 +115,59 @@ describe('createPlan', () => {
     const model = buildModel(publishedConfig('opt-30b'), 'opt-30b');
     const plan = () => createPlan(model, { kvType: 'f16', weightBytes: 60e9, budgetBytes: 16 * 2 ** 30 });
     expect(plan).toThrow(MemoryError);
-    // 33 pages of 48 layers of 2 x 64 x 7168 numbers in f16.
-    expect(plan).toThrow(/^the model needs 63\.5 GB, 17\.2 GB may be used; largest: weights 60\.0 GB, KV cache of one sequence 2\.91 GB, /);
+    // 17 pages of 48 layers of 2 x 64 x 7168 numbers in f16.
+    expect(plan).toThrow(/^the model needs 62\.1 GB, 17\.2 GB may be used; largest: weights 60\.0 GB, KV cache of 1024 positions 1\.50 GB, /);
     expect(plan).toThrow(/--gpu-batch-size/);
+  });
+});
+
+describe('createPlan, with weights that may pass through', () => {
+  const model = tinyModel();
+  /** 100 layers of 1 MB. */
+  const placeWeights = (share: number) => ({
+    layers: [],
+    residentBytes: Math.round(100e6 * share),
+    streamedBytes: Math.round(100e6 * (1 - share)),
+    slotBytes: Math.round(1e6 * (1 - share)),
+  });
+  const options = { kvType: 'f32', weightBytes: 100e6, placeWeights, gpuBatchSize: 4 } as const;
+  const { bytes } = createPlan(model, { ...options, budgetBytes: 1e9 });
+  const fixed = bytes.total - bytes.kv - bytes.weights;
+
+  it('keeps all of them where they fit beside a good cache', () => {
+    const plan = createPlan(model, { ...options, budgetBytes: bytes.total });
+    expect(plan.weights).toEqual({ share: 1, slots: 0, streamedBytes: 0 });
+    expect(plan.bytes).toMatchObject({ weights: 100e6, ring: 0 });
+  });
+
+  it('otherwise keeps a share of them, fills the budget, and never goes beyond it', () => {
+    for (const budgetBytes of [60e6, 40e6, 30e6]) {
+      const plan = createPlan(model, { ...options, budgetBytes });
+      expect(plan.weights.slots).toBe(3);
+      expect(plan.weights.share).toBeLessThan((budgetBytes - fixed) / 100e6);
+      expect(plan.weights.streamedBytes).toBe(Math.round(100e6 * (1 - plan.weights.share)));
+      expect(plan.bytes.ring).toBe(3 * Math.round(1e6 * (1 - plan.weights.share)));
+      expect(plan.bytes.total).toBeLessThanOrEqual(budgetBytes);
+    }
+  });
+
+  it('takes two slots where three do not fit, and refuses less with the numbers', () => {
+    const least = fixed + 2e6 + 5 * 2 * 2 * 64 * 16 * 4;
+    const plan = createPlan(model, { ...options, budgetBytes: least });
+    expect(plan.weights).toMatchObject({ share: 0, slots: 2 });
+    expect(plan.bytes.total).toBe(least);
+    expect(() => createPlan(model, { ...options, budgetBytes: least - 1 })).toThrow(/weights in passing 2\.00 MB/);
+  });
+
+  it('obeys a share that was asked for, or refuses', () => {
+    const plan = createPlan(model, { ...options, weightShare: 0.2, budgetBytes: 1e9 });
+    expect(plan.weights).toEqual({ share: 0.2, slots: 3, streamedBytes: 80e6 });
+    expect(() => createPlan(model, { ...options, weightShare: 0.9, budgetBytes: 60e6 })).toThrow(/largest: weights 90\.0 MB/);
+  });
+
+  it('counts the program and the buffers of reads', () => {
+    const plan = createPlan(model, { ...options, budgetBytes: 1e9, programBytes: 5e6, stagingBytes: 7e6 });
+    expect(plan.bytes).toEqual({ ...bytes, program: 5e6, staging: 7e6, total: bytes.total + 12e6 });
   });
 });
 

@@ -1,0 +1,159 @@
+import { describe, expect, it } from 'vitest';
+import type { LayerSpec, WeightSpec } from '../../../src/models/model.ts';
+import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
+import { placeWeights } from '../../../src/weights/placement.ts';
+import type { WeightSource } from '../../../src/weights/weight-source.ts';
+import { WeightStore } from '../../../src/weights/weight-store.ts';
+
+const ROWS = 96;
+const COLUMNS = 4;
+const LAYERS = 7;
+
+const spec = (layer: number): WeightSpec => ({ name: `w${layer}`, shape: [ROWS, COLUMNS], role: 'matrix', sources: [`w${layer}`] });
+const layers: LayerSpec[] = Array.from({ length: LAYERS }, (_, i) => ({
+  name: `layer ${i}`,
+  weights: [spec(i), { name: `b${i}`, shape: [4], role: 'vector', sources: [`b${i}`] }],
+  attends: false,
+  build: () => ({ node: 0, rows: 0, columns: 0 }),
+}));
+
+interface Reads {
+  readonly source: WeightSource;
+  /** Names of weights in the order in which reading them began; a weight counts once for each reading of its first row. */
+  readonly order: string[];
+  /** Reads of this name fail from now on. */
+  broken: string | undefined;
+  /** Reads of matrices wait for this. */
+  gate: Promise<void>;
+}
+
+/** Every element of a layer's matrix is the layer's number plus a thousandth of the row. */
+function makeReads(): Reads {
+  const reads: Reads = {
+    order: [],
+    broken: undefined,
+    gate: Promise.resolve(),
+    source: {
+      find: ({ name }) => ({
+        dtype: 'f32',
+        read: async (first, target) => {
+          if (name.startsWith('w')) reads.order.push(name);
+          if (name.startsWith('w')) await reads.gate;
+          if (name === reads.broken) throw new Error(`the disk lost ${name}`);
+          const numbers = new Float32Array(target.buffer, target.byteOffset, target.byteLength / 4);
+          for (let i = 0; i < numbers.length; i++) numbers[i] = Number(name.slice(1)) + Math.floor((first + i) / COLUMNS) / 1000;
+        },
+      }),
+    },
+  };
+  return reads;
+}
+
+function openStore(reads: Reads, share: number, slots: number) {
+  const device = createReferenceDevice();
+  const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32' });
+  store.start({ placement: placeWeights(store.plan, share), slots });
+  return { device, store };
+}
+
+type Opened = ReturnType<typeof openStore>;
+
+/** What a program of the layer would read. */
+async function contentsOf({ device, store }: Opened, layer: number): Promise<number[]> {
+  const weights = await store.acquire(layer);
+  const rows: number[] = [];
+  for (const { from, to, tensor } of weights.get(`w${layer}`)!.segments) {
+    const values = new Float32Array((to - from) * COLUMNS);
+    await device.read(tensor, 0, new Uint8Array(values.buffer));
+    for (let row = 0; row < to - from; row++) rows.push(values[row * COLUMNS]!);
+  }
+  store.release(layer);
+  return rows;
+}
+
+const wanted = (layer: number): number[] => Array.from({ length: ROWS }, (_, row) => Math.fround(layer + row / 1000));
+const settle = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+describe('a store whose weights pass through', () => {
+  it.each([
+    [0, 2],
+    [0, 3],
+    [0.34, 3],
+    [0.67, 2],
+    [0, 20],
+    [1, 0],
+  ])('gives every layer its weights in every sweep, with a share of %s and %i slots', async (share, slots) => {
+    const opened = openStore(makeReads(), share, slots);
+    await using _ = opened.store;
+    for (let sweep = 0; sweep < 3; sweep++)
+      for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
+  });
+
+  it('reads as far ahead as there are slots, around the end of a sweep', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0, 3);
+    await using _ = opened.store;
+    await settle();
+    expect(reads.order).toEqual(['w0', 'w1', 'w2']);
+    for (let layer = 0; layer < LAYERS - 1; layer++) await contentsOf(opened, layer);
+    await settle();
+    expect(reads.order).toEqual(['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w0']);
+  });
+
+  it('reads nothing over a layer that is held', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0, 2);
+    await using _ = opened.store;
+    await opened.store.acquire(0);
+    await contentsOf(opened, 1);
+    await settle();
+    expect(reads.order).toEqual(['w0', 'w1']);
+    expect(await contentsOf(opened, 0)).toEqual(wanted(0));
+    opened.store.release(0);
+    await settle();
+    expect(reads.order.length).toBeGreaterThan(2);
+  });
+
+  it('goes to whatever layer is asked for, as after a sweep that ended early', async () => {
+    const opened = openStore(makeReads(), 0.34, 3);
+    await using _ = opened.store;
+    for (const layer of [0, 1, 2, 0, 1, 5, 6, 3, 0, 6]) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
+  });
+
+  it('takes no more memory than was planned', async () => {
+    const device = createReferenceDevice();
+    const store = new WeightStore(device, { layers }, makeReads().source, { compute: 'f32' });
+    const placement = placeWeights(store.plan, 0.34);
+    store.start({ placement, slots: 3 });
+    for (let layer = 0; layer < LAYERS; layer++) await contentsOf({ device, store }, layer);
+    expect(device.memory().peakBytes).toBe(placement.residentBytes + 3 * placement.slotBytes);
+    await store[Symbol.asyncDispose]();
+    expect(device.memory().usedBytes).toBe(0);
+  });
+
+  it('tells whoever acquires a layer what could not be read, in this sweep and later ones, and frees everything', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0, 3);
+    for (let layer = 0; layer < LAYERS; layer++) await contentsOf(opened, layer);
+    reads.broken = 'w4';
+    for (let layer = 0; layer < 4; layer++) await contentsOf(opened, layer);
+    for (const layer of [4, 5, 0]) await expect(opened.store.acquire(layer)).rejects.toThrow('the disk lost w4');
+    await opened.store[Symbol.asyncDispose]();
+    expect(opened.device.memory().usedBytes).toBe(0);
+  });
+
+  it('can be disposed while it reads', async () => {
+    const reads = makeReads();
+    let open = () => {};
+    reads.gate = new Promise((resolve) => (open = resolve));
+    const opened = openStore(reads, 0, 3);
+    await settle();
+    const disposal = opened.store[Symbol.asyncDispose]();
+    await settle();
+    expect(opened.device.memory().usedBytes).toBeGreaterThan(0);
+    open();
+    await disposal;
+    expect(opened.device.memory().usedBytes).toBe(0);
+    expect(reads.order.length).toBeLessThan(LAYERS);
+  });
+});
