@@ -27,6 +27,7 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   kv: KV_TYPES,
   pagedAttention: true,
   cacheOrder: 'heads',
+  splitLookups: true,
 });
 
 /** @throws {NativeError} when the system gives no threads */

@@ -7,4 +7,5 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   kv: ['f32', 'f16'],
   pagedAttention: true,
   cacheOrder: 'positions',
+  splitLookups: true,
 };
