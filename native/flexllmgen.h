@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 3
+#define FLX_ABI 4
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
@@ -121,7 +121,10 @@ typedef struct {
 
 FLX_API int64_t flx_linear_scratch_bytes(int32_t type, int64_t m, int64_t k);
 
-/* y[m, columns] = rows `ids[i] + offset` of a weight [n, columns] */
+/*
+ * y[m, columns] = rows `ids[i] + offset` of a weight [n, columns]. Rows of y whose sum is not in [0, n) stay as they are: where a table lies in several
+ * pieces, each is looked up in turn, with an offset that is smaller by the rows before it.
+ */
 typedef struct {
   flx_weight table;
   const int32_t *ids;
@@ -216,14 +219,23 @@ typedef struct {
   float softcap; /* 0: none */
 } flx_attention;
 
-/*
- * y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. Where a weight is packed, the
- * rows of an expert are whole panels.
- */
+/* Where one matrix of a stack lies, and whether it is packed. */
 typedef struct {
-  flx_weight gate; /* [experts * inner, columns] */
-  flx_weight up;
-  flx_weight down; /* [experts * columns, inner] */
+  void *data;
+  int64_t packed; /* as in `flx_weight` */
+} flx_place;
+
+/* Matrices of one type and shape. Each is whole, but they need not lie together. */
+typedef struct {
+  flx_weight each; /* what they share; its `data` and `packed` count for nothing */
+  const flx_place *places;
+} flx_stack;
+
+/* y = the sum over the `used` experts with the highest logits of share * down(activation(gate x) * up x), in rank order. */
+typedef struct {
+  flx_stack gate; /* [experts] of [inner, columns] */
+  flx_stack up;
+  flx_stack down; /* [experts] of [columns, inner] */
   const float *x;
   const float *logits;
   float *y;
@@ -237,6 +249,7 @@ typedef struct {
   int32_t activation;
 } flx_moe;
 
+/* Reads sizes and types alone, no pointers. */
 FLX_API int64_t flx_moe_scratch_bytes(const flx_moe *moe);
 
 enum flx_op { FLX_LINEAR, FLX_EMBED, FLX_NORM, FLX_MAP, FLX_SELECT, FLX_ROPE, FLX_ATTENTION, FLX_MOE, FLX_OPS };

@@ -18,7 +18,10 @@ template <class Work> static void by_rows(flx_team *team, int64_t rows, int64_t 
 }
 
 void run_embed(flx_team *team, const flx_embed &e) {
-  by_rows(team, e.m, e.table.k, [&](int64_t row) { unpack_row(e.table, e.ids[row] + e.offset, e.y + row * e.table.k); });
+  by_rows(team, e.m, e.table.k, [&](int64_t row) {
+    const int64_t from = static_cast<int64_t>(e.ids[row]) + e.offset;
+    if (from >= 0 && from < e.table.n) unpack_row(e.table, from, e.y + row * e.table.k);
+  });
 }
 
 void run_select(flx_team *team, const flx_select &s) {

@@ -47,9 +47,9 @@ static Parts parts_of(const flx_moe &m, char *base) {
   p.up = reinterpret_cast<float *>(take(rows * m.inner * 4));
   p.down = reinterpret_cast<float *>(take(rows * m.columns * 4));
   p.results = reinterpret_cast<float *>(take(chosen * m.columns * 4));
-  const int64_t in = flx_linear_scratch_bytes(m.gate.type, rows, m.columns);
-  const int64_t up = flx_linear_scratch_bytes(m.up.type, rows, m.columns);
-  const int64_t out = flx_linear_scratch_bytes(m.down.type, rows, m.inner);
+  const int64_t in = flx_linear_scratch_bytes(m.gate.each.type, rows, m.columns);
+  const int64_t up = flx_linear_scratch_bytes(m.up.each.type, rows, m.columns);
+  const int64_t out = flx_linear_scratch_bytes(m.down.each.type, rows, m.inner);
   p.linear = take(std::max(std::max(in, up), out));
   p.bytes = at;
   return p;
@@ -84,9 +84,10 @@ static void sort_by_expert(const flx_moe &m, const Parts &p) {
   p.starts[0] = 0;
 }
 
-static flx_weight expert_of(flx_weight weight, int64_t expert, int32_t rows) {
-  weight.data = static_cast<char *>(weight.data) + expert * rows * weight.row_bytes;
-  weight.n = rows;
+static flx_weight expert_of(const flx_stack &stack, int64_t expert) {
+  flx_weight weight = stack.each;
+  weight.data = stack.places[expert].data;
+  weight.packed = static_cast<int32_t>(stack.places[expert].packed);
   return weight;
 }
 
@@ -97,9 +98,9 @@ static void run_expert(flx_team *team, const flx_moe &m, const Parts &p, int64_t
   parallel(team, count, [&](int64_t i) {
     std::memcpy(p.x + i * m.columns, m.x + choices[i].row * static_cast<int64_t>(m.columns), static_cast<size_t>(m.columns) * 4);
   });
-  run_linear(team, {expert_of(m.gate, expert, m.inner), p.x, p.gate, nullptr, nullptr, nullptr, p.linear, m.inner, count, m.activation});
-  run_linear(team, {expert_of(m.up, expert, m.inner), p.x, p.up, nullptr, p.gate, nullptr, p.linear, m.inner, count, FLX_NONE});
-  run_linear(team, {expert_of(m.down, expert, m.columns), p.up, p.down, nullptr, nullptr, nullptr, p.linear, m.columns, count, FLX_NONE});
+  run_linear(team, {expert_of(m.gate, expert), p.x, p.gate, nullptr, nullptr, nullptr, p.linear, m.inner, count, m.activation});
+  run_linear(team, {expert_of(m.up, expert), p.x, p.up, nullptr, p.gate, nullptr, p.linear, m.inner, count, FLX_NONE});
+  run_linear(team, {expert_of(m.down, expert), p.up, p.down, nullptr, nullptr, nullptr, p.linear, m.columns, count, FLX_NONE});
   parallel(team, count, [&](int64_t i) {
     float *to = p.results + (choices[i].row * static_cast<int64_t>(m.used) + choices[i].rank) * m.columns;
     for (int64_t c = 0; c < m.columns; c++) to[c] = p.down[i * m.columns + c] * choices[i].share;

@@ -3,13 +3,43 @@
 
 #include "formats.h"
 
+/* Whether the rows of y whose ids are in [from, to) equal those of `whole`, and the others are as an array begins. */
+static bool only_rows(const Array<float> &y, const Array<float> &whole, const Array<int32_t> &ids, int64_t from, int64_t to) {
+  const int64_t k = y.size() / ids.size();
+  const Array<float> nothing(k);
+  for (int64_t i = 0; i < ids.size(); i++) {
+    const float *expected = ids[i] >= from && ids[i] < to ? &whole[i * k] : nothing.data();
+    if (std::memcmp(&y[i * k], expected, static_cast<size_t>(k) * 4) != 0) return false;
+  }
+  return true;
+}
+
+/* A table in two pieces, each in memory of its own: `e` has the whole one, and its rows in y. */
+static Array<float> embed_pieces(Test &t, flx_embed e, const Weight &w, const Array<int32_t> &ids, const Array<float> &whole, const std::string &name) {
+  const int64_t cut = FLX_PANEL, bytes = w.value.row_bytes;
+  const int32_t offset = e.offset;
+  Array<float> y(whole.size());
+  e.y = y.data();
+  for (const int64_t from : {int64_t{0}, cut}) {
+    const int64_t to = from == 0 ? cut : w.value.n;
+    const Array<uint8_t> piece((to - from) * bytes);
+    std::memcpy(piece.data(), w.data.data() + from * bytes, static_cast<size_t>(piece.bytes()));
+    e.table.data = piece.data();
+    e.table.n = static_cast<int32_t>(to - from);
+    e.offset = offset - static_cast<int32_t>(from);
+    t.run(FLX_EMBED, &e);
+    t.expect(only_rows(y, whole, ids, -offset, to - offset), name + ": rows of one piece alone");
+  }
+  return y;
+}
+
 static void try_embed(Test &t, const Format &f) {
   Random random(41);
   const int64_t n = 67, k = f.values == 1 ? 33 : f.values * 2, m = 9, offset = 2;
   for (const bool packed : {false, true}) {
     const Weight w = random_weight(t, random, f, n, k, packed);
     Array<int32_t> ids(m);
-    for (int64_t i = 0; i < m; i++) ids[i] = static_cast<int32_t>(i == 0 ? n - 1 - offset : random.below(n - offset));
+    for (int64_t i = 0; i < m; i++) ids[i] = static_cast<int32_t>(i == 0 ? n - 1 - offset : i < 3 ? FLX_PANEL - offset - i + 1 : random.below(n - offset));
     const Array<float> y(m * k);
     flx_embed e{};
     e.table = w.value;
@@ -25,7 +55,9 @@ static void try_embed(Test &t, const Format &f) {
       /* The two parts are rounded, and their difference; floats are what they are. */
       bounds.push_back(is_float(f) ? 0 : 2 * U * (std::fabs(w.codes[static_cast<size_t>(at)]) + std::fabs(w.minima[static_cast<size_t>(at)])));
     }
-    t.expect_close(y.data(), expected, bounds, std::string("embed ") + f.name + (packed ? " in panels" : ""));
+    const std::string name = std::string("embed ") + f.name + (packed ? " in panels" : "");
+    t.expect_close(y.data(), expected, bounds, name);
+    t.expect_close(embed_pieces(t, e, w, ids, y, name).data(), expected, bounds, name + " in pieces");
     e.m = 0;
     t.run(FLX_EMBED, &e);
   }

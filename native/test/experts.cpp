@@ -9,14 +9,49 @@ struct Shape {
   int32_t rows, columns, inner, experts, used;
   bool normalise;
 };
+
+/* Experts in as many pieces of memory. */
+struct Stack {
+  flx_stack value;
+  std::vector<Array<uint8_t>> pieces;
+  Array<flx_place> places;
+};
+
+struct Stacks {
+  Stack gate, up, down;
+};
 } // namespace
 
-static Array<float> mix(const Test &t, const Shape &s, const Weight &gate, const Weight &up, const Weight &down, const float *x, const float *logits) {
+/*
+ * `w`, which is in the file's order, cut before the experts in `cuts`. Each piece is packed where the library can: one expert always, several ones if each
+ * is whole panels.
+ */
+static Stack stack_of(const Test &t, const Weight &w, int64_t experts, const std::vector<int64_t> &cuts) {
+  const int64_t rows = w.value.n / experts;
+  Stack stack{{w.value, nullptr}, {}, Array<flx_place>(experts)};
+  stack.value.each.n = static_cast<int32_t>(rows);
+  stack.value.places = stack.places.data();
+  for (size_t i = 0; i <= cuts.size(); i++) {
+    const int64_t from = i == 0 ? 0 : cuts[i - 1], to = i < cuts.size() ? cuts[i] : experts;
+    const int64_t bytes = rows * w.value.row_bytes;
+    const Array<uint8_t> &piece = stack.pieces.emplace_back((to - from) * bytes);
+    std::memcpy(piece.data(), w.data.data() + from * bytes, static_cast<size_t>(piece.bytes()));
+    flx_weight part = w.value;
+    part.data = piece.data();
+    part.n = static_cast<int32_t>((to - from) * rows);
+    const bool packed = (to - from == 1 || rows % FLX_PANEL == 0) && t.lib.packs(part.type, part.k);
+    if (packed) t.lib.pack(t.teams[1], &part);
+    for (int64_t e = from; e < to; e++) stack.places[e] = {piece.data() + (e - from) * bytes, packed};
+  }
+  return stack;
+}
+
+static Array<float> mix(const Test &t, const Shape &s, const Stacks &stacks, const float *x, const float *logits) {
   Array<float> y(static_cast<int64_t>(s.rows) * s.columns);
   flx_moe m{};
-  m.gate = gate.value;
-  m.up = up.value;
-  m.down = down.value;
+  m.gate = stacks.gate.value;
+  m.up = stacks.up.value;
+  m.down = stacks.down.value;
   m.x = x;
   m.logits = logits;
   m.y = y.data();
@@ -52,12 +87,13 @@ static double step_of(const Test &t, const Weight &down, const std::vector<float
 static void expect_mixed(Test &t, const Format &f, const Shape &s) {
   Random random(67);
   const std::string name = std::string("experts ") + f.name + (s.normalise ? " normalised" : "");
-  const auto weight = [&](int64_t rows, int64_t k) { return random_weight(t, random, f, s.experts * rows, k, rows % FLX_PANEL == 0); };
+  const auto weight = [&](int64_t rows, int64_t k) { return random_weight(t, random, f, s.experts * rows, k, false); };
   const Weight gate = weight(s.inner, s.columns), up = weight(s.inner, s.columns), down = weight(s.columns, s.inner);
   const Array<float> x = random_floats(random, static_cast<int64_t>(s.rows) * s.columns, -0.2, 0.2);
   const Array<float> logits = random_floats(random, static_cast<int64_t>(s.rows) * s.experts, -2, 2);
   if (s.rows > 1) std::fill(&logits[s.experts], &logits[2 * s.experts], 0.5f); /* the first ones of equals */
-  const Array<float> y = mix(t, s, gate, up, down, x.data(), logits.data());
+  const Stacks whole{stack_of(t, gate, s.experts, {}), stack_of(t, up, s.experts, {}), stack_of(t, down, s.experts, {})};
+  const Array<float> y = mix(t, s, whole, x.data(), logits.data());
   std::vector<double> expected(static_cast<size_t>(y.size())), bounds(expected.size());
   for (int32_t row = 0; row < s.rows; row++) {
     const float *l = &logits[row * s.experts];
@@ -88,11 +124,17 @@ static void expect_mixed(Test &t, const Format &f, const Shape &s) {
     }
   }
   t.expect_close(y.data(), expected, bounds, name);
+  for (const std::vector<int64_t> &cuts : {std::vector<int64_t>{1}, std::vector<int64_t>{1, 2}}) {
+    const Stacks pieces{stack_of(t, gate, s.experts, cuts), stack_of(t, up, s.experts, {2}), stack_of(t, down, s.experts, cuts)};
+    const Array<float> again = mix(t, s, pieces, x.data(), logits.data());
+    t.expect_close(again.data(), expected, bounds, name + " in pieces");
+    t.expect_same(again, y, name + " in pieces");
+  }
   bool same = true;
   Shape alone = s;
   alone.rows = 1;
   for (int32_t row = 0; row < s.rows; row++) {
-    const Array<float> one = mix(t, alone, gate, up, down, &x[row * s.columns], &logits[row * s.experts]);
+    const Array<float> one = mix(t, alone, whole, &x[row * s.columns], &logits[row * s.experts]);
     same = same && std::memcmp(one.data(), &y[row * s.columns], static_cast<size_t>(one.bytes())) == 0;
   }
   t.expect(same, name + ": rows alone");

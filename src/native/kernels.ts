@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 3;
+const ABI = 4;
 /** Widest first, of all architectures: libraries of another one are not there. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -25,6 +25,8 @@ const weight = koffi.struct('flx_weight', {
   ...integers('type', 'packed', 'n', 'k'),
   to_float: 'void*',
 });
+
+const stack = koffi.struct('flx_stack', { each: weight, places: 'void*' });
 
 /** Arguments of each op, in the order of `enum flx_op`. */
 const ARGUMENTS = {
@@ -54,9 +56,9 @@ const ARGUMENTS = {
     softcap: 'float',
   }),
   moe: koffi.struct('flx_moe', {
-    gate: weight,
-    up: weight,
-    down: weight,
+    gate: stack,
+    up: stack,
+    down: stack,
     ...pointers('x', 'logits', 'y', 'scratch'),
     ...integers('rows', 'columns', 'inner', 'experts', 'used', 'normalise', 'activation'),
   }),
@@ -75,7 +77,12 @@ export interface KernelWeight {
   readonly to_float: Address | null;
 }
 
-export type KernelArguments = Readonly<Record<string, number | Address | null | KernelWeight>>;
+export interface KernelStack {
+  readonly each: KernelWeight;
+  readonly places: Address | null;
+}
+
+export type KernelArguments = Readonly<Record<string, number | Address | null | KernelWeight | KernelStack>>;
 
 const row = koffi.struct('flx_row', { pages: 'void*', ...integers('start', 'first', 'tokens') });
 const batch = koffi.struct('flx_batch', { rows: 'void*', count: 'int64' });
@@ -195,6 +202,15 @@ export function encodeSteps(steps: readonly { readonly op: KernelOp; readonly by
     koffi.encode(result, i * size, step, { op: OPS.indexOf(op), arguments: addressOf(bytes) });
   return result;
 }
+
+export interface KernelPlace {
+  readonly data: Address;
+  readonly packed: boolean;
+}
+
+/** An array of `flx_place`. */
+export const encodePlaces = (places: readonly KernelPlace[]): BigUint64Array =>
+  BigUint64Array.from(places.flatMap(({ data, packed }) => [data, packed ? 1n : 0n]));
 
 export interface KernelRow {
   readonly pages: Address;

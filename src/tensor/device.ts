@@ -28,7 +28,7 @@ export interface Arena extends Disposable {
 /** Bytes. Reads past the page cache want pages of memory. */
 export const ARENA_ALIGNMENT = 4096;
 
-/** Rows `from` (inclusive) to `to` (exclusive) of a weight, ready on the device. */
+/** Rows `from` (inclusive) to `to` (exclusive) of a weight, ready on the device. The tensor holds these rows alone. */
 export interface WeightSegment {
   readonly from: number;
   readonly to: number;
@@ -101,8 +101,6 @@ export interface DeviceCapabilities {
   /** Weight types that `linear` takes with whatever rounding of activations the device does. */
   readonly weights: readonly WeightType[];
   readonly kv: readonly KvType[];
-  /** Tables to look up and stacks of experts may have several segments. */
-  readonly splitLookups: boolean;
   /** Attention reads pages where they lie. Otherwise it gathers a row's pages before each use. */
   readonly pagedAttention: boolean;
   /**
@@ -110,6 +108,8 @@ export interface DeviceCapabilities {
    * element] for values. Only whole pages mean the same in both.
    */
   readonly cacheOrder: 'positions' | 'heads';
+  /** Tables of `embed` and stacks of experts may have several segments, as weights of `linear` may on every device. */
+  readonly splitLookups: boolean;
 }
 
 export interface DeviceMemory {
@@ -139,7 +139,7 @@ export interface Device extends AsyncDisposable {
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
   /**
    * Brings a matrix of weights into the order that the kernels want, after its last write and before programs that read it are compiled. `parts` are
-   * the equal groups of rows that are also used alone, such as experts. Devices without such an order lack it.
+   * the equal groups of the tensor's rows that are also used alone, such as the experts of a segment. Devices without such an order lack it.
    */
   pack?(tensor: Tensor, parts: number): Promise<void>;
   /** Fills `target` from `offset` (bytes) on. */

@@ -118,9 +118,9 @@ class GgmlDevice implements Device {
       exactWeights: ['f32'],
       weights: ['f32', 'bf16', ...supportedQuantTypes(ggml.base, ggml.base.backendDevice(backend))],
       kv: ['f32', 'f16'],
-      splitLookups: false,
       pagedAttention: false,
       cacheOrder: 'positions',
+      splitLookups: false,
     };
     this.#target = {
       ggml: ggml.base,

@@ -270,16 +270,17 @@ class Lowering {
   }
 
   #rowsFrom(table: Weight, offset: number): TensorPointer {
-    const { tensor } = table.segments[0]!;
     const [rows, columns] = table.shape as [number, number];
-    const rowBytes = tensor.byteLength / rows;
-    const view = this.#ggml.view2d(this.#context, pointerOf(tensor), columns, rows - offset, rowBytes, offset * rowBytes);
+    const rowBytes = table.segments[0]!.tensor.byteLength / rows;
+    const view = this.#ggml.view2d(this.#context, this.#whole(table), columns, rows - offset, rowBytes, offset * rowBytes);
     // Rows of real models are a multiple of any alignment; the copy is for others.
     return (offset * rowBytes) % this.#alignment === 0 ? view : this.#ggml.cont(this.#context, view);
   }
 
-  #whole(vector: Weight): TensorPointer {
-    return pointerOf(vector.segments[0]!.tensor);
+  /** Vectors, tables and stacks: see `splitLookups`. */
+  #whole({ name, segments }: Weight): TensorPointer {
+    if (segments.length !== 1) throw internalError(`ggml: ${name} has ${segments.length} segments, 1 expected`);
+    return pointerOf(segments[0]!.tensor);
   }
 
   #batchOf(op: string): GgmlBatch {

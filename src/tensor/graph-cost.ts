@@ -28,7 +28,7 @@ function nodeCost(node: Node, rows: readonly BatchRow[]): GraphCost {
     case 'select':
       return { flops: 0, bytes: bytesOfRows(node.tensor, node.out.rows) };
     case 'embed':
-      return { flops: 0, bytes: bytesOfRows(node.table.segments[0]!.tensor, node.out.rows) };
+      return { flops: 0, bytes: (bytesOf(node.table) / node.table.shape[0]!) * node.out.rows };
     case 'linear':
       return { flops: 2 * sizeOf(node.out) * node.x.columns, bytes: bytesOf(node.weight) + bytesOf(node.bias) };
     case 'norm':

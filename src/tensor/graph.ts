@@ -32,7 +32,7 @@ export class GraphBuilder {
 
   embed(table: Weight, by: 'token' | 'position', { offset = 0 }: { offset?: number } = {}): Value {
     this.#check(table.shape.length === 2, `embed: table ${table.name} has shape [${table.shape.join(', ')}]`);
-    this.#check(table.segments.length === 1, `embed: table ${table.name} is split into ${table.segments.length} segments`);
+    this.#pieces('embed: table', table);
     return this.#push({ op: 'embed', table, by, offset, out: this.#value(this.tokenCount, table.shape[1]!) });
   }
 
@@ -48,6 +48,7 @@ export class GraphBuilder {
       weight.shape.length === 2 && inputs === x.columns,
       `linear: ${shapeText(x)} times ${weight.name} [${weight.shape.join(', ')}]`,
     );
+    this.#pieces('linear: weight', weight);
     if (bias) this.#vector('linear: bias', bias, outputs!);
     const out = this.#value(x.rows, outputs!);
     if (factors) this.#same('linear: factors', factors, out);
@@ -121,9 +122,9 @@ export class GraphBuilder {
     const inner = gate.shape[0]! / experts;
     this.#check(isCount(inner) && logits.rows === x.rows, `moe: ${shapeText(x)} with logits ${shapeText(logits)}`);
     this.#check(isCount(used) && used <= experts, `moe: ${used} of ${experts} experts`);
-    this.#matrixOf('moe: gate', gate, [experts * inner, x.columns]);
-    this.#matrixOf('moe: up', up, [experts * inner, x.columns]);
-    this.#matrixOf('moe: down', down, [experts * x.columns, inner]);
+    this.#stack('moe: gate', gate, experts, [inner, x.columns]);
+    this.#stack('moe: up', up, experts, [inner, x.columns]);
+    this.#stack('moe: down', down, experts, [x.columns, inner]);
     return this.#push({ op: 'moe', x, logits, ...options, out: this.#value(x.rows, x.columns) });
   }
 
@@ -162,9 +163,22 @@ export class GraphBuilder {
     this.#check(ok, `${what} ${weight.name}: [${length}] expected, got [${weight.shape.join(', ')}]`);
   }
 
-  #matrixOf(what: string, { name, shape, segments }: Weight, wanted: readonly [number, number]): void {
-    const ok = shape.length === 2 && shape[0] === wanted[0] && shape[1] === wanted[1] && segments.length === 1;
-    this.#check(ok, `${what} ${name}: [${wanted.join(', ')}] in one segment expected, got [${shape.join(', ')}] in ${segments.length}`);
+  /** `count` matrices [rows, columns] below each other. */
+  #stack(what: string, weight: Weight, count: number, [rows, columns]: readonly [number, number]): void {
+    const { name, shape, segments } = weight;
+    const ok = shape.length === 2 && shape[0] === count * rows && shape[1] === columns;
+    this.#check(ok, `${what} ${name}: [${count * rows}, ${columns}] expected, got [${shape.join(', ')}]`);
+    this.#pieces(what, weight, rows);
+    const types = new Set(segments.map(({ tensor }) => tensor.dtype));
+    this.#check(types.size === 1, `${what} ${name}: segments of one type expected, got ${[...types].join(', ')}`);
+  }
+
+  /** The segments follow each other without gap, in multiples of `unit` rows, and are all rows. */
+  #pieces(what: string, { name, shape, segments }: Weight, unit = 1): void {
+    const follow = segments.every(({ from, to }, i) => from === (segments[i - 1]?.to ?? 0) && to > from && to % unit === 0);
+    const found = segments.map(({ from, to }) => `${from} to ${to}`).join(', ');
+    const ok = follow && segments.at(-1)?.to === shape[0];
+    this.#check(ok, `${what} ${name}: segments of rows 0 to ${shape[0]} in multiples of ${unit} expected, got rows ${found || 'none'}`);
   }
 
   #same(what: string, a: Value, b: Value): void {

@@ -25,9 +25,9 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   exactWeights: FLOATS.filter((type) => kernels.exact(KERNEL_TYPE[type])),
   weights: [...FLOATS, ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
   kv: KV_TYPES,
-  splitLookups: false,
   pagedAttention: true,
   cacheOrder: 'heads',
+  splitLookups: true,
 });
 
 /** @throws {NativeError} when the system gives no threads */

@@ -7,14 +7,14 @@ import {
   type KernelArguments,
   type KernelOp,
   type Kernels,
-  type KernelWeight,
+  type KernelStack,
 } from '../native/kernels.ts';
 import { internalError } from '../util/errors.ts';
-import type { Tensor, Weight, WeightSegment } from './device.ts';
-import { byteLengthOf, elementCount } from './dtype.ts';
+import type { Weight, WeightSegment } from './device.ts';
 import type { NativeBatch } from './native-batch.ts';
-import { type NativeTensor, nativeTensor } from './native-memory.ts';
+import { nativeTensor } from './native-memory.ts';
 import { KERNEL_TYPE } from './native-types.ts';
+import { describe, describeStack, placesOf, type ToFloat, vectorAddress } from './native-weights.ts';
 import type { Activation, Node, OpGraph, Value } from './op-graph.ts';
 import { type ArenaPlan, type ArenaRequest, planArena } from './value-arena.ts';
 
@@ -22,10 +22,12 @@ const ACTIVATIONS: Readonly<Record<Activation, number>> = { relu: 1, gelu: 2, ge
 const MAP_KINDS = { add: 0, multiply: 1, multiplyRows: 2, scale: 3, softcap: 4 } as const;
 const FLOAT_BYTES = 4;
 
+type MoeNode = Extract<Node, { op: 'moe' }>;
+
 export interface NativeTarget {
   readonly kernels: Kernels;
   /** Function that widens rows of a type that the kernels do not know. */
-  readonly toFloat: (type: number) => Address | null;
+  readonly toFloat: ToFloat;
 }
 
 /** What a graph needs before its memory is there. */
@@ -56,11 +58,11 @@ export function lowerSteps(target: NativeTarget, { graph, batch, arena }: GraphL
   const lowering = new Lowering(target, batch, arena, base);
   for (const node of graph.nodes) lowering.lower(node);
   const bytes = encodeSteps(lowering.steps);
-  return { bytes, count: lowering.steps.length, kept: lowering.steps.map((step) => step.bytes) };
+  return { bytes, count: lowering.steps.length, kept: [...lowering.steps.map((step) => step.bytes), ...lowering.places] };
 }
 
 function scratchBytes({ kernels, toFloat }: NativeTarget, node: Node): number {
-  if (node.op === 'moe') return kernels.moeScratchBytes(moeArguments(toFloat, node));
+  if (node.op === 'moe') return kernels.moeScratchBytes(moeArguments(toFloat, node, () => null));
   if (node.op !== 'linear') return 0;
   const { x, weight } = node;
   const types = weight.segments.map(({ tensor }) => KERNEL_TYPE[tensor.dtype]);
@@ -69,7 +71,9 @@ function scratchBytes({ kernels, toFloat }: NativeTarget, node: Node): number {
 
 class Lowering {
   readonly steps: { readonly op: KernelOp; readonly bytes: Uint8Array }[] = [];
-  readonly #toFloat: NativeTarget['toFloat'];
+  /** Of experts: steps point there. */
+  readonly places: ArrayBufferView[] = [];
+  readonly #toFloat: ToFloat;
   readonly #batch: NativeBatch | undefined;
   readonly #arena: ArenaPlan;
   readonly #base: Address;
@@ -112,7 +116,8 @@ class Lowering {
       case 'embed': {
         const batch = this.#batchOf(node);
         const ids = addressOf(node.by === 'token' ? batch.tokens : batch.positions);
-        this.#push('embed', { table: this.#single(node.table), ids, y, m: rows, offset: node.offset });
+        for (const { from, tensor } of node.table.segments)
+          this.#push('embed', { table: describe(this.#toFloat, tensor, columns), ids, y, m: rows, offset: node.offset - from });
         return y;
       }
       case 'linear':
@@ -128,7 +133,7 @@ class Lowering {
         this.#attention(node, y);
         return y;
       case 'moe':
-        this.#push('moe', { ...moeArguments(this.#toFloat, node), x: this.#value(node.x), logits: this.#value(node.logits), y, scratch });
+        this.#moe(node, y, scratch);
         return y;
       default:
         this.#map(node, y);
@@ -208,10 +213,13 @@ class Lowering {
     });
   }
 
-  /** A weight that is read by rows. */
-  #single({ name, segments, shape }: Weight): KernelWeight {
-    if (segments.length !== 1) throw internalError(`${name}: ${segments.length} segments, one expected`);
-    return describe(this.#toFloat, segments[0]!.tensor, shape[1]!);
+  #moe(node: MoeNode, y: Address, scratch: Address): void {
+    const values = moeArguments(this.#toFloat, node, (weight) => {
+      const places = placesOf(weight, node.logits.columns);
+      this.places.push(places);
+      return addressOf(places);
+    });
+    this.#push('moe', { ...values, x: this.#value(node.x), logits: this.#value(node.logits), y, scratch });
   }
 
   #push(op: KernelOp, values: KernelArguments): void {
@@ -228,34 +236,21 @@ class Lowering {
   }
 }
 
-/** In one piece, and in f32: vectors are never stored in other types on a device. */
-function vectorAddress({ name, segments }: Weight): Address {
-  const [segment] = segments;
-  if (segments.length !== 1 || segment!.tensor.dtype !== 'f32') throw internalError(`${name}: one segment of f32 expected`);
-  return nativeTensor(segment!.tensor).address;
-}
-
-function describe(toFloat: NativeTarget['toFloat'], tensor: Tensor, columns: number): KernelWeight {
-  const { address, dtype, packed, shape }: NativeTensor = nativeTensor(tensor);
-  const type = KERNEL_TYPE[dtype];
-  const row_bytes = byteLengthOf(dtype, columns);
-  return { data: address, row_bytes, type, packed: packed ? 1 : 0, n: elementCount(shape) / columns, k: columns, to_float: toFloat(type) };
-}
-
-function moeArguments(toFloat: NativeTarget['toFloat'], node: Extract<Node, { op: 'moe' }>): KernelArguments {
+/** Without values and memory. */
+function moeArguments(toFloat: ToFloat, node: MoeNode, places: (weight: Weight) => Address | null): KernelArguments {
   const { x, logits, gate, up, down, used, normalise, activation } = node;
-  const inner = down.shape[1]!;
+  const stack = (weight: Weight): KernelStack => ({ each: describeStack(toFloat, weight, logits.columns), places: places(weight) });
   return {
-    gate: describe(toFloat, gate.segments[0]!.tensor, x.columns),
-    up: describe(toFloat, up.segments[0]!.tensor, x.columns),
-    down: describe(toFloat, down.segments[0]!.tensor, inner),
+    gate: stack(gate),
+    up: stack(up),
+    down: stack(down),
     x: null,
     logits: null,
     y: null,
     scratch: null,
     rows: x.rows,
     columns: x.columns,
-    inner,
+    inner: down.shape[1]!,
     experts: logits.columns,
     used,
     normalise: normalise ? 1 : 0,

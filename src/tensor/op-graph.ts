@@ -43,7 +43,7 @@ export interface RopeOptions {
   readonly factor: number;
 }
 
-/** A mixture of gated experts, stacked in order. All weights have one segment. */
+/** A mixture of gated experts, stacked in order. The segments of a weight hold whole experts, all in one type. */
 export interface MoeOptions {
   /** [experts * inner, columns of x] */
   readonly gate: Weight;

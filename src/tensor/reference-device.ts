@@ -116,7 +116,7 @@ class ReferenceProgram implements Program {
 
 function multiply(node: Extract<Node, { op: 'linear' }>, results: readonly Matrix[], open: Open, out: Matrix): void {
   const [factors, residual] = [node.factors, node.residual].map((value) => value && results[value.node]!.data);
-  const options = { ...node, bias: node.bias && readVector(node.bias, open), factors, residual };
+  const options = { ...node, bias: node.bias && read(node.bias, open), factors, residual };
   const x = results[node.x.node]!;
   for (const { from, to, tensor } of node.weight.segments)
     linear(x, { data: widen(open(tensor), 0, (to - from) * x.columns), from, to }, options, out);
@@ -125,7 +125,7 @@ function multiply(node: Extract<Node, { op: 'linear' }>, results: readonly Matri
 function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow[], open: Open): Matrix {
   const out = newMatrix(node.out.rows, node.out.columns);
   const result = (value: Value): Matrix => results[value.node]!;
-  const vector = (weight: Weight | undefined): Float32Array | undefined => weight && readVector(weight, open);
+  const vector = (weight: Weight | undefined): Float32Array | undefined => weight && read(weight, open);
   switch (node.op) {
     case 'load':
       out.data.set(widen(open(node.tensor), 0, out.data.length));
@@ -135,13 +135,14 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       return result(node.x);
     case 'embed': {
       const indices = rows.flatMap((row) => (node.by === 'token' ? [...row.tokens] : positionsOf(row)).map((index) => index + node.offset));
-      lookUp(open(node.table.segments[0]!.tensor), node.table.shape[0]!, indices, out);
+      const pieces = node.table.segments.map(({ from, to, tensor }) => ({ from, to, elements: open(tensor) }));
+      lookUp(pieces, indices, out);
       return out;
     }
     case 'select': {
       const ids = open(node.ids);
       const indices = Array.from({ length: out.rows }, (_, i) => ids.read(i));
-      lookUp(open(node.tensor), node.tensor.shape[0]!, indices, out);
+      lookUp([{ from: 0, to: node.tensor.shape[0]!, elements: open(node.tensor) }], indices, out);
       return out;
     }
     case 'linear':
@@ -159,14 +160,14 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
     case 'softcap':
       return fill(out, (i) => softcap(result(node.x).data[i]!, node.cap));
     case 'moe': {
-      const [gate, up, down] = [readMatrix(node.gate, open), readMatrix(node.up, open), readMatrix(node.down, open)];
+      const [gate, up, down] = [read(node.gate, open), read(node.up, open), read(node.down, open)];
       mixExperts(result(node.x), result(node.logits), { gate, up, down }, node, out);
       return out;
     }
     case 'byLength':
       return choose(isLong(rows, node.limit), result(node.long), result(node.short), out);
     case 'rope':
-      rotate(result(node.x), { ...node, divisors: readVector(node.divisors, open) }, rows.flatMap(positionsOf), out);
+      rotate(result(node.x), { ...node, divisors: read(node.divisors, open) }, rows.flatMap(positionsOf), out);
       return out;
     case 'attention': {
       const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
@@ -194,13 +195,9 @@ function positionsOf({ start, tokens }: BatchRow): number[] {
   return Array.from(tokens, (_, i) => start + i);
 }
 
-/** Of one segment. */
-function readMatrix({ shape, segments }: Weight, open: Open): Float32Array {
-  return widen(open(segments[0]!.tensor), 0, shape[0]! * shape[1]!);
-}
-
-function readVector(weight: Weight, open: Open): Float32Array {
-  const result = new Float32Array(weight.shape[0]!);
-  for (const { from, to, tensor } of weight.segments) result.set(widen(open(tensor), 0, to - from), from);
+/** All values of a matrix or a vector. */
+function read({ shape: [rows = 0, columns = 1], segments }: Weight, open: Open): Float32Array {
+  const result = new Float32Array(rows * columns);
+  for (const { from, to, tensor } of segments) result.set(widen(open(tensor), 0, (to - from) * columns), from * columns);
   return result;
 }

@@ -5,7 +5,7 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   exactWeights: ['f32', 'f16', 'bf16'],
   weights: ['f32', 'f16', 'bf16'],
   kv: ['f32', 'f16'],
-  splitLookups: false,
   pagedAttention: true,
   cacheOrder: 'positions',
+  splitLookups: true,
 };

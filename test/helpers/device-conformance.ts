@@ -9,6 +9,7 @@ import { describeAttention } from './attention-conformance.ts';
 import { describeByLength, describeElements, describeNorms, describeRope } from './element-conformance.ts';
 import { describeMoe } from './moe-conformance.ts';
 import { naiveGelu, naiveGeluTanh, naiveLinear, naiveRelu, naiveSigmoid, naiveSilu } from './naive-ops.ts';
+import { describeSplits } from './split-conformance.ts';
 import { decode, differences, download, encode, floatWeights, randomNumbers, roundedTo, Scope, upload, uploadWeight } from './tensors.ts';
 
 export function describeDeviceConformance(name: string, makeDevice: () => Promise<Device>, tolerance: ConformanceTolerance): void {
@@ -43,6 +44,9 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     });
     describe('mixture of experts', () => {
       describeMoe(bench);
+    });
+    describe('lookups in several segments', () => {
+      describeSplits(bench);
     });
     describe('rope', () => {
       describeRope(bench);

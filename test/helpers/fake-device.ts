@@ -40,7 +40,15 @@ export function makeFakeDevice({ capabilities, bytes: room = Infinity, beforeWri
   return {
     name: 'fake',
     tier: 'cpu',
-    capabilities: { exactWeights: ['f32'], weights: ['f32'], kv: ['f32'], splitLookups: true, pagedAttention: true, cacheOrder: 'positions', ...capabilities },
+    capabilities: {
+      exactWeights: ['f32'],
+      weights: ['f32'],
+      kv: ['f32'],
+      pagedAttention: true,
+      cacheOrder: 'positions',
+      splitLookups: true,
+      ...capabilities,
+    },
     memory: () => ({ usedBytes, peakBytes }),
     live: () => [...memory.keys()].map(({ name }) => name),
     contents: (name) => bytesOf([...memory.keys()].find((tensor) => tensor.name === name)!),

@@ -73,7 +73,7 @@ export async function download(device: Device, tensor: Tensor): Promise<Float32A
   return decode(tensor.dtype, bytes);
 }
 
-/** A weight with these values, cut into segments before the rows in `cuts`. */
+/** A weight with these values, of `parts` equal groups of rows, cut into segments before the rows in `cuts`. */
 export async function uploadWeight(
   device: Device,
   scope: Scope,
@@ -88,7 +88,7 @@ export async function uploadWeight(
     const to = borders[i + 1]!;
     const part = Array.prototype.slice.call(values, from * columns, to * columns) as number[];
     const tensor = await upload(device, scope, { name, dtype, shape: [to - from, ...rest], values: part });
-    if (rest.length === 1) await device.pack?.(tensor, parts);
+    if (rest.length === 1) await device.pack?.(tensor, Math.max(1, (parts * (to - from)) / rows));
     segments.push({ from, to, layout: 'gguf' as const, home: device.tier, tensor });
   }
   return { name, shape, segments };

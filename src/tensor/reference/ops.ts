@@ -21,12 +21,21 @@ export function newMatrix(rows: number, columns: number): Matrix {
   return { rows, columns, data: new Float32Array(rows * columns) };
 }
 
-/** Rows of `table` (as many as `tableRows`) by index. */
-export function lookUp(table: Elements, tableRows: number, indices: readonly number[], out: Matrix): void {
+/** Rows `from` (inclusive) to `to` (exclusive) of a table. */
+export interface TablePiece {
+  readonly from: number;
+  readonly to: number;
+  readonly elements: Elements;
+}
+
+/** Rows of a table by index; its pieces follow each other without gap. */
+export function lookUp(pieces: readonly TablePiece[], indices: readonly number[], out: Matrix): void {
   const { columns } = out;
   indices.forEach((index, row) => {
-    if (!(index >= 0 && index < tableRows)) throw new RangeError(`row ${index} looked up in a table of ${tableRows}`);
-    for (let c = 0; c < columns; c++) out.data[row * columns + c] = table.read(index * columns + c);
+    const piece = pieces.find(({ from, to }) => index >= from && index < to);
+    if (!piece) throw new RangeError(`row ${index} looked up in a table of ${pieces.at(-1)?.to}`);
+    const first = (index - piece.from) * columns;
+    for (let c = 0; c < columns; c++) out.data[row * columns + c] = piece.elements.read(first + c);
   });
 }
 

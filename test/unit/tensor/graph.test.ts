@@ -1,18 +1,31 @@
 import { describe, expect, it } from 'vitest';
-import type { Tensor, Weight } from '../../../src/tensor/device.ts';
+import type { Tensor, Weight, WeightSegment } from '../../../src/tensor/device.ts';
 import type { DType } from '../../../src/tensor/dtype.ts';
 import { GraphBuilder } from '../../../src/tensor/graph.ts';
 import type { MoeOptions, RopeOptions, Value } from '../../../src/tensor/op-graph.ts';
 
 const tensor = (shape: number[], dtype: DType = 'f32'): Tensor => ({ name: 't', dtype, shape, byteLength: 0, [Symbol.dispose]() {} });
 
-function weight(shape: number[], cuts: readonly number[] = []): Weight {
+function weight(shape: number[], cuts: readonly number[] = [], types: readonly DType[] = []): Weight {
   const borders = [0, ...cuts, shape[0]!];
-  const segments = borders
-    .slice(1)
-    .map((to, i) => ({ from: borders[i]!, to, layout: 'gguf' as const, home: 'cpu' as const, tensor: tensor(shape) }));
+  const segments = borders.slice(1).map((to, i) => segment(borders[i]!, to, shape.slice(1), types[i]));
   return { name: 'w', shape, segments };
 }
+
+const segment = (from: number, to: number, rest: number[], dtype?: DType): WeightSegment => ({
+  from,
+  to,
+  layout: 'gguf',
+  home: 'cpu',
+  tensor: tensor([to - from, ...rest], dtype),
+});
+
+/** [8, 8], with segments of these rows. */
+const inPieces = (...ranges: readonly [number, number][]): Weight => ({
+  name: 'w',
+  shape: [8, 8],
+  segments: ranges.map(([from, to]) => segment(from, to, [8])),
+});
 
 const rope = (change: Partial<RopeOptions>): RopeOptions => ({
   headDim: 4,
@@ -40,14 +53,16 @@ describe('GraphBuilder', () => {
     const x = graph.load(tensor([4, 8]));
     const y = graph.linear(x, weight([6, 8], [2]), { bias: weight([6]), activation: 'gelu' });
     const z = graph.select(tensor([4, 8]), tensor([2], 'i32'));
-    const e = graph.embed(weight([100, 5]), 'position', { offset: 2 });
+    const e = graph.embed(weight([100, 5], [32, 64]), 'position', { offset: 2 });
+    const m = graph.moe(x, x, experts({ gate: weight([24, 8], [9, 21]) }));
     graph.store(y, tensor([3, 6]));
-    const shapes = [x, y, z, e].map(({ rows, columns }) => [rows, columns]);
+    const shapes = [x, y, z, e, m].map(({ rows, columns }) => [rows, columns]);
     expect(shapes).toEqual([
       [3, 8],
       [3, 6],
       [2, 8],
       [3, 5],
+      [3, 8],
     ]);
   });
 
@@ -67,7 +82,16 @@ describe('GraphBuilder', () => {
     ['a store of other columns', (g, x) => g.store(x, tensor([3, 7])), /store \[3, 8\] to t \[3, 7\]/],
     ['a store of too many rows', (g, x) => g.store(x, tensor([2, 8])), /store \[3, 8\] to t \[2, 8\]/],
     ['a table that is a vector', (g) => g.embed(weight([8]), 'token'), /table w has shape \[8\]/],
-    ['a table in pieces', (g) => g.embed(weight([8, 2], [4]), 'token'), /split into 2 segments/],
+    [
+      'a table with a gap',
+      (g) => g.embed(inPieces([0, 4], [5, 8]), 'token'),
+      /table w: segments of rows 0 to 8 .* got rows 0 to 4, 5 to 8/,
+    ],
+    ['a table whose end is missing', (g) => g.embed(inPieces([0, 4], [4, 7]), 'token'), /got rows 0 to 4, 4 to 7/],
+    ['a table without its beginning', (g) => g.embed(inPieces([1, 8]), 'token'), /got rows 1 to 8/],
+    ['a table without segments', (g) => g.embed(inPieces(), 'token'), /got rows none/],
+    ['a weight in pieces that overlap', (g, x) => g.linear(x, inPieces([0, 5], [4, 8])), /weight w: .* got rows 0 to 5, 4 to 8/],
+    ['a weight with an empty piece', (g, x) => g.linear(x, inPieces([0, 8], [8, 8])), /got rows 0 to 8, 8 to 8/],
     ['float indices', (g) => g.select(tensor([4, 8]), tensor([2])), /ids t must be i32/],
     ['a weight of other inputs', (g, x) => g.linear(x, weight([6, 9])), /\[3, 8\] times w \[6, 9\]/],
     ['a bias of other length', (g, x) => g.linear(x, weight([6, 8]), { bias: weight([8]) }), /bias w: \[6\] expected, got \[8\]/],
@@ -83,12 +107,17 @@ describe('GraphBuilder', () => {
     ['an rms norm with bias', (g, x) => g.norm(x, { kind: 'rms', bias: weight([8]), epsilon: 1 }), /rms has no bias/],
     ['a sum of different shapes', (g, x) => g.add(x, g.load(tensor([3, 7]))), /add: \[3, 8\] and \[3, 7\] differ/],
     ['a product of different shapes', (g, x) => g.multiply(x, g.load(tensor([3, 7]))), /multiply: \[3, 8\] and \[3, 7\] differ/],
+    ['experts of other width', (g, x) => g.moe(x, x, experts({ down: weight([64, 4]) })), /moe: down w: \[64, 3\] expected, got \[64, 4\]/],
     [
-      'experts of other width',
-      (g, x) => g.moe(x, x, experts({ down: weight([64, 4]) })),
-      /moe: down w: \[64, 3\] in one segment expected, got \[64, 4\]/,
+      'experts cut in two',
+      (g, x) => g.moe(x, x, experts({ up: weight([24, 8], [10]) })),
+      /moe: up w: segments of rows 0 to 24 in multiples of 3 expected, got rows 0 to 10, 10 to 24/,
     ],
-    ['experts in pieces', (g, x) => g.moe(x, x, experts({ up: weight([24, 8], [9]) })), /moe: up w: .* got \[24, 8\] in 2/],
+    [
+      'experts of several types',
+      (g, x) => g.moe(x, x, experts({ up: weight([24, 8], [9], ['f32', 'f16']) })),
+      /moe: up w: segments of one type expected, got f32, f16/,
+    ],
     ['more experts than there are', (g, x) => g.moe(x, x, experts({ used: 9 })), /moe: 9 of 8 experts/],
     ['logits of other rows', (g, x) => g.moe(x, g.select(tensor([4, 8]), tensor([2], 'i32')), experts({})), /logits \[2, 8\]/],
     ['a factor that is no number', (g, x) => g.scale(x, NaN), /scale: factor NaN/],

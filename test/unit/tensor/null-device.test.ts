@@ -75,6 +75,35 @@ describe('createNullDevice', () => {
     expect(device.steps.map(({ bytes }) => bytes)).toEqual([2, 6, 8].map((used, i) => used * 3 * 50 * 4 + [1, 3, 16][i]! * 18 * 4));
   });
 
+  it('counts lookups in several segments as in one, and needs all of them', async () => {
+    const [device, scope] = [createNullDevice(rates), new Scope()];
+    const [x, logits] = [device.allocate('x', 'f32', [3, 10]), device.allocate('logits', 'f32', [3, 8])];
+    const rows = [lonelyRow([1, 2, 3], 0, [1])];
+    const batch = device.createBatch(rows);
+    await batch.write(rows);
+    // 8 experts of 10 columns around 5, in segments that begin with these.
+    const programOf = async (cuts: number[]) => {
+      const make = (name: string, [each, inputs]: [number, number]) => {
+        const contents = { name, shape: [8 * each, inputs], values: new Float32Array(8 * each * inputs) };
+        return uploadWeight(device, scope, { ...contents, dtype: 'f16', cuts: cuts.map((expert) => expert * each) });
+      };
+      const [table, gate] = [await make('table', [5, 10]), await make('gate', [5, 10])];
+      const [up, down] = [await make('up', [5, 10]), await make('down', [10, 5])];
+      const graph = new GraphBuilder('lookups', 3);
+      graph.embed(table, 'token');
+      graph.moe(graph.load(x), graph.load(logits), { gate, up, down, used: 2, normalise: true, activation: 'silu' });
+      return { program: device.compile(graph.finish(), batch), table };
+    };
+    const [whole, split] = [await programOf([]), await programOf([1, 6])];
+    await device.run(whole.program);
+    await device.run(split.program);
+    // 3 rows of 10 numbers of 2 bytes, 6 of 8 experts, 3 rows of x and logits.
+    const wanted = { flops: 3 * 2 * 2 * 3 * 50, bytes: 3 * 20 + 6 * 3 * 50 * 2 + 3 * 18 * 4 };
+    expect(device.steps.map(({ flops, bytes }) => ({ flops, bytes }))).toEqual([wanted, wanted]);
+    split.table.segments[1]!.tensor[Symbol.dispose]();
+    await expect(device.run(split.program)).rejects.toThrow(/table is used after it was disposed/);
+  });
+
   it('reads zeros and holds no data, however large a tensor is', async () => {
     const device = createNullDevice(rates);
     const tensor = device.allocate('weights of a large model', 'f16', [1e6, 1e6]);
