@@ -13,7 +13,7 @@ export async function loadModel(
   defaults: GenerationParams = {},
 ): Promise<LLM> {
   const { LLM } = await import('../llm.ts');
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, trace } = options;
   return LLM.load(modelName(options), {
     device,
     compute,
@@ -29,6 +29,7 @@ export async function loadModel(
     ...(numGpuBatches !== undefined && { numGpuBatches }),
     ...(threads !== undefined && { threads }),
     ...(sharePrefixes !== undefined && { sharePrefixes }),
+    ...(trace !== undefined && { trace }),
   });
 }
 

@@ -24,6 +24,7 @@ export interface ModelOptions extends ComputeOptions {
   readonly dummy?: boolean;
   readonly dtype?: StorageType;
   readonly convert?: ConvertMode;
+  readonly trace?: string;
 }
 
 /** How completions are sampled; what is missing is left to the model's own defaults. */
@@ -70,7 +71,7 @@ export function addModelOptions(command: Command): Command {
         .default('auto'),
     )
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
-  return addComputeOptions(command);
+  return addComputeOptions(command).option('--trace <file>', 'record what each lane did, for `flexllmgen trace`', notEmpty);
 }
 
 /** Type of the weights. */

@@ -11,6 +11,7 @@ import type { SamplingParams } from '../../src/sampling/params.ts';
 import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
 import type { Device } from '../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
+import type { LaneLog } from '../../src/util/lanes.ts';
 import { Lifetime } from '../../src/util/lifetime.ts';
 import { dummyWeights } from '../../src/weights/dummy-weights.ts';
 import type { WeightSource } from '../../src/weights/weight-source.ts';
@@ -71,6 +72,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes'>> {
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
   readonly sharePrefixes?: boolean;
+  readonly lanes?: LaneLog;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -88,6 +90,7 @@ export function openTiny({
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
   sharePrefixes,
+  lanes,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -105,7 +108,7 @@ export function openTiny({
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
-  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
+  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan, ...(lanes && { lanes }) }));
   store.start();
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
