@@ -1,6 +1,8 @@
+import { resolve } from 'node:path';
 import { runJob } from '../batch/job.ts';
 import type { LLM } from '../llm.ts';
 import type { JobOutcome, JobSummary } from '../batch/types.ts';
+import { UsageError } from '../util/errors.ts';
 import { busiestLane, type LaneTotals } from '../util/lanes.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -41,8 +43,10 @@ export async function runTable(
   progress: Progress,
   onModel: (llm: LLM) => void = () => {},
 ): Promise<JobOutcome> {
+  const { input, output, prompt, system, user, column, format, force, restart, retryFailed, trace } = options;
+  if (trace !== undefined && resolve(trace) === resolve(output))
+    throw new UsageError(`--trace ${trace}: is the output; choose another name`);
   using interruption = onInterrupt(progress.say);
-  const { input, output, prompt, system, user, column, format, force, restart, retryFailed } = options;
   return await runJob(
     {
       input,

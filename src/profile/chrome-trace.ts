@@ -2,7 +2,7 @@
 import { type JsonObject, isJsonObject, readJsonObject } from '../formats/json-file.ts';
 import { replaceFile } from '../util/durable-file.ts';
 import { FormatError } from '../util/errors.ts';
-import { type LaneEvent, type LaneLog, type LaneName, LANES, MAX_LANE_EVENTS } from '../util/lanes.ts';
+import { type LaneEvent, type LaneLog, LANES, MAX_LANE_EVENTS } from '../util/lanes.ts';
 import { assignRows, byLane } from './lane-rows.ts';
 import { checkTracePlace, TRACE_BEGIN, TRACE_WRITER } from './trace-place.ts';
 
@@ -84,7 +84,7 @@ function readEntry(path: string, place: string, entry: unknown): LaneEvent[] {
   if (entry['ph'] === 'M') return [];
   if (entry['ph'] !== 'X') throw new FormatError(path, `${place}.ph: "X" or "M" expected, got ${quote(entry['ph'])}`);
   const { name, cat, args } = entry;
-  const lane = LANES.find((known): known is LaneName => known === cat);
+  const lane = LANES.find((known) => known === cat);
   if (lane === undefined) throw new FormatError(path, `${place}.cat: one of ${LANES.join(', ')} expected, got ${quote(cat)}`);
   // A character is up to two units of a string.
   if (typeof name !== 'string' || name.length > 2 * MAX_EVENT_NAME)
