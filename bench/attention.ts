@@ -106,8 +106,7 @@ async function makeOurs(device: Device, one: AttentionCase): Promise<{ run: () =
   };
   for (const tensor of [cache.keys, cache.values]) await device.write(tensor, 0, cacheContents(one.type, tensor.byteLength));
   const tensors: Tensor[] = [];
-  for (const width of [HEADS * HEAD_DIM, columns, columns])
-    tensors.push(use(device.allocate('x', 'f32', [count, width])));
+  for (const width of [HEADS * HEAD_DIM, columns, columns]) tensors.push(use(device.allocate('x', 'f32', [count, width])));
   for (const tensor of tensors) await device.write(tensor, 0, new Uint8Array(numbers(tensor.byteLength / 4).buffer));
   const batch = use(device.createBatch(rows));
   await batch.write(rows);

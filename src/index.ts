@@ -19,4 +19,5 @@ export type { DeviceName } from './llm/device.ts';
 export type { ExecutionPlan, PlanBytes } from './engine/execution-plan.ts';
 export type { PositionLogprobs, TokenLogprob } from './sampling/params.ts';
 export type { FloatType, KvType } from './tensor/dtype.ts';
+export type { LaneName, LaneTotals } from './util/lanes.ts';
 export { FlexError, FormatError, MemoryError, NativeError, NumericError, RequestError, UsageError } from './util/errors.ts';

@@ -20,15 +20,19 @@ import type {
   TextGenerator,
 } from './requests.ts';
 import { attentionWindows } from './models/model.ts';
+import { writeTrace } from './profile/chrome-trace.ts';
+import { checkTracePlace } from './profile/trace-place.ts';
 import { rowSampler } from './sampling/native-rows.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
 import type { ConvertMode, StorageType } from './weights/storage-type.ts';
 import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
+import { LaneLog, MAX_LANE_EVENTS } from './util/lanes.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { availableMemoryBytes, processorFacts } from './util/machine.ts';
 import { placeWeights } from './weights/placement.ts';
+import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
 import { stagingBytes } from './weights/weight-uploader.ts';
 
@@ -66,6 +70,11 @@ export interface LoadOptions {
    * there is room, otherwise what there is room for beside the cache.
    */
   readonly percent?: readonly number[];
+  /**
+   * File that gains, when the model is disposed of, what each lane did when, as `flexllmgen trace` and ui.perfetto.dev read it. A failure to write
+   * it is a notice. Default none.
+   */
+  readonly trace?: string;
   /** Stops loading. */
   readonly signal?: AbortSignal;
 }
@@ -82,6 +91,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
   readonly #engine: Engine;
   readonly #device: Device;
   readonly #weights: WeightStore;
+  readonly #lanes: LaneLog;
   readonly #defaults: GenerationParams;
   readonly #lifetime: Lifetime;
   readonly #closing = new AbortController();
@@ -91,6 +101,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
     this.#engine = parts.engine;
     this.#device = parts.device;
     this.#weights = parts.weights;
+    this.#lanes = parts.lanes;
     this.#defaults = { ...parts.source.recommended, ...defaults };
     this.#lifetime = lifetime;
     this.plan = parts.plan;
@@ -146,6 +157,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
       engine: this.#engine,
       device: this.#device,
       weights: this.#weights,
+      lanes: this.#lanes,
       defaults: this.#defaults,
       stopIds,
       ...(tokenizer && { tokenizer }),
@@ -177,12 +189,14 @@ interface LoadedParts {
   readonly engine: Engine;
   readonly device: Device;
   readonly weights: WeightStore;
+  readonly lanes: LaneLog;
   readonly plan: ExecutionPlan;
   readonly info: GeneratorInfo;
 }
 
 async function openParts(name: string, options: LoadOptions, lifetime: Lifetime): Promise<LoadedParts> {
   checkCounts(options);
+  if (options.trace !== undefined) await checkTracePlace(options.trace);
   const { compute = 'auto', signal } = options;
   const source = await openSource(name, options, lifetime);
   const { model } = source;
@@ -190,7 +204,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const threads = Math.min(options.threads ?? cores, cores);
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
   const kvType = resolveKvType(options.kvType ?? 'auto', { device, compute, headDim: model.headDim });
-  const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal }));
+  const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
+  const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes }));
   const plan = createPlan(model, {
     kvType,
     weightBytes: weights.bytes,
@@ -205,9 +220,10 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
-  const executor = lifetime.use(new Executor({ device, model, weights, cache, plan }));
+  const executor = lifetime.use(new Executor({ device, model, weights, cache, plan, lanes }));
   const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device), sharePrefixes: options.sharePrefixes });
   weights.start({ placement: placeWeights(weights.plan, plan.weights.share, device.capabilities.splitLookups), slots: plan.weights.slots });
+  if (options.trace !== undefined) lifetime.use(traceWriter(options.trace, lanes, options.onNotice));
   const info: GeneratorInfo = {
     model: name,
     family: model.family,
@@ -215,7 +231,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     fingerprint: `${source.fingerprint} compute ${compute} kv ${kvType}`,
     kernels: device.name,
   };
-  return { source, engine, device, weights, plan, info };
+  return { source, engine, device, weights, lanes, plan, info };
 }
 
 function shareOf({ percent, onNotice }: LoadOptions, { tier, name, reserve }: Device): number | undefined {
@@ -238,4 +254,12 @@ function checkCounts(options: LoadOptions): void {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);
   }
+}
+
+/** Results that are there already must not be lost to a trace. */
+function traceWriter(path: string, lanes: LaneLog, onNotice: LoadOptions['onNotice']): AsyncDisposable {
+  return {
+    [Symbol.asyncDispose]: () =>
+      writeTrace(path, lanes).catch((cause: unknown) => onNotice?.(`the trace ${path} was not written: ${reason(cause)}`)),
+  };
 }

@@ -1,6 +1,7 @@
 /** What goes into a text generator and what comes out: plain data, shared by the public API, the batch jobs and the CLI. */
 import type { PositionLogprobs } from './sampling/params.ts';
 import type { FlexError } from './util/errors.ts';
+import type { LaneTotals } from './util/lanes.ts';
 
 /** Parameters of one request. What is missing comes from the generator's defaults, then from DEFAULT_PARAMS. */
 export interface GenerationParams {
@@ -105,6 +106,8 @@ export interface RunStats {
   readonly peakGpuBytes: number;
   readonly tokens: RunTokens;
   readonly seconds: RunSeconds;
+  /** Lanes that did something since the model was loaded: what their work took, and what it moved. */
+  readonly lanes: readonly LaneTotals[];
 }
 
 /** What a stream yields. */

@@ -58,6 +58,6 @@ function summarize(rows: JobRows, stats: RunStats | undefined, total: number, ke
     // Nothing of a job lies on disk yet, beside its own files.
     peakBytes: { cpu: peakMemoryBytes(), gpu: stats?.peakGpuBytes ?? 0, disk: 0 },
     kernels,
-    lanes: [],
+    lanes: stats?.lanes ?? [],
   };
 }

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { LaneTotals } from '../util/lanes.ts';
 import type { GenerationParams, RunSeconds, RunStats, RunTokens, TextGenerator } from '../requests.ts';
 
 /** `auto` goes by the extension of the input: .csv, .jsonl, .ndjson. */
@@ -85,8 +86,8 @@ export interface JobSummary {
   readonly peakBytes: { readonly cpu: number; readonly gpu: number; readonly disk: number };
   /** What computed, such as `ggml cpu zen4, 2 threads`; empty when no model was needed. */
   readonly kernels: string;
-  /** Occupancy of each lane; empty until lanes are measured. */
-  readonly lanes: readonly never[];
+  /** Lanes that did something since the model was opened; empty when none was needed. */
+  readonly lanes: readonly LaneTotals[];
 }
 
 /** 0: every row has a completion. 3: some rows failed. 4: interrupted; the same command goes on. */

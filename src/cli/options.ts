@@ -27,6 +27,7 @@ export interface ModelOptions extends ComputeOptions {
   readonly dummy?: boolean;
   readonly dtype?: StorageType;
   readonly convert?: ConvertMode;
+  readonly trace?: string;
 }
 
 /** How completions are sampled; what is missing is left to the model's own defaults. */
@@ -73,7 +74,7 @@ export function addModelOptions(command: Command): Command {
         .default('auto'),
     )
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
-  return addComputeOptions(command);
+  return addComputeOptions(command).option('--trace <file>', 'record what each lane did, for `flexllmgen trace`', notEmpty);
 }
 
 /** Type of the weights. */
@@ -178,7 +179,18 @@ function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' =
   };
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 };
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+};
 
 /** Parser of a number of bytes. */
 function size(text: string): number {

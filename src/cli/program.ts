@@ -13,6 +13,7 @@ import {
   type SamplingOptions,
 } from './options.ts';
 import type { StorageType } from '../weights/storage-type.ts';
+import type { TraceCliOptions } from './trace.ts';
 import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { packageVersion } from './package-version.ts';
 
@@ -57,6 +58,7 @@ export interface CliActions {
   convert(model: string, options: ConvertOptions): Promise<number>;
   verify(file: string, options: ReportOptions): Promise<number>;
   models(task: ModelsTask, options: ReportOptions): Promise<number>;
+  trace(file: string, options: TraceCliOptions): Promise<number>;
 }
 
 /** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
@@ -69,6 +71,7 @@ const ACTIONS: CliActions = {
   convert: async (model, options) => (await import('./convert.ts')).convert(model, options),
   verify: async (file, options) => (await import('./verify.ts')).verify(file, options),
   models: async (task, options) => (await import('./models.ts')).models(task, options),
+  trace: async (file, options) => (await import('./trace.ts')).trace(file, options),
 };
 
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
@@ -114,6 +117,7 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
   addConvert(program).action(async (model: string, options: ConvertOptions) => finish(await actions.convert(model, options)));
   addVerify(program).action(async (file: string, options: ReportOptions) => finish(await actions.verify(file, options)));
   addModels(program, async (task, options) => finish(await actions.models(task, options)));
+  addTrace(program).action(async (file: string, options: TraceCliOptions) => finish(await actions.trace(file, options)));
   return program;
 }
 
@@ -253,6 +257,17 @@ function addModels(program: Command, act: (task: ModelsTask, options: ReportOpti
       examples('flexllmgen models remove facebook/opt-125m', 'flexllmgen models remove opt-125m-0123456789abcdef-q4.gguf'),
     )
     .action(async (name: string, options: ReportOptions) => act({ do: 'remove', name }, options));
+}
+
+function addTrace(program: Command): Command {
+  return program
+    .command('trace')
+    .summary('where the time of a run went')
+    .description('Reads a file that --trace wrote: how busy disk, transfers and computation were, and which of them the others waited for.')
+    .argument('<file>', 'of --trace; ui.perfetto.dev opens it too')
+    .option('--svg <file>', 'write a picture of the timeline', notEmpty)
+    .option('--json', 'one line of JSON')
+    .addHelpText('after', examples('flexllmgen trace run.trace.json', 'flexllmgen trace run.trace.json --svg run.svg'));
 }
 
 function addReportOptions(command: Command): Command {

@@ -1,6 +1,9 @@
+import { resolve } from 'node:path';
 import { runJob } from '../batch/job.ts';
 import type { LLM } from '../llm.ts';
 import type { JobOutcome, JobSummary } from '../batch/types.ts';
+import { UsageError } from '../util/errors.ts';
+import { busiestLane, type LaneTotals } from '../util/lanes.ts';
 import { formatBytes, formatCount, formatRate, formatSeconds } from '../util/units.ts';
 import { onInterrupt } from './interrupt.ts';
 import { loadModel, modelIdentity } from './model.ts';
@@ -40,8 +43,10 @@ export async function runTable(
   progress: Progress,
   onModel: (llm: LLM) => void = () => {},
 ): Promise<JobOutcome> {
+  const { input, output, prompt, system, user, column, format, force, restart, retryFailed, trace } = options;
+  if (trace !== undefined && resolve(trace) === resolve(output))
+    throw new UsageError(`--trace ${trace}: is the output; choose another name`);
   using interruption = onInterrupt(progress.say);
-  const { input, output, prompt, system, user, column, format, force, restart, retryFailed } = options;
   return await runJob(
     {
       input,
@@ -92,5 +97,20 @@ export function renderSummary(summary: JobSummary): string {
   const parts = `load ${formatSeconds(seconds.load)}, prefill ${formatSeconds(seconds.prefill)}, decode ${formatSeconds(seconds.decode)}`;
   facts.push(['time', `${formatSeconds(seconds.total)} (${parts})`], ['peak memory', formatBytes(peakBytes.cpu)]);
   if (kernels !== '') facts.push(['kernels', `${kernels}${kernels.startsWith('ggml cpu') ? WITHOUT_OWN_KERNELS : ''}`]);
+  const lanes = laneText(summary);
+  if (lanes !== undefined) facts.push(['lanes', lanes]);
   return renderFacts(facts);
+}
+
+/** Nothing where only computing was logged, which waits for nothing then. */
+function laneText({ lanes, seconds }: JobSummary): string | undefined {
+  if (lanes.every(({ lane }) => lane === 'compute')) return undefined;
+  const busiest = busiestLane(lanes);
+  const text = ({ lane, busySeconds, bytes }: LaneTotals): string => {
+    const parts = [`${lane} ${Math.round((100 * busySeconds) / seconds.total)} % busy`];
+    if (bytes > 0 && busySeconds > 0) parts.push(formatBytes(bytes), `${formatBytes(bytes / busySeconds)}/s`);
+    return `${parts.join(', ')}${lane === busiest ? ' (bottleneck)' : ''}`;
+  };
+  const compute = lanes.filter(({ lane }) => lane === 'compute');
+  return [...compute, ...lanes.filter(({ lane }) => lane !== 'compute')].map(text).join('; ');
 }

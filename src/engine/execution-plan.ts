@@ -183,7 +183,10 @@ function widest(model: Model): number {
   return Math.max(...widths);
 }
 
-const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = { kv: `KV cache of ${LEAST_POSITIONS} positions`, ring: 'weights in passing' };
+const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = {
+  kv: `KV cache of ${LEAST_POSITIONS} positions`,
+  ring: 'weights in passing',
+};
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
   const needed = sum({ ...fixed, kv });

@@ -4,6 +4,7 @@ import { type LayerInputs, type Model, attentionWindows } from '../models/model.
 import type { Batch, BatchRow, Device, Program, Tensor, Weight } from '../tensor/device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
 import { internalError } from '../util/errors.ts';
+import type { LaneLog } from '../util/lanes.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { MicroBatch, OutputPosition } from './micro-batch.ts';
@@ -19,6 +20,8 @@ export interface ExecutorParts {
   readonly weights: WeightStore;
   readonly cache: KvCache;
   readonly plan: ExecutionPlan;
+  /** Gains a piece of `compute` for each layer run of a micro-batch. */
+  readonly lanes?: LaneLog;
 }
 
 export class Executor implements Disposable {
@@ -112,7 +115,17 @@ export class Executor implements Disposable {
   async #runLayer(index: number, microBatch: number, shape: ShapePrograms, weights: ReadonlyMap<string, Weight>): Promise<void> {
     const key = `${index} ${this.#parts.weights.binding}`;
     const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights));
-    await this.#parts.device.run(program);
+    await this.#compute(program, microBatch);
+  }
+
+  async #compute(program: Program, microBatch: number): Promise<void> {
+    const { device, lanes } = this.#parts;
+    const end = lanes?.start('compute', `${program.name}, batch ${microBatch}`);
+    try {
+      await device.run(program);
+    } finally {
+      end?.();
+    }
   }
 
   #compileLayer(index: number, microBatch: number, batch: Batch, weights: ReadonlyMap<string, Weight>): Program {
@@ -143,7 +156,7 @@ export class Executor implements Disposable {
       const head = this.#programs.forHead(microBatch, part.length);
       await device.write(head.ids, 0, bytesOf(Int32Array.from(part, ({ row }) => row)));
       const program = head.program(`head ${this.#parts.weights.binding}`, () => this.#compileHead(microBatch, head.ids, weights));
-      await device.run(program);
+      await this.#compute(program, microBatch);
       await onLogits(part, await this.#readLogits(part.length * width));
     }
   }

@@ -24,7 +24,13 @@ export type PlaceWeights = (share: number) => WeightPlacement;
 /** With a share that was asked for. */
 export function homesOf(place: PlaceWeights, share: number, slots: number = SLOTS): WeightHomesPlan {
   const { residentBytes, streamedBytes, slotBytes } = place(share);
-  return { share, slots: streamedBytes > 0 ? slots : 0, residentBytes, ringBytes: streamedBytes > 0 ? slots * slotBytes : 0, streamedBytes };
+  return {
+    share,
+    slots: streamedBytes > 0 ? slots : 0,
+    residentBytes,
+    ringBytes: streamedBytes > 0 ? slots * slotBytes : 0,
+    streamedBytes,
+  };
 }
 
 const memoryOf = ({ residentBytes, ringBytes }: WeightHomesPlan): number => residentBytes + ringBytes;

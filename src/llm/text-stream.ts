@@ -6,6 +6,7 @@ import type { Device } from '../tensor/device.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { FlexError, RequestError } from '../util/errors.ts';
+import type { LaneLog, LaneTotals } from '../util/lanes.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { resolveParams } from './params.ts';
 import { TextTracker } from './text-tracker.ts';
@@ -14,6 +15,7 @@ export interface TextStreamParts {
   readonly engine: Engine;
   readonly device: Pick<Device, 'tier' | 'memory'>;
   readonly weights: Pick<WeightStore, 'loadSeconds'>;
+  readonly lanes: Pick<LaneLog, 'totals'>;
   readonly tokenizer?: Tokenizer;
   readonly chatTemplate?: ChatTemplate;
   readonly defaults: GenerationParams;
@@ -35,7 +37,7 @@ export class TextStream {
   readonly #parts: TextStreamParts;
   readonly #rows = new Map<number, Row>();
   readonly #refused: { index: number; error: FlexError }[] = [];
-  #stats: Omit<RunStats, 'running' | 'peakGpuBytes'> = {
+  #stats: Omit<RunStats, 'running' | 'peakGpuBytes' | 'lanes'> = {
     sweeps: 0,
     tokens: { prompt: 0, promptComputed: 0, promptShared: 0, generated: 0 },
     seconds: { load: 0, prefill: 0, decode: 0 },
@@ -55,7 +57,7 @@ export class TextStream {
       for (const result of outcome.finished) yield this.#finish(result);
       this.#count(outcome);
       if (outcome.seconds > 0)
-        yield { type: 'sweep', stats: { ...this.#stats, running: outcome.running, peakGpuBytes: this.#peakGpuBytes } };
+        yield { type: 'sweep', stats: { ...this.#stats, running: outcome.running, peakGpuBytes: this.#peakGpuBytes, lanes: this.#lanes } };
     }
     yield* this.#takeRefused();
   }
@@ -63,6 +65,10 @@ export class TextStream {
   get #peakGpuBytes(): number {
     const { device } = this.#parts;
     return device.tier === 'gpu' ? device.memory().peakBytes : 0;
+  }
+
+  get #lanes(): LaneTotals[] {
+    return this.#parts.lanes.totals().filter(({ pieces }) => pieces > 0);
   }
 
   /** Turns requests into sequences; those that cannot be served are put aside. */

@@ -101,7 +101,11 @@ export function checkByteRange(tensor: Tensor, offset: number, byteLength: numbe
 }
 
 /** Throws unless a tensor may lie `offset` bytes behind the start of an arena. */
-export function checkPlace(arena: Pick<Arena, 'byteLength'>, { name, byteLength }: Pick<Tensor, 'name' | 'byteLength'>, offset: number): void {
+export function checkPlace(
+  arena: Pick<Arena, 'byteLength'>,
+  { name, byteLength }: Pick<Tensor, 'name' | 'byteLength'>,
+  offset: number,
+): void {
   if (offset % ARENA_ALIGNMENT !== 0 || offset < 0 || offset + byteLength > arena.byteLength)
     throw internalError(`tensor ${name}: bytes ${offset} to ${offset + byteLength} of an arena of ${arena.byteLength}`);
 }

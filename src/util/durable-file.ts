@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, writeSync } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { crashPoint } from './crash-point.ts';
 import { errorCode, guarded } from './system-errors.ts';
 
@@ -111,6 +112,30 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** Writes a file whole or not at all: who reads it meanwhile sees what was there before. @throws {DiskFullError} */
+export async function replaceFile(path: string, pieces: Iterable<string>): Promise<void> {
+  const part = `${path}.${process.pid}.part`;
+  try {
+    await writeWhole(part, pieces);
+    await rename(part, path);
+  } catch (error) {
+    await rm(part, { force: true });
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Closed at the end: systems may refuse to rename a file that is open. */
+async function writeWhole(path: string, pieces: Iterable<string>): Promise<void> {
+  await using writer = await DurableWriter.create(path);
+  for (const piece of pieces) {
+    writer.add(piece);
+    await writer.writeWhenLarge();
+  }
+  await writer.write();
+  await writer.sync();
 }
 
 export async function digestFile(path: string): Promise<Digest> {

@@ -36,7 +36,8 @@ const PANEL_ROWS = 32;
 const MOST_MOVED = 1 / 16;
 
 /** Bytes that rows take in an arena, whose tensors begin at pages. */
-export const placedBytes = ({ byteLength }: Pick<WeightRows, 'byteLength'>): number => Math.ceil(byteLength / ARENA_ALIGNMENT) * ARENA_ALIGNMENT;
+export const placedBytes = ({ byteLength }: Pick<WeightRows, 'byteLength'>): number =>
+  Math.ceil(byteLength / ARENA_ALIGNMENT) * ARENA_ALIGNMENT;
 
 const sumOf = (rows: readonly WeightRows[]): number => rows.reduce((sum, each) => sum + placedBytes(each), 0);
 

@@ -1,6 +1,7 @@
 import type { Model } from '../models/model.ts';
 import type { Arena, Device, Tensor, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
+import type { LaneLog } from '../util/lanes.ts';
 import { placedBytes, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
 import { assignSlots } from './stream-slots.ts';
 import { type Compute, planWeights, type WeightPlan } from './weight-plan.ts';
@@ -12,6 +13,8 @@ export interface WeightStoreOptions {
   readonly compute: Compute;
   /** Stops the loading; `acquire` and `loaded` then reject with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Hears of every read. */
+  readonly lanes?: LaneLog | undefined;
 }
 
 /** What stays in memory, and in how many slots the rest passes through it. */
@@ -30,6 +33,7 @@ export class WeightStore implements AsyncDisposable {
   readonly binding = 0;
   readonly #device: Device;
   readonly #signal: AbortSignal | undefined;
+  readonly #lanes: LaneLog | undefined;
   readonly #stop = new AbortController();
   readonly #memory: Disposable[] = [];
   readonly #tensors = new Map<WeightRows, Tensor>();
@@ -50,6 +54,7 @@ export class WeightStore implements AsyncDisposable {
   constructor(device: Device, model: Pick<Model, 'layers'>, source: WeightSource, options: WeightStoreOptions) {
     this.#device = device;
     this.#signal = options.signal;
+    this.#lanes = options.lanes;
     this.plan = planWeights(model, source, device.capabilities, options.compute);
     this.#holders = model.layers.map(() => 0);
   }
@@ -71,7 +76,7 @@ export class WeightStore implements AsyncDisposable {
   start({ placement, slots }: WeightHomes = { placement: placeWeights(this.plan, 1), slots: 0 }): void {
     if (this.#ready || this.#disposal) throw internalError('weights: start called twice or after dispose');
     this.#ready = [];
-    this.#uploader = new WeightUploader(this.#device, this.plan.weights);
+    this.#uploader = new WeightUploader(this.#device, this.plan.weights, this.#lanes);
     this.#allocateResident(placement);
     this.#stream = this.#openStream(placement, slots);
     this.#ready = this.#loadLayers(placement);

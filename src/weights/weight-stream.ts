@@ -133,4 +133,3 @@ export function partsOf({ weight, from, to }: Destination['rows']): number {
   const { shape, stack } = weight.spec;
   return stack ? ((to - from) / shape[0]!) * stack.count : 1;
 }
-

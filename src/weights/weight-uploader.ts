@@ -3,6 +3,7 @@ import { directBuffer } from '../native/page-cache.ts';
 import { widen } from '../quant/widen.ts';
 import { blockElements, byteLengthOf, elementCount, elementsIn } from '../tensor/dtype.ts';
 import { internalError } from '../util/errors.ts';
+import type { LaneLog } from '../util/lanes.ts';
 import type { WeightRows } from './placement.ts';
 import type { PlannedWeight } from './weight-plan.ts';
 
@@ -47,11 +48,13 @@ export interface Upload {
 export class WeightUploader {
   readonly #device: Device;
   readonly #slots: readonly Slot[];
+  readonly #lanes: LaneLog | undefined;
   #turn = 0;
 
-  /** `weights` are all that will be uploaded: small models get small buffers. */
-  constructor(device: Device, weights: readonly PlannedWeight[]) {
+  /** `weights` are all that will be uploaded: small models get small buffers. `lanes` hear of every read. */
+  constructor(device: Device, weights: readonly PlannedWeight[], lanes?: LaneLog) {
     this.#device = device;
+    this.#lanes = lanes;
     const { raw, widened } = slotSizes(device, weights);
     this.#slots = Array.from({ length: SLOTS }, () => makeSlot(raw, widened));
   }
@@ -91,13 +94,22 @@ export class WeightUploader {
   async #carry(slot: Slot, { weight, tensor, first, at, count }: Piece): Promise<void> {
     const offset = byteLengthOf(weight.deviceType, at);
     if (readsInPlace(this.#device, weight)) {
-      await weight.source.read(first, this.#device.view!(tensor, offset, byteLengthOf(weight.deviceType, count)));
+      await this.#read(weight, first, this.#device.view!(tensor, offset, byteLengthOf(weight.deviceType, count)));
       return;
     }
     const raw = slot.raw.subarray(0, byteLengthOf(weight.source.dtype, count));
-    await weight.source.read(first, raw);
+    await this.#read(weight, first, raw);
     const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
     await this.#device.write(tensor, offset, bytes);
+  }
+
+  async #read({ spec, source }: PlannedWeight, first: number, target: Uint8Array): Promise<void> {
+    const end = this.#lanes?.start('disk read', spec.name, target.byteLength);
+    try {
+      await source.read(first, target);
+    } finally {
+      end?.();
+    }
   }
 }
 

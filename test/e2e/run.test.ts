@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readTrace } from '../../src/profile/chrome-trace.ts';
 import { cli, jsonLines, startCli } from '../helpers/cli.ts';
 
 const PROMPT = String.raw`Task: Write the date as YYYY-MM-DD\nInput: {{when}}\nOutput:`;
@@ -45,7 +46,7 @@ describe('flexllmgen run', () => {
         tokens: { generated: 48 },
         peakBytes: { gpu: 0 },
         kernels: expect.stringMatching(/^kernels \S+, 1 threads$/),
-        lanes: [],
+        lanes: [{ lane: 'compute', busySeconds: expect.any(Number), bytes: 0, pieces: expect.any(Number) }],
       },
     ]);
     const reports = jsonLines(stderr);
@@ -61,6 +62,31 @@ describe('flexllmgen run', () => {
     writeFileSync(at('in.csv'), table(2));
     expect(await cli([...job, '--quiet'])).toMatchObject({ status: 0, stdout: '', stderr: '' });
     expect(output()).toBe(answered(2));
+  });
+
+  it('with --trace: a file of what each lane did, which `trace` reads', async () => {
+    writeFileSync(at('in.csv'), table(4));
+    const trace = at('run.trace.json');
+    expect(await cli([...job, '--quiet', '--trace', trace])).toMatchObject({ status: 0, stdout: '', stderr: '' });
+    expect(output()).toBe(answered(4));
+    const { events, droppedEvents } = await readTrace(trace);
+    expect(droppedEvents).toBe(0);
+    expect(events.filter(({ lane }) => lane === 'compute').map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['embed, batch 0', 'layer 0, batch 0', 'head, batch 0']),
+    );
+    const shown = await cli(['trace', trace, '--json', '--svg', at('run.svg')]);
+    expect(shown).toMatchObject({ status: 0, stderr: '' });
+    expect(jsonLines(shown.stdout)).toMatchObject([{ lanes: expect.arrayContaining([expect.objectContaining({ lane: 'compute' })]) }]);
+    expect(readFileSync(at('run.svg'), 'utf8')).toMatch(/^<svg /);
+    const refusals = [
+      ['out.csv', 'is the output'],
+      ['in.csv', 'something else has this name'],
+    ] as const;
+    for (const [name, message] of refusals) {
+      const refused = await cli([...job, '--restart', '--trace', at(name)]);
+      expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining(message) });
+    }
+    expect(output()).toBe(answered(4));
   });
 
   it('reads standard input', async () => {

@@ -110,7 +110,7 @@ async function* oneSweep(
   const { prompt, generated } = totals;
   const tokens = { prompt, promptComputed: prompt, promptShared: 0, generated };
   const seconds = { load: 0.5, prefill: 1, decode: 1 };
-  yield { type: 'sweep', stats: { sweeps: ++totals.sweeps, running: running.length, peakGpuBytes: 0, tokens, seconds } };
+  yield { type: 'sweep', stats: { sweeps: ++totals.sweeps, running: running.length, peakGpuBytes: 0, tokens, seconds, lanes: [] } };
 }
 
 /** A chat template of one line a message. */

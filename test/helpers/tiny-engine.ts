@@ -11,6 +11,7 @@ import type { SamplingParams } from '../../src/sampling/params.ts';
 import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
 import type { Device } from '../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
+import type { LaneLog } from '../../src/util/lanes.ts';
 import { Lifetime } from '../../src/util/lifetime.ts';
 import { dummyWeights } from '../../src/weights/dummy-weights.ts';
 import type { WeightSource } from '../../src/weights/weight-source.ts';
@@ -75,6 +76,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   /** Share of the weights that stays in memory. Default 1. */
   readonly weightShare?: number;
   readonly slots?: number;
+  readonly lanes?: LaneLog;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -94,6 +96,7 @@ export function openTiny({
   sharePrefixes,
   weightShare = 1,
   slots = 3,
+  lanes,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -112,7 +115,7 @@ export function openTiny({
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
-  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan }));
+  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan, ...(lanes && { lanes }) }));
   store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };

@@ -26,6 +26,8 @@ describe('public names', () => {
         "type GenerationResult",
         "type GeneratorInfo",
         "type KvType",
+        "type LaneName",
+        "type LaneTotals",
         "type LoadOptions",
         "type PlanBytes",
         "type PositionLogprobs",

@@ -37,7 +37,11 @@ describe('the plan', () => {
 
   it('says what passes through memory, and counts the program where the budget does', () => {
     const weights = { share: 0.25, slots: 3, streamedBytes: 900_000_000 };
-    const text = written('line', { ...PLAN, weights, bytes: { ...PLAN.bytes, ring: 90_000_000, program: 150_000_000, total: 486_500_000 } });
+    const text = written('line', {
+      ...PLAN,
+      weights,
+      bytes: { ...PLAN.bytes, ring: 90_000_000, program: 150_000_000, total: 486_500_000 },
+    });
     expect(text).toMatch(/memory: up to 48\d MB \(KV cache 202 MB, the program itself 150 MB, weights in passing 90(\.0)? MB, [^)]*\)\n/);
     expect(text).toMatch(/\nweights: 25 % stay in memory, 900 MB are read from disk for every sweep\n$/);
   });

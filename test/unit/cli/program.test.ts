@@ -29,6 +29,7 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
     convert: action('convert'),
     verify: action('verify'),
     models: action('models'),
+    trace: action('trace'),
   };
   let out = '';
   let err = '';
@@ -42,7 +43,7 @@ describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
       '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.05 --repetition-penalty 1.1 --presence-penalty -0.5 --frequency-penalty .25 --seed 4294967295 --ignore-eos --logprobs 0 ' +
-      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --dtype q4 --convert never --threads 2 --force --restart --retry-failed --json --quiet';
+      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --dtype q4 --convert never --trace t.json --threads 2 --force --restart --retry-failed --json --quiet';
     const { status, calls } = await cli([
       'run',
       ...IO,
@@ -83,6 +84,7 @@ describe('options', () => {
           dtype: 'q4',
           kvType: 'f16',
           sharePrefixes: true,
+          trace: 't.json',
           threads: 2,
           force: true,
           restart: true,
@@ -173,7 +175,7 @@ describe('wrong usage', () => {
     expect({ status, out, calls }).toEqual({ status: EXIT.usage, out: '', calls: [] });
   });
 
-  it.each([['--stop'], ['--input'], ['--column'], ['--model']])('%s with nothing', async (flag) => {
+  it.each([['--stop'], ['--input'], ['--column'], ['--model'], ['--trace']])('%s with nothing', async (flag) => {
     expect(await cli(['run', ...IO, flag, ''])).toMatchObject({ status: EXIT.usage, calls: [] });
   });
 
@@ -185,7 +187,7 @@ describe('wrong usage', () => {
 });
 
 describe('help', () => {
-  it.each(['run', 'generate', 'doctor', 'demo'])('of %s has two examples', async (command) => {
+  it.each(['run', 'generate', 'doctor', 'demo', 'trace'])('of %s has two examples', async (command) => {
     const { status, out, calls } = await cli([command, '--help']);
     expect({ status, calls }).toEqual({ status: EXIT.ok, calls: [] });
     expect(out.match(new RegExp(`^  \\$ flexllmgen ${command}`, 'gm'))).toHaveLength(2);

@@ -14,6 +14,7 @@ function at(done: number, overrides: Partial<JobProgress> = {}): JobProgress {
       peakGpuBytes: 0,
       tokens: { prompt: 300, promptComputed: 300, promptShared: 0, generated: 100 },
       seconds: { load: 9, prefill: 1, decode: 1 },
+      lanes: [],
     },
     seconds: 12,
     ...overrides,

@@ -36,6 +36,28 @@ describe('the summary for people', () => {
     expect(text).toMatch(/^ {2}rows +5 of 5, 5 from an earlier run\n {2}time .*\n {2}peak memory +174 MB\n$/);
   });
 
+  it.each([
+    ['computing alone, which waits for nothing', [{ lane: 'compute', busySeconds: 50, bytes: 0, pieces: 9 }], undefined],
+    [
+      'the lane that the others wait for',
+      [
+        { lane: 'disk read', busySeconds: 60, bytes: 120e9, pieces: 900 },
+        { lane: 'compute', busySeconds: 52, bytes: 0, pieces: 900 },
+      ],
+      'compute 80 % busy; disk read 92 % busy, 120 GB, 2.00 GB/s (bottleneck)',
+    ],
+    [
+      'computation as the bottleneck',
+      [
+        { lane: 'upload', busySeconds: 13, bytes: 13e9, pieces: 9 },
+        { lane: 'compute', busySeconds: 65, bytes: 0, pieces: 9 },
+      ],
+      'compute 100 % busy (bottleneck); upload 20 % busy, 13.0 GB, 1.00 GB/s',
+    ],
+  ] as const)('has lanes: %s', (_, lanes, expected) => {
+    expect(/^ {2}lanes +(.*)$/m.exec(renderSummary({ ...SUMMARY, lanes }))?.[1]).toBe(expected);
+  });
+
   it('of the demo shows a row of each task and counts right answers', () => {
     const example = { task: 'date', input: '5/5/84', expected: '1984-05-05', answer: '1984-05-05' };
     const wrong = { task: 'match', input: 'x', expected: 'Yes', answer: 'No' };

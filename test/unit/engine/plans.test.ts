@@ -116,7 +116,9 @@ describe('createPlan', () => {
     const plan = () => createPlan(model, { kvType: 'f16', weightBytes: 60e9, budgetBytes: 16 * 2 ** 30 });
     expect(plan).toThrow(MemoryError);
     // 17 pages of 48 layers of 2 x 64 x 7168 numbers in f16.
-    expect(plan).toThrow(/^the model needs 62\.1 GB, 17\.2 GB may be used; largest: weights 60\.0 GB, KV cache of 1024 positions 1\.50 GB, /);
+    expect(plan).toThrow(
+      /^the model needs 62\.1 GB, 17\.2 GB may be used; largest: weights 60\.0 GB, KV cache of 1024 positions 1\.50 GB, /,
+    );
     expect(plan).toThrow(/--gpu-batch-size/);
   });
 });

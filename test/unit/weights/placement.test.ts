@@ -23,7 +23,12 @@ const CONFIGS = {
 const CAPABILITIES = { exactWeights: ['f32', 'f16'], weights: ['f32', 'f16'] } as const;
 
 const planOf = (name: keyof typeof CONFIGS) =>
-  planWeights(buildModel(CONFIGS[name], name), dummyWeights({ dtype: (spec) => (spec.role === 'vector' ? 'f32' : 'f16') }), CAPABILITIES, 'auto');
+  planWeights(
+    buildModel(CONFIGS[name], name),
+    dummyWeights({ dtype: (spec) => (spec.role === 'vector' ? 'f32' : 'f16') }),
+    CAPABILITIES,
+    'auto',
+  );
 
 describe('placeWeights', () => {
   it.each(['llama', 'opt', 'mixtral'] as const)('covers every row of %s once, resident rows first, whatever the share', (name) => {
@@ -42,7 +47,9 @@ describe('placeWeights', () => {
                 ],
           );
           for (const { from, to, byteLength } of [...kept!, ...streamed!])
-            expect(byteLength).toBe(byteLengthOf(weight.deviceType, ((to - from) * elementCount(weight.spec.shape)) / weight.spec.shape[0]!));
+            expect(byteLength).toBe(
+              byteLengthOf(weight.deviceType, ((to - from) * elementCount(weight.spec.shape)) / weight.spec.shape[0]!),
+            );
         }
       expect(slotBytes === 0).toBe(share === 1);
       if (share === 1) expect(residentBytes).toBeGreaterThanOrEqual(plan.bytes);
@@ -100,7 +107,8 @@ describe('assignSlots', () => {
         expect(Math.max(...assigned)).toBeLessThan(slots);
         const apart = layers <= slots ? layers : slots === 3 || layers >= (slots - 1) * (slots - 2) ? slots - 1 : 1;
         for (let i = 0; i < layers; i++)
-          for (let next = 1; next < apart; next++) expect(assigned[(i + next) % layers], `${layers} layers, ${slots} slots`).not.toBe(assigned[i]);
+          for (let next = 1; next < apart; next++)
+            expect(assigned[(i + next) % layers], `${layers} layers, ${slots} slots`).not.toBe(assigned[i]);
       }
   });
 
