@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 4
+#define FLX_ABI 5
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
@@ -309,6 +309,25 @@ FLX_API int64_t flx_sample_result_bytes(void);
 FLX_API int64_t flx_sample_scratch_bytes(int64_t vocabulary, int64_t count);
 /* `scratch` begins at a multiple of 8. One call at a time for one team, beside `flx_run` too. */
 FLX_API void flx_sample(flx_team *team, const flx_sample_row *rows, int64_t count, int64_t vocabulary, void *scratch, flx_sample_result *results);
+
+/* ---- disk ---- */
+
+typedef struct flx_disk flx_disk;
+
+/* A read that has ended: what it was called, and its bytes, fewer than wanted at the end of the file; -errno if it failed. */
+typedef struct {
+  int64_t ticket;
+  int64_t bytes;
+} flx_disk_done;
+
+/* Threads that read files, as many at once as there are. Null where the system has no reads at an offset, or gives no threads. */
+FLX_API flx_disk *flx_disk_create(int32_t threads);
+/* Waits for the reads that were wanted. */
+FLX_API void flx_disk_free(flx_disk *disk);
+/* Wants `bytes` of an open file (a descriptor) from `offset` on; reads begin in this order. File and memory stay until the read has ended. */
+FLX_API void flx_disk_read(flx_disk *disk, int32_t file, int64_t offset, void *to, int64_t bytes, int64_t ticket);
+/* Waits until a read has ended, and tells of `most` at most. Returns how many; 0 when none is wanted. One call at a time. */
+FLX_API int64_t flx_disk_wait(flx_disk *disk, flx_disk_done *done, int64_t most);
 
 /* ---- limits of the machine ---- */
 

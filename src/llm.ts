@@ -234,10 +234,10 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   return { source, engine, device, weights, lanes, plan, info };
 }
 
-function shareOf({ percent, onNotice }: LoadOptions, { tier, name, reserve }: Device): number | undefined {
+function shareOf({ percent, onNotice }: LoadOptions, device: Device): number | undefined {
   if (!percent) return undefined;
-  const share = weightShareOf(percent, tier, onNotice);
-  if (share < 1 && !reserve) throw new UsageError(`percent: ${name} keeps all weights in memory`);
+  const share = weightShareOf(percent, device.tier, onNotice);
+  if (share < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
   return share;
 }
 

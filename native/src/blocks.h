@@ -20,23 +20,48 @@ struct BlockQ6K { uint8_t q[128]; uint8_t high[64]; int8_t scales[16]; uint16_t 
 /* What the 16 codes of IQ4_NL stand for. */
 static constexpr int8_t IQ4_NL_VALUES[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-/* The code of value i of a block, without sign: what a scale and a zero point make a weight of. */
-template <class Block> static inline int nibble_of(const Block &b, int i) { return i < 16 ? b.q[i] & 15 : b.q[i - 16] >> 4; }
-static inline int fifth_bit(const uint8_t *high, int i) { return ((high[i / 8] >> (i % 8)) & 1) << 4; }
+/* 32 values from `q` on: the low halves of 16 bytes, then their high ones. */
+static inline void nibbles_of(const uint8_t *q, uint8_t *codes) {
+  for (int i = 0; i < 16; i += 8) {
+    uint64_t bytes;
+    std::memcpy(&bytes, q + i, 8);
+    const uint64_t low = bytes & 0x0f0f0f0f0f0f0f0fu, high = bytes >> 4 & 0x0f0f0f0f0f0f0f0fu;
+    std::memcpy(codes + i, &low, 8);
+    std::memcpy(codes + i + 16, &high, 8);
+  }
+}
+static inline void add_fifth_bits(const uint8_t *high, uint8_t *codes) {
+  /* 4 bits as the lowest of 4 bytes: the product has each of them at all four. */
+  for (int i = 0; i < GROUP; i += 4) {
+    const uint32_t bits = (high[i / 8] >> (i % 8)) & 15u;
+    uint32_t four;
+    std::memcpy(&four, codes + i, 4);
+    four |= ((bits * 0x00204081u) & 0x01010101u) << 4;
+    std::memcpy(codes + i, &four, 4);
+  }
+}
 /* The nibbles of K blocks: 32 bytes hold 64 values, the first 32 in their low halves. */
-static inline int k_nibble(const uint8_t *q, int i) { return (q[i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4)) & 15; }
+static inline void k_nibbles_of(const uint8_t *q, int group, uint8_t *codes) {
+  const uint8_t *from = q + group / 2 * GROUP;
+  const int shift = group % 2 * 4;
+  for (int i = 0; i < GROUP; i++) codes[i] = (from[i] >> shift) & 15;
+}
 
-static inline int code_of(const BlockQ40 &b, int i) { return nibble_of(b, i); }
-static inline int code_of(const BlockQ41 &b, int i) { return nibble_of(b, i); }
-static inline int code_of(const BlockQ50 &b, int i) { return nibble_of(b, i) | fifth_bit(b.high, i); }
-static inline int code_of(const BlockQ51 &b, int i) { return nibble_of(b, i) | fifth_bit(b.high, i); }
-static inline int code_of(const BlockQ80 &b, int i) { return static_cast<uint8_t>(b.q[i]); }
-static inline int code_of(const BlockQ4K &b, int i) { return k_nibble(b.q, i); }
-static inline int code_of(const BlockQ5K &b, int i) { return k_nibble(b.q, i) | (((b.high[i % 32] >> (i / 32)) & 1) << 4); }
-static inline int code_of(const BlockQ6K &b, int i) {
-  const int part = i % 128 / 32, l = i % 32;
-  const int low = b.q[i / 128 * 64 + part % 2 * 32 + l] >> (part < 2 ? 0 : 4);
-  return (low & 15) | (((b.high[i / 128 * 32 + l] >> (2 * part)) & 3) << 4);
+/* The codes of 32 values of a block, without sign: what scale and zero point make weights of. */
+static inline void codes_of(const BlockQ40 &b, int, uint8_t *codes) { nibbles_of(b.q, codes); }
+static inline void codes_of(const BlockQ41 &b, int, uint8_t *codes) { nibbles_of(b.q, codes); }
+static inline void codes_of(const BlockQ50 &b, int, uint8_t *codes) { nibbles_of(b.q, codes), add_fifth_bits(b.high, codes); }
+static inline void codes_of(const BlockQ51 &b, int, uint8_t *codes) { nibbles_of(b.q, codes), add_fifth_bits(b.high, codes); }
+static inline void codes_of(const BlockQ80 &b, int, uint8_t *codes) { std::memcpy(codes, b.q, GROUP); }
+static inline void codes_of(const BlockQ4K &b, int group, uint8_t *codes) { k_nibbles_of(b.q, group, codes); }
+static inline void codes_of(const BlockQ5K &b, int group, uint8_t *codes) {
+  k_nibbles_of(b.q, group, codes);
+  for (int i = 0; i < GROUP; i++) codes[i] = static_cast<uint8_t>(codes[i] | ((b.high[i] >> group) & 1) << 4);
+}
+static inline void codes_of(const BlockQ6K &b, int group, uint8_t *codes) {
+  const int part = group % 4;
+  const uint8_t *low = b.q + group / 4 * 64 + part % 2 * GROUP, *high = b.high + group / 4 * GROUP;
+  for (int i = 0; i < GROUP; i++) codes[i] = static_cast<uint8_t>(((low[i] >> (part / 2 * 4)) & 15) | ((high[i] >> (2 * part)) & 3) << 4);
 }
 
 /* How a type's values lie in panels and become weights: scale * (code - zero) - minimum. */

@@ -5,7 +5,9 @@
 
 #include "panel.h"
 #include "paths.h"
+#include "simd.h"
 #include "team.h"
+#include "transpose.h"
 
 static constexpr int P = FLX_PANEL;
 
@@ -20,43 +22,55 @@ struct Rows {
   const uint8_t *data;
   int64_t row_bytes;
   int64_t count;
-  template <class T> T value(int64_t row, int64_t index) const {
-    T value{};
-    if (row < count) std::memcpy(&value, data + row * row_bytes + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    return value;
-  }
 };
 } // namespace
 
-/* `together` values of k side by side. */
-template <class T> static void pack_values(const Rows &rows, int64_t k, int64_t together, uint8_t *out) {
+/* k side by side for all rows; a few of k at a time, so that rows and panel are both in the first cache. */
+template <class T> static void pack_values(const Rows &rows, int64_t k, uint8_t *out) {
+  constexpr int64_t STEP = 64;
   T *to = reinterpret_cast<T *>(out);
-  constexpr int64_t STEP = 64; /* a cache line or more of every row at a time */
+  if (rows.count < P) std::fill(to, to + k * P, T{});
   for (int64_t k0 = 0; k0 < k; k0 += STEP)
-    for (int r = 0; r < P; r++)
-      for (int64_t i = k0; i < std::min(k, k0 + STEP); i++) to[(i / together * P + r) * together + i % together] = rows.value<T>(r, i);
+    transpose(reinterpret_cast<const T *>(rows.data) + k0, rows.count, std::min(STEP, k - k0), rows.row_bytes / static_cast<int64_t>(sizeof(T)), to + k0 * P, P);
+}
+
+/* Bit `bit` of each of 64 bytes. */
+static uint64_t plane_of(const uint8_t *bytes, int bit) {
+#if defined(FLX_ISA_AVX512)
+  return _mm512_test_epi8_mask(_mm512_loadu_si512(bytes), _mm512_set1_epi8(static_cast<char>(1 << bit)));
+#else
+  uint64_t plane = 0;
+  for (int i = 0; i < 64; i += 4) {
+    uint32_t four;
+    std::memcpy(&four, bytes + i, 4);
+    /* The product brings the 4 bits side by side. */
+    plane |= static_cast<uint64_t>((((four >> bit) & 0x01010101u) * 0x01020408u) >> 24) << i;
+  }
+  return plane;
+#endif
 }
 
 /* 32 k of 32 rows. */
-template <int BITS, class Block> static void pack_codes(const Block *const *rows, int k0, int flip, uint8_t *out) {
-  uint64_t planes[BITS == 8 ? 1 : BITS - 3][8][2] = {};
-  for (int step = 0; step < GROUP / 4; step++)
-    for (int r = 0; r < P / 2; r++)
-      for (int i = 0; i < 4; i++) {
-        const int k = k0 + step * 4 + i, at = r * 4 + i;
-        const int low = code_of(*rows[r], k), high = code_of(*rows[r + P / 2], k);
-        if (BITS == 8) {
-          out[step * P * 4 + at] = static_cast<uint8_t>(low ^ flip);
-          out[step * P * 4 + P * 2 + at] = static_cast<uint8_t>(high ^ flip);
-          continue;
-        }
-        out[step * P * 2 + at] = static_cast<uint8_t>((low & 15) | (high & 15) << 4);
-        for (int plane = 0; plane < BITS - 4; plane++) {
-          planes[plane][step][0] |= static_cast<uint64_t>((low >> (4 + plane)) & 1) << at;
-          planes[plane][step][1] |= static_cast<uint64_t>((high >> (4 + plane)) & 1) << at;
-        }
+template <int BITS, class Block> static void pack_codes(const Block *const *rows, int group, uint32_t flip, uint8_t *out) {
+  uint32_t words[GROUP / 4][P]; /* 4 codes of every row */
+  for (int r = 0; r < P; r++) {
+    uint8_t codes[GROUP];
+    codes_of(*rows[r], group, codes);
+    for (int step = 0; step < GROUP / 4; step++) std::memcpy(&words[step][r], codes + step * 4, 4);
+  }
+  uint32_t *to = reinterpret_cast<uint32_t *>(out);
+  for (int step = 0; step < GROUP / 4; step++) {
+    if (BITS == 8) {
+      for (int r = 0; r < P; r++) to[step * P + r] = words[step][r] ^ flip;
+      continue;
+    }
+    for (int r = 0; r < P / 2; r++) to[step * P / 2 + r] = (words[step][r] & 0x0f0f0f0fu) | (words[step][r + P / 2] & 0x0f0f0f0fu) << 4;
+    for (int plane = 0; plane < BITS - 4; plane++)
+      for (int half = 0; half < 2; half++) {
+        const uint64_t bits = plane_of(reinterpret_cast<const uint8_t *>(&words[step][half * P / 2]), 4 + plane);
+        std::memcpy(out + 512 + plane * 128 + step * 16 + half * 8, &bits, 8);
       }
-  if (BITS > 4 && BITS < 8) std::memcpy(out + 512, planes, (BITS - 4) * sizeof(planes[0]));
+  }
 }
 
 static void pack_scales(const uint8_t *scales, int count, int row, uint8_t *out) {
@@ -72,26 +86,27 @@ template <class Block> static void pack_header(const Block &block, int row, uint
   if constexpr (k_scales) pack_scales(block.scales, 12, row, out + 4 * P);
 }
 
-template <class Block, int BITS> static void pack_blocks(const IntegerFormat &f, const Rows &rows, int64_t k, uint8_t *out, int flip = 0) {
+template <class Block, int BITS> static void pack_blocks(const IntegerFormat &f, const Rows &rows, int64_t k, uint8_t *out, uint32_t flip = 0) {
   const Block nothing{};
   const Block *blocks[P];
   for (int64_t b = 0; b < k / f.values; b++, out += P * sizeof(Block)) {
     for (int r = 0; r < P; r++) blocks[r] = r < rows.count ? reinterpret_cast<const Block *>(rows.data + r * rows.row_bytes) + b : &nothing;
     for (int r = 0; r < P; r++) pack_header(*blocks[r], r, out);
-    for (int k0 = 0; k0 < f.values; k0 += GROUP) pack_codes<BITS>(blocks, k0, flip, out + header_bytes(f) + k0 / GROUP * group_bytes(f));
+    for (int g = 0; g < f.values / GROUP; g++) pack_codes<BITS>(blocks, g, flip, out + header_bytes(f) + g * group_bytes(f));
   }
 }
 
 void pack_panel(const flx_weight &w, const uint8_t *from, int64_t count, uint8_t *out) {
   const Rows rows{from, w.row_bytes, count};
-  if (w.type == FLX_F32) return pack_values<uint32_t>(rows, w.k, 1, out);
-  if (is_float(w.type)) return pack_values<uint16_t>(rows, w.k, in_bfloats(w.type) ? 2 : 1, out);
+  /* With BF16 instructions, pairs are moved as one. */
+  if (in_bfloats(w.type)) return pack_values<uint32_t>(rows, w.k / 2, out);
+  if (is_float(w.type)) return w.type == FLX_F32 ? pack_values<uint32_t>(rows, w.k, out) : pack_values<uint16_t>(rows, w.k, out);
   const IntegerFormat &f = *integer_format(w.type);
   switch (w.type) {
     case FLX_Q4_1: return pack_blocks<BlockQ41, 4>(f, rows, w.k, out);
     case FLX_Q5_0: return pack_blocks<BlockQ50, 5>(f, rows, w.k, out);
     case FLX_Q5_1: return pack_blocks<BlockQ51, 5>(f, rows, w.k, out);
-    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out, signed_quants(w.type) ? 0 : 0x80);
+    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out, signed_quants(w.type) ? 0 : 0x80808080u);
     case FLX_Q4_K: return pack_blocks<BlockQ4K, 4>(f, rows, w.k, out);
     case FLX_Q5_K: return pack_blocks<BlockQ5K, 5>(f, rows, w.k, out);
     case FLX_Q6_K: return pack_blocks<BlockQ6K, 6>(f, rows, w.k, out);
@@ -104,7 +119,8 @@ extern "C" void flx_pack(flx_team *team, const flx_weight *weight) {
   const int64_t bytes = w.row_bytes * P;
   parallel(team, w.n / P, [&](int64_t panel) {
     uint8_t *data = static_cast<uint8_t *>(w.data) + panel * bytes;
-    const std::vector<uint8_t> rows(data, data + bytes);
+    static thread_local std::vector<uint8_t> rows;
+    rows.assign(data, data + bytes);
     pack_panel(w, rows.data(), P, data);
   });
 }

@@ -40,6 +40,6 @@ template <class T> static inline void transpose(const T *from, int64_t rows, int
         for (int64_t i = r; i < r + 8; i++) to[c * ldt + i] = from[i * ldf + c];
     }
 #endif
-  for (int64_t c = 0; c < columns; c++)
-    for (int64_t i = r; i < rows; i++) to[c * ldt + i] = from[i * ldf + c];
+  for (; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++) to[c * ldt + r] = from[r * ldf + c];
 }

@@ -104,10 +104,10 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
   const goodPages = Math.min(sequencePages, pagesFor(GOOD_POSITIONS));
   const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
-  const room = options.budgetBytes - sum(buffers);
+  const room = options.budgetBytes - totalOf(buffers);
   const homes = weightHomes(options, room, { least: pool(leastPages).bytes, good: pool(goodPages).bytes });
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
-  const leftBytes = options.budgetBytes - sum(fixed);
+  const leftBytes = options.budgetBytes - totalOf(fixed);
   const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
   const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
   // What is left beside weights that pass through is the cache's; otherwise other programs may want some of it.
@@ -115,12 +115,12 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const pages = Math.min(most(leftBytes), Math.max(goodPages, most(leftBytes * share)));
   if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
   const { kvPages, bytes: kv } = pool(pages);
-  const bytes = Object.freeze({ ...fixed, kv, total: sum(fixed) + kv });
+  const bytes = Object.freeze({ ...fixed, kv, total: totalOf(fixed) + kv });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
   return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, weights, bytes });
 }
 
-const sum = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
+const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
 
 /**
  * All weights stay where they fit beside a good cache. Otherwise half of the room beyond the least ring and the least cache is the cache's: more rows at a
@@ -189,7 +189,7 @@ const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = {
 };
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
-  const needed = sum({ ...fixed, kv });
+  const needed = totalOf({ ...fixed, kv });
   const items = Object.entries({ ...fixed, kv })
     .toSorted(([, a], [, b]) => b - a)
     .slice(0, 3)

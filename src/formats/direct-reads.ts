@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { DiskLane } from '../native/disk-lane.ts';
 import { cachedShare, directBuffer, isAligned } from '../native/page-cache.ts';
 
 /** Offsets, lengths and addresses of direct reads are multiples of this: enough for all disks of today. */
@@ -17,7 +18,10 @@ const MOST_CACHED = 0.5;
  */
 export class DirectReads implements AsyncDisposable {
   readonly #handle: FileHandle;
+  readonly #lane = DiskLane.open();
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
+  /** Under way. */
+  readonly #reads = new Set<Promise<unknown>>();
 
   private constructor(handle: FileHandle) {
     this.#handle = handle;
@@ -40,13 +44,26 @@ export class DirectReads implements AsyncDisposable {
   /** Fills `target` as far as the file goes, or only its whole pages. @returns bytes. @throws the system's error */
   async read(start: number, target: Uint8Array): Promise<number> {
     if (start % ALIGNMENT === 0 && isAligned(target, ALIGNMENT)) {
-      return (await this.#handle.read(target, 0, target.byteLength - (target.byteLength % ALIGNMENT), start)).bytesRead;
+      return this.#readPages(start, target.subarray(0, target.byteLength - (target.byteLength % ALIGNMENT)));
     }
     return this.#readAround(start, target);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#reads);
+    this.#lane?.close();
     await this.#handle.close();
+  }
+
+  async #readPages(start: number, target: Uint8Array): Promise<number> {
+    if (!this.#lane) return (await this.#handle.read(target, 0, target.byteLength, start)).bytesRead;
+    const read = this.#lane.read(this.#handle.fd, start, target);
+    this.#reads.add(read);
+    try {
+      return await read;
+    } finally {
+      this.#reads.delete(read);
+    }
   }
 
   /** Through a buffer of the pages that `target` lies in. */
@@ -56,7 +73,7 @@ export class DirectReads implements AsyncDisposable {
     const last = this.#free.pop();
     const buffer = last && last.byteLength >= bytes ? last : directBuffer(bytes);
     try {
-      const { bytesRead } = await this.#handle.read(buffer, 0, bytes, first);
+      const bytesRead = await this.#readPages(first, buffer.subarray(0, bytes));
       const found = Math.max(0, Math.min(target.byteLength, bytesRead - (start - first)));
       target.set(buffer.subarray(start - first, start - first + found));
       return found;

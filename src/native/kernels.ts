@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 4;
+const ABI = 5;
 /** Widest first, of all architectures: libraries of another one are not there. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -89,6 +89,7 @@ const batch = koffi.struct('flx_batch', { rows: 'void*', count: 'int64' });
 const step = koffi.struct('flx_step', { op: 'int64', arguments: 'void*' });
 
 export type Team = bigint & { readonly kind: 'team' };
+export type Disk = bigint & { readonly kind: 'disk' };
 
 export interface Kernels {
   /** The instruction set. */
@@ -110,6 +111,11 @@ export interface Kernels {
     [team: Team, rows: Uint8Array, count: number, vocabulary: number, scratch: Float64Array, results: Uint8Array],
     void
   >;
+  readonly diskCreate: (threads: number) => Disk | null;
+  readonly diskFree: (disk: Disk) => void;
+  readonly diskRead: (disk: Disk, file: number, offset: number, to: Uint8Array, bytes: number, ticket: number) => void;
+  /** `done`: pairs of ticket and bytes. */
+  readonly diskWait: AsyncCall<[disk: Disk, done: BigInt64Array, most: number], number>;
   readonly run: AsyncCall<[team: Team, steps: Uint8Array, count: number], void>;
 }
 
@@ -170,6 +176,10 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     read: bind('flx_read', 'void', ['void*', 'void*', 'int64']),
     sampleScratchBytes: bind('flx_sample_scratch_bytes', 'int64', ['int64', 'int64']),
     sample: bind('flx_sample', 'void', ['void*', 'void*', 'int64', 'int64', 'void*', 'void*']),
+    diskCreate: bind('flx_disk_create', 'void*', ['int32']),
+    diskFree: bind('flx_disk_free', 'void', ['void*']),
+    diskRead: bind('flx_disk_read', 'void', ['void*', 'int32', 'int64', 'void*', 'int64', 'int64']),
+    diskWait: bind('flx_disk_wait', 'int64', ['void*', 'void*', 'int64']),
     run: bind('flx_run', 'void', ['void*', 'void*', 'int64']),
   };
 }

@@ -57,7 +57,7 @@ class CountingDevice implements NullDevice {
   }
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
-    return new TrackedTensor<undefined>(this.#ledger, name, dtype, shape, () => undefined);
+    return new TrackedTensor<undefined>(this.#ledger, { name, dtype, shape }, () => undefined);
   }
 
   reserve(name: string, byteLength: number): Arena {

@@ -34,7 +34,7 @@ class ReferenceDevice implements Device {
   }
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
-    return new TrackedTensor<Storage>(this.#ledger, name, dtype, shape, (byteLength) => newStorage(dtype, byteLength));
+    return new TrackedTensor<Storage>(this.#ledger, { name, dtype, shape }, (byteLength) => newStorage(dtype, byteLength));
   }
 
   reserve(name: string, byteLength: number): Arena {

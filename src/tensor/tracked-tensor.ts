@@ -36,6 +36,14 @@ export class MemoryLedger {
   }
 }
 
+interface TrackedRequest<Contents> {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Where it is placed, if its memory is not its own. */
+  readonly arena?: TrackedArena<Contents>;
+}
+
 /** A tensor whose contents, if it has any, are a JavaScript value. */
 export class TrackedTensor<Contents> implements Tensor {
   readonly name: string;
@@ -49,14 +57,7 @@ export class TrackedTensor<Contents> implements Tensor {
   #lost = false;
   #disposed = false;
 
-  constructor(
-    ledger: MemoryLedger,
-    name: string,
-    dtype: DType,
-    shape: readonly number[],
-    make: (byteLength: number) => Contents,
-    arena?: TrackedArena<Contents>,
-  ) {
+  constructor(ledger: MemoryLedger, { name, dtype, shape, arena }: TrackedRequest<Contents>, make: (byteLength: number) => Contents) {
     if (!shape.every((n) => Number.isSafeInteger(n) && n > 0)) throw internalError(`tensor ${name}: bad shape [${shape.join(', ')}]`);
     this.name = name;
     this.dtype = dtype;
@@ -129,7 +130,7 @@ export class TrackedArena<Contents> implements Arena {
   }
 
   place(name: string, dtype: DType, shape: readonly number[], offset: number): Tensor {
-    const tensor = new TrackedTensor(this.#ledger, name, dtype, shape, (byteLength) => this.#make(dtype, byteLength), this);
+    const tensor = new TrackedTensor(this.#ledger, { name, dtype, shape, arena: this }, (byteLength) => this.#make(dtype, byteLength));
     checkPlace(this, tensor, offset);
     this.#placed.push({ tensor, from: offset, to: offset + tensor.byteLength });
     return tensor;

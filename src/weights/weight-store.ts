@@ -158,6 +158,7 @@ export class WeightStore implements AsyncDisposable {
       layers: streaming.map(({ layer, streamed }) => ({ layer, destinations: streamed.map((rows) => this.#destination(rows)) })),
       slots,
       checkpoint: () => this.#checkStopped(),
+      lanes: this.#lanes,
     });
   }
 

@@ -1,6 +1,7 @@
 /** Weights that are read anew for every sweep, into a ring of slots, as far ahead as there are free ones. */
 import type { Device } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
+import type { LaneLog } from '../util/lanes.ts';
 import type { Destination, WeightUploader } from './weight-uploader.ts';
 
 export interface StreamedLayer {
@@ -18,6 +19,7 @@ export interface StreamParts {
   readonly slots: readonly number[];
   /** Called before every piece; throws to stop. */
   readonly checkpoint: () => void;
+  readonly lanes?: LaneLog | undefined;
 }
 
 /** One reading of a layer. */
@@ -107,7 +109,7 @@ export class WeightStream {
   }
 
   async #load({ destinations }: StreamedLayer): Promise<void> {
-    const { device, uploader, checkpoint } = this.#parts;
+    const { device, uploader, checkpoint, lanes } = this.#parts;
     const read = this.#reading.then(async () => {
       if (this.#failure) throw this.#failure.cause;
       const uploads = [];
@@ -124,7 +126,11 @@ export class WeightStream {
       this.#failure ??= { cause };
       throw cause;
     }
-    for (const { rows, tensor } of destinations) await device.pack?.(tensor, partsOf(rows));
+    for (const { rows, tensor } of destinations) {
+      const end = lanes?.start('compute', `order ${tensor.name}`);
+      await device.pack?.(tensor, partsOf(rows));
+      end?.();
+    }
   }
 }
 

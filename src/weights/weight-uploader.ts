@@ -15,7 +15,7 @@ const WIDENED_ELEMENTS = STAGING_BYTES / 2;
 const PAGE_BYTES = 4096;
 
 /** Pieces in flight: some are read while others are written, and a fast disk wants to be asked for several. */
-const SLOTS = 6;
+const SLOTS = 8;
 
 /** A staging buffer and the piece that is in it; resolves, never rejects, when the buffer is free. */
 interface Slot {
