@@ -46,7 +46,7 @@ describe('placeWeights', () => {
             );
         }
       expect(slotBytes === 0).toBe(share === 1);
-      expect(residentBytes >= plan.bytes).toBe(share === 1);
+      expect(share < 1 || residentBytes >= plan.bytes).toBe(true);
     }
   });
 
