@@ -49,7 +49,7 @@ function checkModel(bench: string, model: string): void {
   const isFile = model.endsWith('.gguf');
   if (bench === 'peers') return expect(isFile || isPeerShape(model), 'a GGUF file or a shape that llama.cpp runs', PEER_SHAPE_NAMES);
   if (bench === 'model') return expect(isFile || isShape(model), 'a GGUF file or a published shape', SHAPE_NAMES);
-  if (bench === 'loading') return expect(isShape(model), 'a published shape', SHAPE_NAMES);
+  if (bench === 'loading' || bench === 'offload') return expect(isShape(model), 'a published shape', SHAPE_NAMES);
   const known = model === BUNDLED_NAME || publishedConfig(model) !== undefined;
   expect(known, `${BUNDLED_NAME} or a published shape`, PUBLISHED_OPT_NAMES);
 }

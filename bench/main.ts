@@ -9,6 +9,7 @@ import { gemm } from './gemm.ts';
 import { layer } from './layer.ts';
 import { loading } from './loading.ts';
 import { model } from './model.ts';
+import { offload } from './offload.ts';
 import { peers } from './peers.ts';
 import { prefix } from './prefix.ts';
 import { sampling } from './sampling.ts';
@@ -25,6 +26,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   prefix,
   conversion,
   loading,
+  offload,
   accuracy,
 };
 

@@ -70,6 +70,8 @@ export interface LoadOptions {
    * there is room, otherwise what there is room for beside the cache.
    */
   readonly percent?: readonly number[];
+  /** Whether weights are read while others compute. Default true; without, which shows what that brings, results are the same. */
+  readonly overlap?: boolean;
   /**
    * File that gains, when the model is disposed of, what each lane did when, as `flexllmgen trace` and ui.perfetto.dev read it. A failure to write
    * it is a notice. Default none.
@@ -205,7 +207,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
   const kvType = resolveKvType(options.kvType ?? 'auto', { device, compute, headDim: model.headDim });
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
-  const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes }));
+  const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
   const plan = createPlan(model, {
     kvType,
     weightBytes: weights.bytes,
@@ -213,7 +215,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     weightShare: shareOf(options, device),
     stagingBytes: stagingBytes(device, weights.plan.weights),
     budgetBytes: options.memoryBytes ?? availableMemoryBytes(),
-    programBytes: options.memoryBytes === undefined ? 0 : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
+    programBytes: options.memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
     gpuBatchSize: options.gpuBatchSize,
     numGpuBatches: options.numGpuBatches,
   });

@@ -13,7 +13,7 @@ export async function loadModel(
   defaults: GenerationParams = {},
 ): Promise<LLM> {
   const { LLM } = await import('../llm.ts');
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, trace } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
   return LLM.load(modelName(options), {
     device,
     compute,
@@ -31,6 +31,7 @@ export async function loadModel(
     ...(sharePrefixes !== undefined && { sharePrefixes }),
     ...(mem !== undefined && { memoryBytes: mem }),
     ...(percent !== undefined && { percent }),
+    overlap: overlap !== 'off',
     ...(trace !== undefined && { trace }),
   });
 }

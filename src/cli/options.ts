@@ -19,6 +19,7 @@ export interface ComputeOptions {
   /** Bytes. */
   readonly mem?: number;
   readonly percent?: readonly number[];
+  readonly overlap?: 'on' | 'off';
 }
 
 /** Which model, and how it computes. */
@@ -94,6 +95,9 @@ export function addComputeOptions(command: Command): Command {
       '--percent <n...>',
       'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',
       percents,
+    )
+    .addOption(
+      new Option('--overlap <mode>', 'read weights while others compute; off shows what that brings').choices(['on', 'off']).default('on'),
     )
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
     .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');

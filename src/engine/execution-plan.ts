@@ -80,6 +80,8 @@ const HEAD_ROWS = 128;
 const KV_SHARE = 0.5;
 /** Positions that the cache holds even if they take more than its share; models claim contexts of 100,000 and more, which rows of a table rarely use. */
 const GOOD_POSITIONS = 4096;
+/** Of a row of a table with its answer, when weights and cache compete for room. */
+const ROW_POSITIONS = 512;
 /** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
 const LEAST_POSITIONS = 1024;
 /** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
@@ -105,13 +107,16 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const goodPages = Math.min(sequencePages, pagesFor(GOOD_POSITIONS));
   const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
   const room = options.budgetBytes - totalOf(buffers);
-  const homes = weightHomes(options, room, { least: pool(leastPages).bytes, good: pool(goodPages).bytes });
+  const blockPages = gpuBatchSize * numGpuBatches * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
+  const cache = { least: pool(leastPages).bytes, good: pool(goodPages).bytes, block: pool(Math.max(leastPages, blockPages)).bytes };
+  const homes = weightHomes(options, room, cache);
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.budgetBytes - totalOf(fixed);
   const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
   const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
-  // What is left beside weights that pass through is the cache's; otherwise other programs may want some of it.
-  const share = homes.slots > 0 && options.weightShare === undefined ? 1 : KV_SHARE;
+  // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
+  const isAutomatic = homes.slots > 0 && options.weightShare === undefined;
+  const share = options.programBytes !== undefined || isAutomatic ? 1 : KV_SHARE;
   const pages = Math.min(most(leftBytes), Math.max(goodPages, most(leftBytes * share)));
   if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
   const { kvPages, bytes: kv } = pool(pages);
@@ -123,13 +128,13 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
 const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
 
 /**
- * All weights stay where they fit beside a good cache. Otherwise half of the room beyond the least ring and the least cache is the cache's: more rows at a
- * time share one reading of the weights, which pays more than keeping some of them. `cache`: bytes.
+ * All weights stay where they fit beside a good cache. Otherwise the cache comes first, as far as the block could fill it: every further row shares the
+ * reading of all weights, while a weight that stays saves its own reading alone. `cache`: bytes.
  */
 function weightHomes(
   { weightBytes, placeWeights, weightShare }: PlanOptions,
   room: number,
-  cache: { readonly least: number; readonly good: number },
+  cache: { readonly least: number; readonly good: number; readonly block: number },
 ): WeightHomesPlan {
   const all = { share: 1, slots: 0, residentBytes: weightBytes, ringBytes: 0, streamedBytes: 0 };
   if (!placeWeights) return all;
@@ -137,8 +142,8 @@ function weightHomes(
   const resident = homesOf(placeWeights, 1);
   if (resident.residentBytes + cache.good <= room) return resident;
   const least = leastHomes(placeWeights);
-  const spare = Math.max(0, room - cache.least - least.residentBytes - least.ringBytes);
-  return chooseHomes(placeWeights, room - cache.least - spare * KV_SHARE);
+  const spare = room - least.residentBytes - least.ringBytes;
+  return chooseHomes(placeWeights, room - Math.max(cache.least, Math.min(cache.block, spare)));
 }
 
 /**

@@ -16,6 +16,8 @@ export interface WeightHomesPlan {
 const SLOTS = 3;
 /** Still read while computing, but not while a layer that was read waits. */
 const LEAST_SLOTS = 2;
+/** More of the room for a third slot would be better used for rows. */
+const MOST_RING = 1 / 4;
 /** Shares are tried in steps of 1 / STEPS. */
 const STEPS = 1000;
 
@@ -40,7 +42,8 @@ export const leastHomes = (place: PlaceWeights): WeightHomesPlan => homesOf(plac
 
 /** The largest share for which weights and ring take no more than `room` bytes; the least of all if none does. */
 export function chooseHomes(place: PlaceWeights, room: number): WeightHomesPlan {
-  for (const slots of [SLOTS, LEAST_SLOTS]) {
+  const most = SLOTS * place(0).slotBytes <= room * MOST_RING ? SLOTS : LEAST_SLOTS;
+  for (const slots of new Set([most, LEAST_SLOTS])) {
     let [low, high] = [-1, STEPS];
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);

@@ -15,6 +15,8 @@ export interface WeightStoreOptions {
   readonly signal?: AbortSignal | undefined;
   /** Hears of every read. */
   readonly lanes?: LaneLog | undefined;
+  /** Whether weights are read while others compute. Default true; without, results are the same. */
+  readonly overlap?: boolean | undefined;
 }
 
 /** What stays in memory, and in how many slots the rest passes through it. */
@@ -34,6 +36,7 @@ export class WeightStore implements AsyncDisposable {
   readonly #device: Device;
   readonly #signal: AbortSignal | undefined;
   readonly #lanes: LaneLog | undefined;
+  readonly #overlap: boolean | undefined;
   readonly #stop = new AbortController();
   readonly #memory: Disposable[] = [];
   readonly #tensors = new Map<WeightRows, Tensor>();
@@ -55,6 +58,7 @@ export class WeightStore implements AsyncDisposable {
     this.#device = device;
     this.#signal = options.signal;
     this.#lanes = options.lanes;
+    this.#overlap = options.overlap;
     this.plan = planWeights(model, source, device.capabilities, options.compute);
     this.#holders = model.layers.map(() => 0);
   }
@@ -159,6 +163,7 @@ export class WeightStore implements AsyncDisposable {
       slots,
       checkpoint: () => this.#checkStopped(),
       lanes: this.#lanes,
+      overlap: this.#overlap,
     });
   }
 

@@ -20,6 +20,8 @@ export interface StreamParts {
   /** Called before every piece; throws to stop. */
   readonly checkpoint: () => void;
   readonly lanes?: LaneLog | undefined;
+  /** Whether layers are read before they are asked for. Default true; without, results are the same. */
+  readonly overlap?: boolean | undefined;
 }
 
 /** One reading of a layer. */
@@ -48,7 +50,7 @@ export class WeightStream {
 
   /** Begins to read the first layers. */
   start(): void {
-    this.#fill();
+    if (this.#readsAhead) this.#fill();
   }
 
   /** Resolves when the layer's weights can be used, at once for a layer without any here. @throws what reading them threw, in this layer or an earlier one */
@@ -67,13 +69,17 @@ export class WeightStream {
     const index = this.#indexOf(layer);
     if (index < 0) return;
     this.#slots.delete(this.#parts.slots[index]!);
-    this.#fill();
+    if (this.#readsAhead) this.#fill();
   }
 
   /** Begins no further reads, and resolves when those under way have ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#settled();
+  }
+
+  get #readsAhead(): boolean {
+    return this.#parts.overlap ?? true;
   }
 
   #indexOf(layer: number): number {
@@ -90,16 +96,17 @@ export class WeightStream {
     await this.#settled();
     for (const [slot, { held }] of this.#slots) if (!held) this.#slots.delete(slot);
     this.#next = index;
-    this.#fill();
+    this.#fill(this.#readsAhead ? Infinity : 1);
   }
 
   async #settled(): Promise<void> {
     await Promise.allSettled([...this.#slots.values()].map(({ ready }) => ready));
   }
 
-  #fill(): void {
+  /** Begins to read into free slots, `most` layers at most. */
+  #fill(most = Infinity): void {
     const { layers, slots } = this.#parts;
-    while (!this.#stopped && layers.length > 0 && !this.#slots.has(slots[this.#next]!)) {
+    for (let begun = 0; begun < most && !this.#stopped && layers.length > 0 && !this.#slots.has(slots[this.#next]!); begun++) {
       const index = this.#next;
       const ready = this.#load(layers[index]!);
       ready.catch(() => {}); // whoever acquires the layer gets the error

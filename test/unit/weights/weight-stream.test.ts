@@ -49,9 +49,9 @@ function makeReads(): Reads {
   return reads;
 }
 
-function openStore(reads: Reads, share: number, slots: number) {
+function openStore(reads: Reads, share: number, slots: number, overlap = true) {
   const device = createReferenceDevice();
-  const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32' });
+  const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32', overlap });
   store.start({ placement: placeWeights(store.plan, share), slots });
   return { device, store };
 }
@@ -98,6 +98,19 @@ describe('a store whose weights pass through', () => {
     for (let layer = 0; layer < LAYERS - 1; layer++) await contentsOf(opened, layer);
     await settle();
     expect(reads.order).toEqual(['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w0']);
+  });
+
+  it('reads a layer only when it is asked for, without overlap', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0, 3, false);
+    await using _ = opened.store;
+    await settle();
+    expect(reads.order).toEqual([]);
+    for (const layer of [0, 1, 2, 3, 4, 5, 6, 0, 1]) {
+      expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
+      await settle();
+    }
+    expect(reads.order).toEqual(['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w0', 'w1']);
   });
 
   it('reads nothing over a layer that is held', async () => {

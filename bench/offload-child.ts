@@ -1,0 +1,66 @@
+/** JSON of an OffloadCase: runs it, and prints what its sweeps took. */
+import { readFileSync } from 'node:fs';
+import { LLM } from '../src/llm.ts';
+import { PAGE_POSITIONS } from '../src/tensor/device.ts';
+import { peakMemoryBytes } from '../src/util/machine.ts';
+import type { OffloadCase, OffloadRun, OffloadSweep } from './offload-case.ts';
+import { promptOf } from './workload.ts';
+
+const one = JSON.parse(process.argv[2]!) as OffloadCase;
+
+/** Bytes that this process has had read from disks, whatever the page cache had. */
+const diskBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
+
+async function main(): Promise<OffloadRun> {
+  const { batches = 1, promptTokens, generated, sweeps = Infinity } = one;
+  const opened = performance.now();
+  await using llm = await LLM.load(one.file, {
+    gpuBatchSize: one.rows / batches,
+    numGpuBatches: batches,
+    sharePrefixes: false,
+    overlap: one.overlap ?? true,
+    ...(one.percent && { percent: one.percent }),
+    ...(one.memoryBytes !== undefined && { memoryBytes: one.memoryBytes }),
+    ...(one.kvType && { kvType: one.kvType }),
+  });
+  const rows = Math.min(one.rows, Math.floor(Math.min(...llm.plan.kvPages) / Math.ceil((promptTokens + generated) / PAGE_POSITIONS)));
+  const requests = Array.from({ length: rows }, (_, row) => ({
+    prompt: promptOf(promptTokens, row),
+    params: { maxTokens: generated, ignoreEos: true },
+  }));
+  // What stays is loaded, and programs have memory.
+  await llm.generate([{ prompt: promptOf(4, 1), params: { maxTokens: 1, ignoreEos: true } }]);
+  const done: OffloadSweep[] = [];
+  const loop = performance.eventLoopUtilization();
+  let [began, bytes] = [performance.now(), diskBytes()];
+  let last = { prompt: 0, generated: 0 };
+  let lanes = {};
+  for await (const event of llm.stream(requests)) {
+    if (event.type !== 'sweep') continue;
+    const [now, read, { tokens }] = [performance.now(), diskBytes(), event.stats];
+    done.push({
+      seconds: (now - began) / 1000,
+      diskBytes: read - bytes,
+      promptTokens: tokens.promptComputed - last.prompt,
+      generatedTokens: tokens.generated - last.generated,
+    });
+    [began, bytes] = [now, read];
+    last = { prompt: tokens.promptComputed, generated: tokens.generated };
+    lanes = Object.fromEntries(event.stats.lanes.map(({ lane, busySeconds }) => [lane, busySeconds]));
+    if (done.length >= sweeps) break;
+  }
+  const { bytes: planned, weights } = llm.plan;
+  const totalSeconds = (performance.now() - opened) / 1000;
+  return {
+    rows,
+    totalSeconds,
+    sweeps: done,
+    lanes,
+    loop: performance.eventLoopUtilization(loop).utilization,
+    peakBytes: peakMemoryBytes(),
+    planned,
+    weights,
+  };
+}
+
+console.log(JSON.stringify(await main()));

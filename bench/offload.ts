@@ -1,0 +1,152 @@
+/** Jobs whose weights pass through memory, beside the disk's own rate and beside the same job with all weights in memory. Disk bytes are the system's count. */
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { byteLengthOf, type KvType, type WeightType } from '../src/tensor/dtype.ts';
+import { UsageError } from '../src/util/errors.ts';
+import { runChild } from './child.ts';
+import { dropPageCache, readSeconds } from './disk.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
+import { writeModelFile } from './model-file.ts';
+import { decodeSweeps, type OffloadCase, type OffloadRun, projectedRate, secondsOf } from './offload-case.ts';
+
+/** 13 GB in f16: more than most laptops have free. */
+const DISK_BOUND = 'opt-6.7b';
+/** 4.7 GB in q4_0. */
+const COMPUTE_BOUND = 'llama-3-8b';
+/** The first computes prompts, the others decode; the rest of a job is projected from these. */
+const SWEEPS = 7;
+const ON_DISK = [0, 0, 0, 100, 0, 100];
+const SMALL_MEMORY = 4 * 2 ** 30;
+/** Rows that the compute-bound job has at a time. */
+const MANY_ROWS = 512;
+
+type Emit = (what: string, unit: string, values: readonly number[], limit?: number) => Figure;
+
+/** `models` are shapes: `opt-6.7b` asks the questions of the disk, `llama-3-8b` those of the processor. */
+export async function* offload({ rounds, models = [DISK_BOUND, COMPUTE_BOUND] }: BenchOptions): AsyncGenerator<Figure, void, void> {
+  if (!dropPageCache()) throw new UsageError('offload: the page cache cannot be dropped here; it needs Linux and root');
+  for (const shape of models) {
+    if (shape === COMPUTE_BOUND) yield* withFile(shape, 'q4_0', (file, make) => computeBound(file, make, rounds));
+    else
+      yield* withFile(shape, 'f16', async function* (file, make) {
+        yield* diskBound(file, make, rounds);
+        yield* smallMemory(file, make);
+      });
+  }
+}
+
+async function* withFile(
+  shape: string,
+  type: WeightType,
+  measure: (file: string, make: Emit) => AsyncGenerator<Figure, void, void>,
+): AsyncGenerator<Figure, void, void> {
+  const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
+  try {
+    const file = join(folder, 'model.gguf');
+    await writeModelFile({ shape, type }, file);
+    yield* measure(file, (what, unit, values, limit) =>
+      figure({ bench: 'offload', case: `${shape} ${type} ${what}`, unit, values, ...(limit !== undefined && { limit }) }),
+    );
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+async function run(one: OffloadCase): Promise<OffloadRun> {
+  dropPageCache();
+  return runChild<OffloadRun>('offload-child.ts', [JSON.stringify(one)]);
+}
+
+/** All weights on disk, few rows: nothing but the disk should matter. */
+async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenerator<Figure, void, void> {
+  const [rates, limits, shares]: [number[], number[], number[]] = [[], [], []];
+  const runs: OffloadRun[] = [];
+  const { size } = await stat(file);
+  for (let round = 0; round < rounds; round++) {
+    dropPageCache();
+    const limit = size / (await readSeconds(file));
+    const one = await run({ file, rows: 16, promptTokens: 32, generated: 32, sweeps: SWEEPS, percent: ON_DISK });
+    const decode = decodeSweeps(one);
+    const rate = decode.reduce((sum, { diskBytes }) => sum + diskBytes, 0) / decode.reduce((sum, { seconds }) => sum + seconds, 0);
+    rates.push(rate);
+    limits.push(limit);
+    shares.push(rate / limit);
+    runs.push(one);
+  }
+  yield make('all on disk, 16 rows: the disk alone', 'GB/s', limits.map(gigabytes));
+  yield make('all on disk, 16 rows: weights read', 'GB/s', rates.map(gigabytes));
+  yield make('all on disk, 16 rows: weights over the disk alone', 'x', shares);
+  yield* memoryFigures(make, 'all on disk, 16 rows', runs);
+}
+
+/** A third of the weights' size as memory: the largest block that fits, against one row at a time. */
+async function* smallMemory(file: string, make: Emit): AsyncGenerator<Figure, void, void> {
+  const [promptTokens, generated] = [32, 32];
+  const measure = (kvType: KvType, rows: number): Promise<OffloadRun> =>
+    run({ file, rows, promptTokens, generated, sweeps: SWEEPS, memoryBytes: SMALL_MEMORY, kvType });
+  for (const [kvType, most] of [
+    ['f16', 128],
+    ['g4', 512],
+  ] as const) {
+    const one = await measure(kvType, 1);
+    const many = await measure(kvType, most);
+    const rates = [many, one].map((each) => projectedRate(each, each === one ? 1 : many.rows, promptTokens, generated)) as [number, number];
+    const label = `4 GiB, ${kvType} cache`;
+    yield make(`${label}: rows of the best block`, 'rows', [many.rows]);
+    yield make(`${label}: projected to 32 + 32 tokens`, 'tokens/s', [rates[0]]);
+    yield make(`${label}: projected, over one row at a time`, 'x', [rates[0] / rates[1]]);
+    yield make(`${label}: compute busy`, 'x', [(many.lanes['compute'] ?? 0) / many.totalSeconds]);
+    yield make(`${label}: disk busy`, 'x', [(many.lanes['disk read'] ?? 0) / many.totalSeconds]);
+    yield* memoryFigures(make, label, [many]);
+  }
+  const ratio = byteLengthOf('f16', 4096) / byteLengthOf('g4', 4096);
+  yield make('rows of a g4 cache in the bytes of f16', 'x', [ratio]);
+}
+
+/** A quarter of the weights stays; hundreds of rows share each reading of the rest. */
+async function* computeBound(file: string, make: Emit, rounds: number): AsyncGenerator<Figure, void, void> {
+  const job = { file, rows: MANY_ROWS, promptTokens: 8, generated: 8 };
+  const runs: { resident: OffloadRun; streamed: OffloadRun; apart: OffloadRun }[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const streamed = await run({ ...job, percent: [0, 25, 0, 100, 0, 100] });
+    const resident = await run({ ...job, percent: [0, 100, 0, 100, 0, 100] });
+    const apart = await run({ ...job, percent: [0, 25, 0, 100, 0, 100], overlap: false });
+    runs.push({ resident, streamed, apart });
+  }
+  const label = `25 % stay, ${MANY_ROWS} rows of 8 + 8 tokens`;
+  const seconds = (which: 'resident' | 'streamed'): number[] => runs.map((each) => secondsOf(each[which]));
+  yield make(`${label}: all in memory`, 's', seconds('resident'));
+  yield make(label, 's', seconds('streamed'));
+  yield make(
+    `${label}: speed over all in memory`,
+    'x',
+    runs.map(({ resident, streamed }) => secondsOf(resident) / secondsOf(streamed)),
+  );
+  yield make(
+    `${label}: time over the longest lane without overlap`,
+    'x',
+    runs.map(({ streamed, apart }) => streamed.totalSeconds / Math.max(...Object.values(apart.lanes))),
+  );
+  yield make(
+    `${label}: event loop busy`,
+    'x',
+    runs.map(({ streamed }) => streamed.loop),
+  );
+  yield* memoryFigures(
+    make,
+    label,
+    runs.map(({ streamed }) => streamed),
+  );
+}
+
+function* memoryFigures(make: Emit, label: string, runs: readonly OffloadRun[]): Generator<Figure, void, void> {
+  yield make(
+    `${label}: peak memory`,
+    'GB',
+    runs.map(({ peakBytes }) => gigabytes(peakBytes)),
+    gigabytes(runs[0]!.planned.total),
+  );
+}
+
+const gigabytes = (bytes: number): number => bytes / 1e9;
