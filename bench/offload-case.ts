@@ -9,8 +9,8 @@ export interface OffloadCase {
   readonly batches?: number;
   readonly promptTokens: number;
   readonly generated: number;
-  /** So many sweeps at most are run. Default all. */
-  readonly sweeps?: number;
+  /** The job ends after so many sweeps without prompt tokens. Default: when it is done. */
+  readonly decodeSweeps?: number;
   readonly percent?: readonly number[];
   readonly memoryBytes?: number;
   readonly kvType?: KvType;

@@ -12,7 +12,7 @@ const one = JSON.parse(process.argv[2]!) as OffloadCase;
 const diskBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
 
 async function main(): Promise<OffloadRun> {
-  const { batches = 1, promptTokens, generated, sweeps = Infinity } = one;
+  const { batches = 1, promptTokens, generated, decodeSweeps: most = Infinity } = one;
   const opened = performance.now();
   await using llm = await LLM.load(one.file, {
     gpuBatchSize: one.rows / batches,
@@ -47,7 +47,7 @@ async function main(): Promise<OffloadRun> {
     [began, bytes] = [now, read];
     last = { prompt: tokens.promptComputed, generated: tokens.generated };
     lanes = Object.fromEntries(event.stats.lanes.map(({ lane, busySeconds }) => [lane, busySeconds]));
-    if (done.length >= sweeps) break;
+    if (done.filter((sweep) => sweep.promptTokens === 0).length >= most) break;
   }
   const { bytes: planned, weights } = llm.plan;
   const totalSeconds = (performance.now() - opened) / 1000;

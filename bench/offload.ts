@@ -14,8 +14,10 @@ import { decodeSweeps, type OffloadCase, type OffloadRun, projectedRate, seconds
 const DISK_BOUND = 'opt-6.7b';
 /** 4.7 GB in q4_0. */
 const COMPUTE_BOUND = 'llama-3-8b';
-/** The first computes prompts, the others decode; the rest of a job is projected from these. */
-const SWEEPS = 7;
+/** The first sweep computes the prompts, these decode; the rest of a job is projected from them. */
+const DECODE_SWEEPS = 6;
+/** Rows of a micro-batch: their prompts of 32 tokens pass in one sweep. */
+const BATCH_ROWS = 16;
 const ON_DISK = [0, 0, 0, 100, 0, 100];
 const SMALL_MEMORY = 4 * 2 ** 30;
 /** Rows that the compute-bound job has at a time. */
@@ -66,7 +68,7 @@ async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenera
   for (let round = 0; round < rounds; round++) {
     dropPageCache();
     const limit = size / (await readSeconds(file));
-    const one = await run({ file, rows: 16, promptTokens: 32, generated: 32, sweeps: SWEEPS, percent: ON_DISK });
+    const one = await run({ file, rows: 16, promptTokens: 32, generated: 32, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK });
     const decode = decodeSweeps(one);
     const rate = decode.reduce((sum, { diskBytes }) => sum + diskBytes, 0) / decode.reduce((sum, { seconds }) => sum + seconds, 0);
     rates.push(rate);
@@ -84,7 +86,16 @@ async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenera
 async function* smallMemory(file: string, make: Emit): AsyncGenerator<Figure, void, void> {
   const [promptTokens, generated] = [32, 32];
   const measure = (kvType: KvType, rows: number): Promise<OffloadRun> =>
-    run({ file, rows, promptTokens, generated, sweeps: SWEEPS, memoryBytes: SMALL_MEMORY, kvType });
+    run({
+      file,
+      rows,
+      batches: Math.ceil(rows / BATCH_ROWS),
+      promptTokens,
+      generated,
+      decodeSweeps: DECODE_SWEEPS,
+      memoryBytes: SMALL_MEMORY,
+      kvType,
+    });
   for (const [kvType, most] of [
     ['f16', 128],
     ['g4', 512],

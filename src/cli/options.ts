@@ -97,7 +97,7 @@ export function addComputeOptions(command: Command): Command {
       percents,
     )
     .addOption(
-      new Option('--overlap <mode>', 'read weights while others compute; off shows what that brings').choices(['on', 'off']).default('on'),
+      new Option('--overlap <mode>', 'read weights while others compute; off shows what that brings (default: on)').choices(['on', 'off']),
     )
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
     .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');
