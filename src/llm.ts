@@ -45,7 +45,7 @@ export interface LoadOptions {
   readonly kvType?: 'auto' | KvType;
   /** Rows that the device computes together. Default 64. */
   readonly gpuBatchSize?: number;
-  /** Such batches in flight; weights are read once for all of them. Default 1. */
+  /** Such batches in flight; weights are read once for all of them. Default 1; where weights pass through memory, as many as the cache has room for. */
   readonly numGpuBatches?: number;
   /** Whether prompts that begin with the same tokens compute their beginning once. Default true; results are the same without on our kernels. */
   readonly sharePrefixes?: boolean;

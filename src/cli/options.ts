@@ -89,7 +89,11 @@ export function addComputeOptions(command: Command): Command {
     .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'));
   return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
-    .option('--num-gpu-batches <n>', 'such batches in flight (default: 1)', integer(1, MAX_COUNT))
+    .option(
+      '--num-gpu-batches <n>',
+      'such batches in flight (default: 1, or what fits where weights pass through memory)',
+      integer(1, MAX_COUNT),
+    )
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
     .option(
       '--percent <n...>',

@@ -9,7 +9,7 @@ import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPl
 export interface PlanOptions {
   /** Sequences that the device computes together. Default 64. */
   readonly gpuBatchSize?: number | undefined;
-  /** Micro-batches in flight. Default 1. */
+  /** Micro-batches in flight. Default 1; where weights pass through, as many as the cache has room for. */
   readonly numGpuBatches?: number | undefined;
   readonly kvType: KvType;
   /** Bytes of the weights as they lie on the device. */
@@ -82,6 +82,10 @@ const KV_SHARE = 0.5;
 const GOOD_POSITIONS = 4096;
 /** Of a row of a table with its answer, when weights and cache compete for room. */
 const ROW_POSITIONS = 512;
+/** Pages of a short row: the block has as many rows as the cache holds of them, where weights pass through. */
+const SHORT_ROW_PAGES = 2;
+/** Beyond 512 rows a sweep computes for longer than any disk reads. */
+const MOST_BATCHES = 8;
 /** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
 const LEAST_POSITIONS = 1024;
 /** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
@@ -90,8 +94,16 @@ const GATHERED_COPIES = 4;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
+  const plan = planBlock(model, options, options.numGpuBatches ?? 1);
+  if (options.numGpuBatches !== undefined || plan.weights.slots === 0) return plan;
+  // Every row more shares the reading of the weights.
+  const rows = Math.min(...plan.kvPages) / SHORT_ROW_PAGES;
+  const batches = Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize));
+  return batches > 1 ? planBlock(model, options, batches) : plan;
+}
+
+function planBlock(model: Model, options: PlanOptions, numGpuBatches: number): ExecutionPlan {
   const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
-  const numGpuBatches = options.numGpuBatches ?? 1;
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
   const columns = model.kvHeads * model.headDim;

@@ -153,6 +153,15 @@ describe('createPlan, with weights that may pass through', () => {
     }
   });
 
+  it('has as many micro-batches as the cache has room for, if weights pass through and nobody says how many', () => {
+    const small = { ...options, gpuBatchSize: 1, budgetBytes: 60e6 };
+    const plan = createPlan(model, small);
+    expect(plan.numGpuBatches).toBe(2); // the model's context is 4 pages
+    expect(plan.bytes.total).toBeLessThanOrEqual(60e6);
+    expect(createPlan(model, { ...small, numGpuBatches: 1 }).numGpuBatches).toBe(1);
+    expect(createPlan(model, { ...small, budgetBytes: 1e9 }).numGpuBatches).toBe(1);
+  });
+
   it('takes two slots where three do not fit, and refuses less with the numbers', () => {
     const least = fixed + 2e6 + 5 * 2 * 2 * 64 * 16 * 4;
     const plan = createPlan(model, { ...options, budgetBytes: least });
