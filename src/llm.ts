@@ -223,7 +223,17 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan, lanes }));
-  const engine = new Engine({ model, plan, executor, cache, takeRows: rowSampler(device), sharePrefixes: options.sharePrefixes });
+  // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.
+  const reserveAll = !device.capabilities.pagedAttention;
+  const engine = new Engine({
+    model,
+    plan,
+    executor,
+    cache,
+    takeRows: rowSampler(device),
+    sharePrefixes: options.sharePrefixes,
+    reserveAll,
+  });
   weights.start({ placement: placeWeights(weights.plan, plan.weights.share, device.capabilities.splitLookups), slots: plan.weights.slots });
   if (options.trace !== undefined) lifetime.use(traceWriter(options.trace, lanes, options.onNotice));
   const info: GeneratorInfo = {

@@ -1,13 +1,16 @@
 /** Continues sequences of token ids, a block at a time. Rows leave when they are done, and waiting ones enter at the next sweep. */
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { Model } from '../models/model.ts';
-import { type LogitsRow, type RowSampler, type TakenRow, takeRows } from '../sampling/rows.ts';
+import { type RowSampler, takeRows } from '../sampling/rows.ts';
 import { NumericError, RequestError, UsageError, internalError } from '../util/errors.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
 import { type MicroBatch, type OutputPosition, assembleMicroBatch, chunkSizes } from './micro-batch.ts';
+import { logitsRow, noteTaken, sequenceOfRow } from './outputs.ts';
 import { Prefixes } from './prefixes.ts';
+import { Block } from './block.ts';
+import { LengthEstimate } from './length-estimate.ts';
 import type { Sequence, SequenceRequest, SequenceResult } from './sequence.ts';
 
 /** What one sweep brought. */
@@ -40,6 +43,11 @@ export interface EngineParts {
   readonly takeRows?: RowSampler;
   /** Whether prompts that begin alike compute their beginning once. Default true. */
   readonly sharePrefixes?: boolean | undefined;
+  /**
+   * Whether every row gets room for all tokens that it may generate, and so never has to leave and be computed again. Default false: results are the same
+   * where they do not depend on how a prompt is cut.
+   */
+  readonly reserveAll?: boolean | undefined;
 }
 
 export class Engine {
@@ -49,8 +57,9 @@ export class Engine {
   readonly #cache: KvCache;
   readonly #prefixes: Prefixes;
   readonly #takeRows: RowSampler;
-  /** Sequences in flight, by micro-batch. */
-  readonly #slots: Sequence[][];
+  readonly #block: Block;
+  readonly #lengths = new LengthEstimate();
+  readonly #reserveAll: boolean;
   #busy = false;
   #working: Promise<unknown> = Promise.resolve();
 
@@ -62,7 +71,8 @@ export class Engine {
     this.#cache = cache;
     this.#prefixes = new Prefixes(cache, sharePrefixes ? (model.originalContext ?? Infinity) : 0);
     this.#takeRows = parts.takeRows ?? takeRows;
-    this.#slots = Array.from({ length: parts.plan.numGpuBatches }, () => []);
+    this.#reserveAll = parts.reserveAll ?? false;
+    this.#block = new Block(parts.plan.numGpuBatches);
   }
 
   /** @throws {RequestError} when the request could not be served however long it waited; says both numbers */
@@ -99,13 +109,13 @@ export class Engine {
     try {
       for (;;) {
         const admittedTokens = await this.#admit(inlet, signal);
-        if (this.#running === 0 && inlet.ended) return;
+        if (this.#block.size === 0 && inlet.ended) return;
         signal?.throwIfAborted(); // before anything is touched that may be freed by now
-        yield this.#running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
+        yield this.#block.running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
       }
     } finally {
-      if (this.#running > 0) this.#cache.distrust();
-      for (const slot of this.#slots) for (const sequence of slot.splice(0)) sequence.cache[Symbol.dispose]();
+      if (this.#block.running > 0) this.#cache.distrust();
+      this.#block.clear();
       this.#prefixes.clear();
       this.#busy = false;
       await inlet.close();
@@ -114,19 +124,15 @@ export class Engine {
 
   /** Ends a sequence between two sweeps, because its text ended. @returns what it has so far, or undefined if it is not in flight */
   stop(id: number): SequenceResult | undefined {
-    const sequence = this.#slots.flat().find(({ request }) => request.id === id);
+    const sequence = this.#block.find(id);
     if (!sequence) return undefined;
-    this.#leave(sequence);
+    this.#block.leave(sequence);
     return sequence.result('stop');
   }
 
   /** Resolves when nothing is being computed. */
   async idle(): Promise<void> {
     await this.#working.catch(() => {});
-  }
-
-  get #running(): number {
-    return this.#slots.reduce((sum, slot) => sum + slot.length, 0);
   }
 
   #track<T>(work: Promise<T>): Promise<T> {
@@ -138,9 +144,14 @@ export class Engine {
   async #admit(inlet: Inlet<EngineInput>, signal: AbortSignal | undefined): Promise<number> {
     let admitted = 0;
     for (;;) {
-      const slot = this.#slots.toSorted((a, b) => a.length - b.length)[0]!;
+      const slot = this.#block.emptiest();
       if (slot.length >= this.#plan.gpuBatchSize) return admitted;
-      const request = await inlet.peek(this.#running === 0);
+      const waiting = this.#block.nextWaiting;
+      if (waiting) {
+        if (!this.#comeBack(waiting, slot)) return admitted;
+        continue;
+      }
+      const request = await inlet.peek(this.#block.running === 0);
       if (!request) return admitted;
       if (request === 'pause') {
         inlet.take();
@@ -155,16 +166,32 @@ export class Engine {
 
   /** @returns whether there is room for the sequence */
   async #enter(request: SequenceRequest, slot: Sequence[]): Promise<boolean> {
-    const maxLength = Math.min(request.tokens.length + request.sampling.maxTokens, this.#model.contextLength);
-    let sequence = await this.#prefixes.open(request, maxLength, this.#slots.flat());
-    if (!sequence && this.#running > 0) return false;
+    const { tokens, sampling } = request;
+    const maxLength = Math.min(tokens.length + sampling.maxTokens, this.#model.contextLength);
+    const reserve = this.#reserveAll ? maxLength : Math.min(maxLength, tokens.length + this.#lengths.tokens(sampling.maxTokens));
+    let sequence = await this.#prefixes.open(request, maxLength, reserve, this.#block.sequences);
+    if (!sequence && this.#block.running > 0) return false;
     if (!sequence) {
       this.#prefixes.clear();
-      sequence = await this.#prefixes.open(request, maxLength, []);
+      sequence = await this.#prefixes.open(request, maxLength, reserve, []);
     }
     if (!sequence) throw internalError(`sequence ${request.id} never fits; it was not checked`);
-    slot.push(sequence);
+    this.#block.enter(sequence, slot);
     await this.#prefixes.keep(sequence, sequence.shared);
+    return true;
+  }
+
+  /** It gets all the room that it may ever need, so that it need not leave again. @returns whether there is so much */
+  #comeBack(sequence: Sequence, slot: Sequence[]): boolean {
+    let cache = this.#cache.open(sequence.maxLength);
+    if (!cache && this.#block.running === 0) {
+      this.#prefixes.clear();
+      cache = this.#cache.open(sequence.maxLength);
+      if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
+    }
+    if (!cache) return false;
+    sequence.resume(cache);
+    this.#block.enter(sequence, slot);
     return true;
   }
 
@@ -189,19 +216,29 @@ export class Engine {
     const promptTokens = microBatches.reduce((sum, microBatch) => sum + microBatch.promptTokens, 0);
     const sharedTokens = microBatches.reduce((sum, microBatch) => sum + microBatch.sharedTokens, 0);
     const seconds = (performance.now() - started) / 1000;
-    return { tokens, finished, promptTokens, sharedTokens, seconds, running: this.#running, admittedTokens };
+    return { tokens, finished, promptTokens, sharedTokens, seconds, running: this.#block.size, admittedTokens };
   }
 
   async #assemble(): Promise<MicroBatch[]> {
-    const microBatches: MicroBatch[] = [];
-    for (const slot of this.#slots) {
-      if (slot.every(({ awaits }) => awaits)) continue;
-      for (const sequence of slot) this.#restartOutgrown(sequence);
+    for (const sequence of this.#block.sequences) this.#restartOutgrown(sequence);
+    while (!(await this.#takePages()));
+    return this.#block.slots
+      .filter((slot) => !slot.every(({ awaits }) => awaits))
+      .map((slot) => assembleMicroBatch(slot, chunkSizes(slot, this.#plan.batchTokens)));
+  }
+
+  /** Pages for what the next sweep computes. @returns false when some sequence had to leave for them, which changes what the others compute */
+  async #takePages(): Promise<boolean> {
+    for (const slot of this.#block.slots) {
       const sizes = chunkSizes(slot, this.#plan.batchTokens);
-      for (const [i, sequence] of slot.entries()) await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!);
-      microBatches.push(assembleMicroBatch(slot, sizes));
+      for (const [i, sequence] of slot.entries()) {
+        if (await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!)) continue;
+        if (this.#prefixes.keeps) this.#prefixes.clear();
+        else if (!this.#block.preemptYoungest()) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
+        return false;
+      }
     }
-    return microBatches;
+    return true;
   }
 
   /** Beyond the context that a model was first made for, other keys count for all positions. */
@@ -209,7 +246,7 @@ export class Engine {
     const { originalContext } = this.#model;
     if (originalContext === undefined || !sequence.outgrows(originalContext)) return;
     sequence.cache[Symbol.dispose]();
-    const cache = this.#cache.open(sequence.maxLength);
+    const cache = this.#cache.open(sequence.maxLength, sequence.computed);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
     sequence.restart(cache);
   }
@@ -219,26 +256,18 @@ export class Engine {
     const finished: SequenceResult[] = [];
     for (const { sequences, rows } of microBatches)
       for (const [i, sequence] of sequences.entries()) sequence.advance(rows[i]!.tokens.length);
-    await this.#prefixes.handOver(this.#slots.flat());
+    await this.#prefixes.handOver(this.#block.sequences);
     for (const sequence of microBatches.flatMap(({ sequences }) => sequences)) {
       const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
       const end = sequence.end ?? (scored ? 'length' : undefined);
-      if (end && this.#running === 1) await this.#prefixes.keepLast(sequence);
+      if (end && this.#block.running === 1) await this.#prefixes.keepLast(sequence);
       sequence.cache.slide();
       if (!end) continue;
-      this.#leave(sequence);
+      this.#block.leave(sequence);
+      if (!scored) this.#lengths.add(sequence.generated.length);
       finished.push(sequence.result(end));
     }
     return finished;
-  }
-
-  #leave(sequence: Sequence): void {
-    sequence.cache[Symbol.dispose]();
-    for (const other of this.#slots.flat()) if (other.awaits?.source === sequence) other.awaits = undefined;
-    for (const slot of this.#slots) {
-      const index = slot.indexOf(sequence);
-      if (index >= 0) slot.splice(index, 1);
-    }
   }
 
   async #explain(output: OutputPosition, cause: NumericError, microBatches: readonly MicroBatch[]): Promise<never> {
@@ -253,7 +282,7 @@ export class Engine {
 
   /** A prompt that came in chunks may have gone wrong in an earlier one; all is lost, so its room is there to compute it again. @returns the layer, if so */
   async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
-    for (const slot of this.#slots) for (const { cache } of slot) cache[Symbol.dispose]();
+    for (const { cache } of this.#block.sequences) cache[Symbol.dispose]();
     this.#prefixes.clear();
     using cache = this.#cache.open(sequence.maxLength);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
@@ -268,31 +297,4 @@ export class Engine {
     }
     return undefined;
   }
-}
-
-/** What is wanted of one position's logits: the score of a token of the prompt, or the next token. */
-function logitsRow({ sequence, position }: OutputPosition, logits: Float32Array): LogitsRow {
-  const { request, generated, counts } = sequence;
-  const { sampling: params, tokens, key, mask } = request;
-  const place = { key, position };
-  if (position < tokens.length) return { logits, params, place, known: tokens[position]!, alternatives: params.promptLogprobs ?? 0 };
-  return { logits, params, place, mask: mask?.(generated), tokens: counts, alternatives: params.logprobs };
-}
-
-/** @returns the sampled token, if one was */
-function noteTaken({ sequence, position }: OutputPosition, { id, logprobs }: TakenRow): { id: number; token: number }[] {
-  const { request } = sequence;
-  if (position < request.tokens.length) {
-    sequence.promptLogprobs.push(logprobs!);
-    return [];
-  }
-  if (logprobs) sequence.logprobs.push(logprobs);
-  sequence.push(id);
-  return [{ id: request.id, token: id }];
-}
-
-function sequenceOfRow({ sequences, rows }: MicroBatch, row: number): Sequence {
-  let next = 0;
-  const index = rows.findIndex(({ tokens }) => (next += tokens.length) > row);
-  return sequences[index] ?? sequences[0]!;
 }

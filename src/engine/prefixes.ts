@@ -29,12 +29,14 @@ export class Prefixes {
    * A sequence with room in the cache, which begins behind a prefix that is there, or waits for one that a running sequence computes; undefined
    * while there is no room.
    */
-  async open(request: SequenceRequest, maxLength: number, running: readonly Sequence[]): Promise<Sequence | undefined> {
+  async open(request: SequenceRequest, maxLength: number, reserve: number, running: readonly Sequence[]): Promise<Sequence | undefined> {
     const prefix = this.#find(request, maxLength, running);
     const ready = prefix !== undefined && prefix.source.computed >= prefix.length;
-    const cache = ready ? await this.#cache.fork(prefix.source.cache, prefix.length, maxLength) : this.#cache.open(maxLength);
+    const cache = ready
+      ? await this.#cache.fork(prefix.source.cache, prefix.length, maxLength, reserve)
+      : this.#cache.open(maxLength, reserve);
     if (!cache) return undefined;
-    const sequence = new Sequence(request, cache, maxLength);
+    const sequence = new Sequence(request, cache, maxLength, reserve);
     if (!ready) sequence.awaits = prefix;
     return sequence;
   }
@@ -45,7 +47,7 @@ export class Prefixes {
       const { awaits } = sequence;
       if (!awaits || awaits.source.computed < awaits.length) continue;
       sequence.cache[Symbol.dispose]();
-      const cache = await this.#cache.fork(awaits.source.cache, awaits.length, sequence.maxLength);
+      const cache = await this.#cache.fork(awaits.source.cache, awaits.length, sequence.maxLength, sequence.reserve);
       if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
       sequence.begin(cache);
       await this.keep(sequence, sequence.shared);
@@ -69,6 +71,11 @@ export class Prefixes {
   async keepLast(sequence: Sequence): Promise<void> {
     const { shared, maxLength, tokens, cache } = sequence;
     if (shared === 0 && maxLength <= this.#longest && cache.reaches(tokens.length)) await this.keep(sequence, tokens.length);
+  }
+
+  /** Whether anything is kept. */
+  get keeps(): boolean {
+    return this.#kept.length > 0;
   }
 
   /** Gives all pages back that are kept. */

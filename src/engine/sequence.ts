@@ -49,6 +49,7 @@ export class Sequence implements PrefixSource {
   cache: KvSequence;
   /** Longest that it may become, prompt and completion together. */
   readonly maxLength: number;
+  readonly reserve: number;
   readonly generated: number[] = [];
   /** Its tokens, for penalties if there are any. */
   readonly counts: TokenCounts | undefined;
@@ -65,8 +66,12 @@ export class Sequence implements PrefixSource {
   #restarted = false;
   end: SequenceEnd | undefined;
 
-  /** @param cache empty, or with as many of the prompt's first tokens as it has positions */
-  constructor(request: SequenceRequest, cache: KvSequence, maxLength: number) {
+  /**
+   * @param cache empty, or with as many of the prompt's first tokens as it has positions
+   * @param reserve positions that are reserved in the cache
+   */
+  constructor(request: SequenceRequest, cache: KvSequence, maxLength: number, reserve: number = maxLength) {
+    this.reserve = reserve;
     this.request = request;
     this.cache = cache;
     this.maxLength = maxLength;
@@ -120,6 +125,14 @@ export class Sequence implements PrefixSource {
     this.cache = cache;
     this.computed = 0;
     this.#restarted = true;
+  }
+
+  /** Computes all tokens that it has again, in an empty cache, since it had to give up the other one. */
+  resume(cache: KvSequence): void {
+    this.cache = cache;
+    this.awaits = undefined;
+    this.computed = 0;
+    this.shared = 0;
   }
 
   tokenAt(position: number): number {

@@ -51,33 +51,37 @@ export class KvCache implements Disposable {
     return group && { needed: group.pagesNeeded(positions), capacity: group.capacityPages };
   }
 
-  /** An empty sequence with room for `positions`, or undefined while there is none. */
-  open(positions: number): KvSequence | undefined {
+  /**
+   * An empty sequence for up to `positions`, or undefined while there is no room for `reserve` of them (default all), which it never lacks. Further
+   * ones it gets if there is room then.
+   */
+  open(positions: number, reserve?: number): KvSequence | undefined {
     const tables: PageTable[] = [];
     for (const group of this.#groups) {
-      const table = group.open(positions);
+      const table = group.open(positions, reserve);
       if (!table) return giveBack(tables);
       tables.push(table);
     }
     return this.#sequence(tables, 0);
   }
 
-  /** Takes the pages that `sequence` needs to hold `length` positions, out of its reservation. */
-  async extend(sequence: KvSequence, length: number): Promise<void> {
-    for (const [i, group] of this.#groups.entries()) await group.extend(sequence.tables[i]!, length);
+  /** Takes the pages that `sequence` needs to hold `length` positions. @returns whether there was room; always within its reservation */
+  async extend(sequence: KvSequence, length: number): Promise<boolean> {
+    for (const [i, group] of this.#groups.entries()) if (!(await group.extend(sequence.tables[i]!, length))) return false;
     sequence.length = Math.max(sequence.length, length);
+    return true;
   }
 
   /**
    * A new sequence that starts with the first `length` positions of `parent` and has room for `positions` in all, or undefined while
    * there is none. What both would write to is copied; other pages are shared where that is possible.
    */
-  async fork(parent: KvSequence, length: number, positions: number): Promise<KvSequence | undefined> {
+  async fork(parent: KvSequence, length: number, positions: number, reserve?: number): Promise<KvSequence | undefined> {
     if (length > parent.length) throw internalError(`fork at ${length}, the sequence has ${parent.length} positions`);
     const tables: PageTable[] = [];
     try {
       for (const [i, group] of this.#groups.entries()) {
-        const table = await group.fork(parent.tables[i]!, length, positions);
+        const table = await group.fork(parent.tables[i]!, length, positions, reserve);
         if (!table) return giveBack(tables);
         tables.push(table);
       }

@@ -51,23 +51,28 @@ export class KvGroupCache implements Disposable {
     return heldPages(positions, this.window, this.#chunk);
   }
 
-  /** An empty table for up to `positions`, or undefined while there is no room. */
-  open(positions: number): PageTable | undefined {
-    return PageTable.open(this.#pool, { positions, window: this.window, chunk: this.#chunk });
+  /** An empty table for up to `positions`, `reserve` of them reserved, or undefined while there is no room. */
+  open(positions: number, reserve?: number): PageTable | undefined {
+    return PageTable.open(this.#pool, { positions, window: this.window, chunk: this.#chunk, reserve });
   }
 
-  /** Takes the pages of `length` positions. */
-  async extend(table: PageTable, length: number): Promise<void> {
+  /** Takes the pages of `length` positions. @returns whether there were enough; those that were stay taken */
+  async extend(table: PageTable, length: number): Promise<boolean> {
     await this.#clear(NULL_PAGE);
-    while (table.pages.length < pagesFor(length)) await this.#clear(table.takePage());
+    while (table.pages.length < pagesFor(length)) {
+      const page = table.takePage();
+      if (page === undefined) return false;
+      await this.#clear(page);
+    }
+    return true;
   }
 
   /**
    * A table for up to `positions` that starts with the first `length` of `parent`'s, or undefined while there is no room. Full pages are
    * shared unless one of the two gives pages back before its end; what is not shared is copied, as far as a later position sees it.
    */
-  async fork(parent: PageTable, length: number, positions: number): Promise<PageTable | undefined> {
-    const limits = { positions: Math.max(positions, length), window: this.window, chunk: this.#chunk };
+  async fork(parent: PageTable, length: number, positions: number, reserve = positions): Promise<PageTable | undefined> {
+    const limits = { positions: Math.max(positions, length), window: this.window, chunk: this.#chunk, reserve: Math.max(reserve, length) };
     const shares = parent.sharable && this.pagesNeeded(limits.positions) === pagesFor(limits.positions);
     const child = PageTable.open(this.#pool, limits, shares ? parent.pages.slice(0, Math.floor(length / PAGE_POSITIONS)) : []);
     if (!child) return undefined;
@@ -103,6 +108,7 @@ export class KvGroupCache implements Disposable {
       const from = parent.pages[index]!;
       if (from === NULL_PAGE) throw internalError(`fork at ${length}: its window has moved past page ${index}`);
       const to = child.takePage();
+      if (to === undefined) throw internalError(`fork at ${length}: page ${index} was not reserved`);
       await this.#copyPage(from, to);
       this.#clean.add(to);
     }

@@ -9,6 +9,8 @@ export interface TableLimits {
   readonly positions: number;
   readonly window: number;
   readonly chunk: number;
+  /** Positions whose pages are reserved at once; further ones are had if there are any left then. Default all. */
+  readonly reserve?: number | undefined;
 }
 
 /** The pages that one sequence holds in one group of layers. Disposing gives them back, exactly once. */
@@ -34,9 +36,13 @@ export class PageTable implements Disposable {
     this.#reserved = reserved;
   }
 
-  /** A table that never runs out of pages, or undefined while there is no room. It starts with `shared` pages of another one. */
+  /** A table that never runs out of reserved pages, or undefined while there is no room for them. It starts with `shared` pages of another one. */
   static open(pool: PagePool, limits: TableLimits, shared: readonly number[] = []): PageTable | undefined {
-    const reserved = heldPages(limits.positions, limits.window, limits.chunk) - shared.length;
+    const { positions, window, chunk, reserve = positions } = limits;
+    const held = heldPages(positions, window, chunk);
+    // Pages that a moving window gives back come again: all of them are few.
+    const first = held < pagesFor(positions) ? held : heldPages(Math.min(reserve, positions), window, chunk);
+    const reserved = Math.max(0, first - shared.length);
     if (!pool.reserve(reserved)) return undefined;
     const table = new PageTable(pool, limits, reserved);
     if (table.#slides && shared.length > 0) throw internalError(`a table whose window moves shares ${shared.length} pages`);
@@ -60,9 +66,13 @@ export class PageTable implements Disposable {
     return firstSeenPage(position, this.#window) >= this.#first;
   }
 
-  /** Adds a page, out of the reservation. */
-  takePage(): number {
-    if (this.#reserved === 0) throw internalError(`a sequence of ${this.pages.length} pages grows beyond its reservation`);
+  /** Adds a page, out of the reservation if something is left of it. @returns undefined when there is none */
+  takePage(): number | undefined {
+    if (this.pages.length >= this.#total) throw internalError(`a sequence of ${this.pages.length} pages grows beyond its reservation`);
+    if (this.#reserved === 0) {
+      if (!this.#pool.reserve(1)) return undefined;
+      this.#reserved++;
+    }
     const page = this.#pool.take();
     this.#reserved--;
     this.pages.push(page);

@@ -73,6 +73,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
   readonly sharePrefixes?: boolean;
+  readonly reserveAll?: boolean;
   /** Share of the weights that stays in memory. Default 1. */
   readonly weightShare?: number;
   readonly slots?: number;
@@ -94,6 +95,7 @@ export function openTiny({
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
   sharePrefixes,
+  reserveAll,
   weightShare = 1,
   slots = 3,
   lanes,
@@ -117,7 +119,7 @@ export function openTiny({
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan, ...(lanes && { lanes }) }));
   store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
-  const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes });
+  const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes, reserveAll });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 

@@ -75,6 +75,22 @@ describe('KvCache', () => {
     expect(cache.availablePages).toBe(5);
   });
 
+  it('reserves less than the most if asked to, and gives further pages while there are any', async () => {
+    using cache = open(5);
+    const [a, b] = [cache.open(320, 64)!, cache.open(320, 100)!];
+    expect(cache.availablePages).toBe(2);
+    expect(await cache.extend(a, 192)).toBe(true); // one reserved, two that were free
+    expect(cache.availablePages).toBe(0);
+    expect(await cache.extend(a, 193)).toBe(false);
+    expect(a.length).toBe(192);
+    expect(await cache.extend(b, 128)).toBe(true); // what is reserved stays reserved
+    expect(cache.open(1)).toBeUndefined();
+    b[Symbol.dispose]();
+    expect(await cache.extend(a, 320)).toBe(true);
+    a[Symbol.dispose]();
+    expect(cache.availablePages).toBe(5);
+  });
+
   it('clears new pages and the null page, because a masked NaN would still spread', async () => {
     const device = createReferenceDevice();
     using cache = open(3, device);
