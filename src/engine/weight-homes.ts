@@ -15,7 +15,7 @@ export interface WeightHomesPlan {
 /** One layer computes, one waits, one is read: the disk never stands still. */
 const SLOTS = 3;
 /** Still read while computing, but not while a layer that was read waits. */
-const LEAST_SLOTS = 2;
+export const LEAST_SLOTS = 2;
 /** Shares are tried in steps of 1 / STEPS. */
 const STEPS = 1000;
 
