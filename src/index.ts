@@ -16,6 +16,7 @@ export type {
   TextGenerator,
 } from './requests.ts';
 export type { DeviceName } from './llm/device.ts';
+export type { ModelShape } from './llm/model-shape.ts';
 export type { ExecutionPlan, PlanBytes } from './engine/execution-plan.ts';
 export type { PositionLogprobs, TokenLogprob } from './sampling/params.ts';
 export type { FloatType, KvType } from './tensor/dtype.ts';

@@ -1,14 +1,14 @@
 /** Joins model, device, engine and tokenizer: text or token ids in, text and token ids out. */
-import { createPlan, type ExecutionPlan } from './engine/execution-plan.ts';
+import type { ExecutionPlan } from './engine/execution-plan.ts';
 import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
 import { KvCache } from './kv/kv-cache.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
-import { resolveKvType } from './llm/kv-type.ts';
+import { makePlan } from './llm/make-plan.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
 import type { PreparationProgress } from './llm/named-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
-import { weightShareOf } from './llm/percent.ts';
+import { modelShape, type ModelShape } from './llm/model-shape.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
   GenerationEvent,
@@ -30,11 +30,10 @@ import { BUNDLED_NAME } from './util/bundled.ts';
 import { FlexError, UsageError } from './util/errors.ts';
 import { LaneLog, MAX_LANE_EVENTS } from './util/lanes.ts';
 import { Lifetime } from './util/lifetime.ts';
-import { availableMemoryBytes, processorFacts } from './util/machine.ts';
+import { processorFacts } from './util/machine.ts';
 import { placeWeights } from './weights/placement.ts';
 import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
-import { stagingBytes } from './weights/weight-uploader.ts';
 
 export interface LoadOptions {
   /** What computes. `reference` is plain TypeScript: slow, for tests. Default `cpu`. */
@@ -72,6 +71,10 @@ export interface LoadOptions {
   readonly percent?: readonly number[];
   /** Whether weights are read while others compute. Default true; without, which shows what that brings, results are the same. */
   readonly overlap?: boolean;
+  /** Positions of all rows in flight that the KV cache must have room for. Default: what there is room for, at least a short row. */
+  readonly cachePositions?: number;
+  /** Runs with this plan instead of making one: the `plan` of a model that was opened before. It is refused where it does not suit. */
+  readonly plan?: ExecutionPlan;
   /**
    * File that gains, when the model is disposed of, what each lane did when, as `flexllmgen trace` and ui.perfetto.dev read it. A failure to write
    * it is a notice. Default none.
@@ -81,14 +84,13 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What a job adds to the memory of the program that has opened a model: rows on their way, graphs, the collector's slack. */
-const PROGRAM_GROWTH_BYTES = 96 << 20;
-
 /** A loaded model. One stream at a time; dispose it with `await using` or `await llm[Symbol.asyncDispose]()`. */
 export class LLM implements TextGenerator, AsyncDisposable {
   readonly info: GeneratorInfo;
   /** What runs and what memory it takes. */
   readonly plan: ExecutionPlan;
+  /** How large the model is. */
+  readonly shape: ModelShape;
   readonly #source: ModelSource;
   readonly #engine: Engine;
   readonly #device: Device;
@@ -108,6 +110,7 @@ export class LLM implements TextGenerator, AsyncDisposable {
     this.#lifetime = lifetime;
     this.plan = parts.plan;
     this.info = parts.info;
+    this.shape = modelShape(parts.source);
   }
 
   /**
@@ -205,22 +208,11 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
-  const kvType = resolveKvType(options.kvType ?? 'auto', { device, compute, headDim: model.headDim });
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
-  const plan = createPlan(model, {
-    kvType,
-    weightBytes: weights.bytes,
-    placeWeights: device.reserve && ((share) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
-    weightShare: shareOf(options, device),
-    stagingBytes: stagingBytes(device, weights.plan.weights),
-    budgetBytes: options.memoryBytes ?? availableMemoryBytes(),
-    programBytes: options.memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
-    gpuBatchSize: options.gpuBatchSize,
-    numGpuBatches: options.numGpuBatches,
-  });
+  const plan = makePlan({ model, device, weights }, { ...options, compute });
   const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: kvType, chunk: plan.batchTokens };
+  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan, lanes }));
   // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.
@@ -240,17 +232,10 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     model: name,
     family: model.family,
     contextLength: model.contextLength,
-    fingerprint: `${source.fingerprint} compute ${compute} kv ${kvType}`,
+    fingerprint: `${source.fingerprint} compute ${compute} kv ${plan.kvType}`,
     kernels: device.name,
   };
   return { source, engine, device, weights, lanes, plan, info };
-}
-
-function shareOf({ percent, onNotice }: LoadOptions, device: Device): number | undefined {
-  if (!percent) return undefined;
-  const share = weightShareOf(percent, device.tier, onNotice);
-  if (share < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
-  return share;
 }
 
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {
@@ -261,7 +246,7 @@ async function openSource(name: string, options: LoadOptions, lifetime: Lifetime
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */
 function checkCounts(options: LoadOptions): void {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes'] as const) {
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'cachePositions'] as const) {
     const value = options[name];
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);

@@ -33,7 +33,7 @@ export async function generate(prompts: readonly string[], options: GenerateOpti
 
 async function answer(prompts: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<number> {
   const progress = stderrProgress({ json: false });
-  await using llm = await loadModel(options, progress, signal, generationParams(options));
+  await using llm = await loadModel(options, progress, signal, { defaults: generationParams(options) });
   progress.end();
   if (llm.hasChatTemplate && !asksInChat(options) && !options.tokenIds)
     process.stderr.write('flexllmgen: this model was trained on conversations; --chat puts the prompt into its chat template\n');

@@ -1,5 +1,5 @@
-import type { LLM } from '../llm.ts';
-import type { GenerationParams } from '../requests.ts';
+import { resolve } from 'node:path';
+import type { LLM, LoadOptions } from '../llm.ts';
 import { UsageError } from '../util/errors.ts';
 import { BUNDLED_NAME } from '../util/bundled.ts';
 import type { Progress } from './progress.ts';
@@ -10,18 +10,44 @@ export async function loadModel(
   options: ModelOptions,
   progress: Pick<Progress, 'say' | 'preparation'>,
   signal: AbortSignal,
-  defaults: GenerationParams = {},
+  more: Pick<LoadOptions, 'defaults' | 'cachePositions'> = {},
 ): Promise<LLM> {
-  const { LLM } = await import('../llm.ts');
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
-  return LLM.load(modelName(options), {
-    device,
-    compute,
-    kvType,
-    defaults,
+  const [{ LLM }, { checkPlanPlace, readPlan, writePlan }] = await Promise.all([import('../llm.ts'), import('../engine/plan-file.ts')]);
+  const { plan, planOut } = options;
+  if (planOut !== undefined) {
+    checkApart(planOut, options.trace);
+    await checkPlanPlace(planOut);
+  }
+  const llm = await LLM.load(modelName(options), {
+    ...loadOptions(options),
+    ...more,
     signal,
     onPreparation: progress.preparation,
     onNotice: progress.say,
+    ...(plan !== undefined && { plan: await readPlan(plan) }),
+  });
+  if (planOut === undefined) return llm;
+  try {
+    await writePlan(planOut, llm.plan);
+    return llm;
+  } catch (cause) {
+    await llm[Symbol.asyncDispose]();
+    throw cause;
+  }
+}
+
+/** One of them would be written over the other. */
+function checkApart(planOut: string, trace: string | undefined): void {
+  if (trace !== undefined && resolve(planOut) === resolve(trace))
+    throw new UsageError(`--plan-out ${planOut}: is the trace as well; choose another name`);
+}
+
+function loadOptions(options: ModelOptions): LoadOptions {
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  return {
+    device,
+    compute,
+    kvType,
     ...(options.dtype !== undefined && { dtype: options.dtype }),
     ...(options.convert !== undefined && { convert: options.convert }),
     ...(dummy !== undefined && { dummy }),
@@ -33,7 +59,7 @@ export async function loadModel(
     ...(percent !== undefined && { percent }),
     overlap: overlap !== 'off',
     ...(trace !== undefined && { trace }),
-  });
+  };
 }
 
 /** What decides the answers, as far as it can be known without opening the model. */

@@ -29,6 +29,10 @@ export interface ModelOptions extends ComputeOptions {
   readonly dtype?: StorageType;
   readonly convert?: ConvertMode;
   readonly trace?: string;
+  /** File with the plan that runs. */
+  readonly plan?: string;
+  /** File that gains the plan that runs. */
+  readonly planOut?: string;
 }
 
 /** How completions are sampled; what is missing is left to the model's own defaults. */
@@ -53,12 +57,12 @@ export interface ReportOptions {
 }
 
 /** Without the slow reference, which is for tests. */
-const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
+export const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
 
 /** Beyond any model or machine; a larger number is a slip of the keyboard. */
-const MAX_COUNT = 2 ** 31 - 1;
+export const MAX_COUNT = 2 ** 31 - 1;
 /** Threads of the largest machines. */
-const MAX_THREADS = 1024;
+export const MAX_THREADS = 1024;
 
 export function addModelOptions(command: Command): Command {
   command
@@ -75,7 +79,15 @@ export function addModelOptions(command: Command): Command {
         .default('auto'),
     )
     .option('--dummy', 'random weights: MODEL names a known shape, such as opt-125m, and needs no files');
-  return addComputeOptions(command).option('--trace <file>', 'record what each lane did, for `flexllmgen trace`', notEmpty);
+  return addPlanOptions(addComputeOptions(command));
+}
+
+/** What is known and recorded of a run. */
+export function addPlanOptions(command: Command): Command {
+  return command
+    .option('--trace <file>', 'record what each lane did, for `flexllmgen trace`', notEmpty)
+    .option('--plan <file>', 'run with the plan in FILE, which --plan-out wrote', notEmpty)
+    .option('--plan-out <file>', 'write what runs and what memory it takes to FILE, as JSON', notEmpty);
 }
 
 /** Type of the weights. */
@@ -168,7 +180,7 @@ export function notEmpty(text: string): string {
 }
 
 /** Parser of a flag that takes an integer in [least, most]. */
-function integer(least: number, most: number): (text: string) => number {
+export function integer(least: number, most: number): (text: string) => number {
   const interval = most === MAX_COUNT ? `an integer, ${least} or more` : `an integer from ${least} to ${most}`;
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;
@@ -178,7 +190,7 @@ function integer(least: number, most: number): (text: string) => number {
 }
 
 /** Parser of a flag that takes a number in [least, most], or in (least, most]. */
-function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' = 'inclusive'): (text: string) => number {
+export function decimal(least: number, most: number, start: 'inclusive' | 'exclusive' = 'inclusive'): (text: string) => number {
   const exclusive = start === 'exclusive';
   return (text) => {
     const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
@@ -201,7 +213,7 @@ const UNITS: Readonly<Record<string, number>> = {
 };
 
 /** Parser of a number of bytes. */
-function size(text: string): number {
+export function size(text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]?i?B)?$/i.exec(text) ?? [];
   const bytes = Math.floor(Number(number) * (UNITS[(unit ?? '').toUpperCase()] ?? NaN));
   if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
@@ -209,10 +221,15 @@ function size(text: string): number {
 }
 
 /** Parser of one of the numbers of --percent. */
-function percents(text: string, previous: readonly number[] = []): readonly number[] {
+export function percents(text: string, previous: readonly number[] = []): readonly number[] {
   return [...previous, integer(0, 100)(text)];
 }
 
 function stopText(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, unescapeText(notEmpty(text))];
+}
+
+/** The end of a command's help. */
+export function examples(first: string, second: string, note?: string): string {
+  return `\nExamples:\n  $ ${first}\n  $ ${second}${note === undefined ? '' : `\n\n${note}`}`;
 }

@@ -1,12 +1,15 @@
 import { Command, CommanderError, Option } from 'commander';
+import { addBenchOpt, BENCH_COMMAND, type BenchOptions } from './bench-options.ts';
 import { unescapeText } from './escapes.ts';
 import { describeError, EXIT, exitCodeOf } from './exit-code.ts';
+import { withFullFlags } from './flag-prefixes.ts';
 import type { InspectCliOptions } from './inspect.ts';
 import {
   addTypeOptions,
   addModelOptions,
   addSamplingOptions,
   dtypeOption,
+  examples,
   notEmpty,
   type ModelOptions,
   type ReportOptions,
@@ -59,6 +62,7 @@ export interface CliActions {
   verify(file: string, options: ReportOptions): Promise<number>;
   models(task: ModelsTask, options: ReportOptions): Promise<number>;
   trace(file: string, options: TraceCliOptions): Promise<number>;
+  benchOpt(options: BenchOptions): Promise<number>;
 }
 
 /** Commands are loaded when they are called, so that help and errors of usage do not wait for the tensor library. */
@@ -72,6 +76,7 @@ const ACTIONS: CliActions = {
   verify: async (file, options) => (await import('./verify.ts')).verify(file, options),
   models: async (task, options) => (await import('./models.ts')).models(task, options),
   trace: async (file, options) => (await import('./trace.ts')).trace(file, options),
+  benchOpt: async (options) => (await import('./bench-opt.ts')).benchOpt(options),
 };
 
 /** Runs one command line (without node and script) and returns the exit status. All errors are printed here. */
@@ -80,7 +85,7 @@ export async function runCli(args: readonly string[], actions: CliActions = ACTI
   const json = wantsJson(args);
   const program = createProgram(actions, json ? { ...output, err: () => {} } : output, (code) => (status = code));
   try {
-    await program.parseAsync([...args], { from: 'user' });
+    await program.parseAsync(fullArgs(program, args), { from: 'user' });
     return status;
   } catch (error) {
     const isUsage = error instanceof CommanderError;
@@ -92,6 +97,12 @@ export async function runCli(args: readonly string[], actions: CliActions = ACTI
     else if (!isUsage) output.err(`flexllmgen: ${message}\n`);
     return isUsage ? EXIT.usage : exitCodeOf(error);
   }
+}
+
+/** Only published command lines of the benchmark have shortened flags; elsewhere a slip should not become another flag. */
+function fullArgs(program: Command, args: readonly string[]): string[] {
+  const bench = args[0] === BENCH_COMMAND ? program.commands.find((command) => command.name() === BENCH_COMMAND) : undefined;
+  return bench ? withFullFlags(bench, args) : [...args];
 }
 
 /** Asked before the flags are parsed, for errors of usage are to be JSON as well. What follows `--` are no flags. */
@@ -118,6 +129,7 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
   addVerify(program).action(async (file: string, options: ReportOptions) => finish(await actions.verify(file, options)));
   addModels(program, async (task, options) => finish(await actions.models(task, options)));
   addTrace(program).action(async (file: string, options: TraceCliOptions) => finish(await actions.trace(file, options)));
+  addBenchOpt(program).action(async (options: BenchOptions) => finish(await actions.benchOpt(options)));
   return program;
 }
 
@@ -275,8 +287,4 @@ function addReportOptions(command: Command): Command {
     .optionsGroup('Report:')
     .option('--json', 'a summary as one line of JSON on standard output, progress as JSON lines on standard error')
     .option('--quiet', 'no progress and no summary for people');
-}
-
-function examples(first: string, second: string, note?: string): string {
-  return `\nExamples:\n  $ ${first}\n  $ ${second}${note === undefined ? '' : `\n\n${note}`}`;
 }

@@ -43,9 +43,8 @@ export async function runTable(
   progress: Progress,
   onModel: (llm: LLM) => void = () => {},
 ): Promise<JobOutcome> {
-  const { input, output, prompt, system, user, column, format, force, restart, retryFailed, trace } = options;
-  if (trace !== undefined && resolve(trace) === resolve(output))
-    throw new UsageError(`--trace ${trace}: is the output; choose another name`);
+  const { input, output, prompt, system, user, column, format, force, restart, retryFailed } = options;
+  checkOutputApart(options);
   using interruption = onInterrupt(progress.say);
   return await runJob(
     {
@@ -73,6 +72,13 @@ export async function runTable(
       return llm;
     },
   );
+}
+
+/** What a flag writes would be lost in the table, or the table in it. */
+function checkOutputApart({ output, trace, planOut }: Pick<RunOptions, 'output' | 'trace' | 'planOut'>): void {
+  for (const [flag, path] of [['--trace', trace] as const, ['--plan-out', planOut] as const])
+    if (path !== undefined && resolve(path) === resolve(output))
+      throw new UsageError(`${flag} ${path}: is the output; choose another name`);
 }
 
 /** What is lost where ggml computes on the processor; GPUs have no kernels but its. */

@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly programBytes?: number | undefined;
   /** Buffers through which weights are read. Default 0. */
   readonly stagingBytes?: number | undefined;
+  /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
+  readonly cachePositions?: number | undefined;
 }
 
 /** Where the memory goes, in bytes. */
@@ -106,25 +108,19 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number): E
   const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
-  const columns = model.kvHeads * model.headDim;
-  const buffers = {
-    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
-    logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * (batchTokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * columns),
-    staging: options.stagingBytes ?? 0,
-    program: options.programBytes ?? 0,
-  };
+  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType };
+  const buffers = bufferBytes(model, sizes, options);
   const sequencePages = pagesFor(model.contextLength);
-  const leastPages = Math.min(sequencePages, pagesFor(LEAST_POSITIONS));
-  const goodPages = Math.min(sequencePages, pagesFor(GOOD_POSITIONS));
-  const pool = pagePools(model, { columns, type: options.kvType, chunk: batchTokens, sequences: gpuBatchSize * numGpuBatches });
+  const leastPages = leastCachePages(model, options.cachePositions);
+  const goodPages = Math.max(leastPages, Math.min(sequencePages, pagesFor(GOOD_POSITIONS)));
+  const pool = pagePools(model, sizes);
   const room = options.budgetBytes - totalOf(buffers);
   const blockPages = gpuBatchSize * numGpuBatches * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
   const cache = { least: pool(leastPages).bytes, good: pool(goodPages).bytes, block: pool(Math.max(leastPages, blockPages)).bytes };
   const homes = weightHomes(options, room, cache);
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.budgetBytes - totalOf(fixed);
-  const wantedPages = gpuBatchSize * numGpuBatches * sequencePages;
+  const wantedPages = Math.max(leastPages, gpuBatchSize * numGpuBatches * sequencePages);
   const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
   // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
   const isAutomatic = homes.slots > 0 && options.weightShare === undefined;
@@ -134,10 +130,34 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number): E
   const { kvPages, bytes: kv } = pool(pages);
   const bytes = Object.freeze({ ...fixed, kv, total: totalOf(fixed) + kv });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
-  return Object.freeze({ gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType, kvPages, weights, bytes });
+  return Object.freeze({ ...sizes, kvPages, weights, bytes });
 }
 
-const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
+/** What decides the size of everything but the weights. */
+export type PlanSizes = Pick<ExecutionPlan, 'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'headRows' | 'kvType'>;
+
+/** Bytes of what is neither weights nor cache. */
+export function bufferBytes(
+  model: Model,
+  { batchTokens, numGpuBatches, headRows }: PlanSizes,
+  { stagingBytes = 0, programBytes = 0 }: Pick<PlanOptions, 'stagingBytes' | 'programBytes'>,
+): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
+  const gathered = GATHERED_COPIES * GATHERED_POSITIONS * model.kvHeads * model.headDim;
+  return {
+    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
+    logits: 4 * model.vocabularySize * headRows,
+    scratch: 4 * (batchTokens * 2 * widest(model) + gathered),
+    staging: stagingBytes,
+    program: programBytes,
+  };
+}
+
+/** Pages that layers which see everything must have. */
+export function leastCachePages(model: Model, cachePositions: number | undefined): number {
+  return cachePositions === undefined ? pagesFor(Math.min(model.contextLength, LEAST_POSITIONS)) : pagesFor(cachePositions);
+}
+
+export const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
 
 /**
  * All weights stay where they fit beside a good cache. Otherwise the cache comes first, as far as the block could fill it: every further row shares the
@@ -158,21 +178,27 @@ function weightHomes(
   return chooseHomes(placeWeights, room - Math.max(cache.least, Math.min(cache.block, spare)));
 }
 
+/** Bytes of a cache with so many pages in each group of layers, null pages included. */
+export function cacheBytes(model: Model, kvType: KvType, kvPages: readonly number[]): number {
+  const columns = model.kvHeads * model.headDim;
+  return layerGroups(attentionWindows(model)).reduce(
+    (sum, { layers }, i) => sum + (kvPages[i]! + 1) * pageBytes({ columns, type: kvType }, layers.length),
+    0,
+  );
+}
+
 /**
- * The pages of each group of layers when those that see everything have `pages`, and the bytes of all, null pages included. A group with a
- * window never needs more than all sequences hold at most of it; it gets no less for the case that rows are shorter than the window.
+ * The pages of each group of layers when those that see everything have `pages`, and the bytes of all. A group with a window never needs
+ * more than all sequences hold at most of it; it gets no less for the case that rows are shorter than the window.
  */
-function pagePools(
-  model: Model,
-  shape: { columns: number; type: KvType; chunk: number; sequences: number },
-): (pages: number) => { kvPages: readonly number[]; bytes: number } {
-  const groups = layerGroups(attentionWindows(model)).map(({ window, layers }) => ({
-    pageBytes: pageBytes(shape, layers.length),
-    mostPages: shape.sequences * heldPages(model.contextLength, window, shape.chunk),
-  }));
+export function pagePools(model: Model, sizes: PlanSizes): (pages: number) => { kvPages: readonly number[]; bytes: number } {
+  const sequences = sizes.gpuBatchSize * sizes.numGpuBatches;
+  const mostPages = layerGroups(attentionWindows(model)).map(
+    ({ window }) => sequences * heldPages(model.contextLength, window, sizes.batchTokens),
+  );
   return (pages) => {
-    const kvPages = groups.map(({ mostPages }) => Math.min(pages, mostPages));
-    return { kvPages: Object.freeze(kvPages), bytes: groups.reduce((sum, group, i) => sum + (kvPages[i]! + 1) * group.pageBytes, 0) };
+    const kvPages = Object.freeze(mostPages.map((most) => Math.min(pages, most)));
+    return { kvPages, bytes: cacheBytes(model, sizes.kvType, kvPages) };
   };
 }
 
@@ -200,17 +226,17 @@ function widest(model: Model): number {
   return Math.max(...widths);
 }
 
-const ITEM_NAMES: Readonly<Partial<Record<string, string>>> = {
-  kv: `KV cache of ${LEAST_POSITIONS} positions`,
-  ring: 'weights in passing',
-};
+function itemName(name: string, cachePositions = LEAST_POSITIONS): string {
+  if (name === 'kv') return `KV cache of ${cachePositions} positions`;
+  return name === 'ring' ? 'weights in passing' : name;
+}
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
   const needed = totalOf({ ...fixed, kv });
   const items = Object.entries({ ...fixed, kv })
     .toSorted(([, a], [, b]) => b - a)
     .slice(0, 3)
-    .map(([name, bytes]) => `${ITEM_NAMES[name] ?? name} ${formatBytes(bytes)}`);
+    .map(([name, bytes]) => `${itemName(name, options.cachePositions)} ${formatBytes(bytes)}`);
   return new MemoryError(
     `the model needs ${formatBytes(needed)}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
       `A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,

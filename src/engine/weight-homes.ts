@@ -15,7 +15,7 @@ export interface WeightHomesPlan {
 /** One layer computes, one waits, one is read: the disk never stands still. */
 const SLOTS = 3;
 /** Still read while computing, but not while a layer that was read waits. */
-const LEAST_SLOTS = 2;
+export const LEAST_SLOTS = 2;
 /** More of the room for a third slot would be better used for rows. */
 const MOST_RING = 1 / 4;
 /** Shares are tried in steps of 1 / STEPS. */

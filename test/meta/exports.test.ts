@@ -29,6 +29,7 @@ describe('public names', () => {
         "type LaneName",
         "type LaneTotals",
         "type LoadOptions",
+        "type ModelShape",
         "type PlanBytes",
         "type PositionLogprobs",
         "type PromptInput",

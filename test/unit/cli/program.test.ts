@@ -30,6 +30,7 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
     verify: action('verify'),
     models: action('models'),
     trace: action('trace'),
+    benchOpt: action('benchOpt'),
   };
   let out = '';
   let err = '';
