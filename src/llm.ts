@@ -212,7 +212,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
   const plan = makePlan({ model, device, weights }, { ...options, compute });
   const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
+  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights, cache, plan, lanes }));
   // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.

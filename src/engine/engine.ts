@@ -6,7 +6,7 @@ import { NumericError, RequestError, UsageError, internalError } from '../util/e
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
-import { type MicroBatch, type OutputPosition, assembleMicroBatch, chunkSizes } from './micro-batch.ts';
+import { type MicroBatch, type OutputPosition, assembleChunks, chunkSizes } from './micro-batch.ts';
 import { logitsRow, noteTaken, sequenceOfRow } from './outputs.ts';
 import { Prefixes } from './prefixes.ts';
 import { Block } from './block.ts';
@@ -224,15 +224,20 @@ export class Engine {
     while (!(await this.#takePages()));
     return this.#block.slots
       .filter((slot) => !slot.every(({ awaits }) => awaits))
-      .map((slot) => assembleMicroBatch(slot, chunkSizes(slot, this.#plan.batchTokens)));
+      .flatMap((slot) => assembleChunks(slot, this.#chunksOf(slot)));
+  }
+
+  #chunksOf(slot: readonly Sequence[]): number[][] {
+    return chunkSizes(slot, this.#plan.batchTokens, this.#plan.sweepChunks);
   }
 
   /** Pages for what the next sweep computes. @returns false when some sequence had to leave for them, which changes what the others compute */
   async #takePages(): Promise<boolean> {
     for (const slot of this.#block.slots) {
-      const sizes = chunkSizes(slot, this.#plan.batchTokens);
+      const pieces = this.#chunksOf(slot);
       for (const [i, sequence] of slot.entries()) {
-        if (await this.#cache.extend(sequence.cache, sequence.computed + sizes[i]!)) continue;
+        const tokens = pieces.reduce((sum, sizes) => sum + sizes[i]!, 0);
+        if (await this.#cache.extend(sequence.cache, sequence.computed + tokens)) continue;
         if (this.#prefixes.keeps) this.#prefixes.clear();
         else if (!this.#block.preemptYoungest()) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
         return false;
@@ -257,7 +262,7 @@ export class Engine {
     for (const { sequences, rows } of microBatches)
       for (const [i, sequence] of sequences.entries()) sequence.advance(rows[i]!.tokens.length);
     await this.#prefixes.handOver(this.#block.sequences);
-    for (const sequence of microBatches.flatMap(({ sequences }) => sequences)) {
+    for (const sequence of new Set(microBatches.flatMap(({ sequences }) => sequences))) {
       const scored = sequence.request.sampling.maxTokens === 0 && !sequence.inPrompt;
       const end = sequence.end ?? (scored ? 'length' : undefined);
       if (end && this.#block.running === 1) await this.#prefixes.keepLast(sequence);

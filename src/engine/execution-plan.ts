@@ -51,8 +51,10 @@ export interface PlanBytes {
 export interface ExecutionPlan {
   readonly gpuBatchSize: number;
   readonly numGpuBatches: number;
-  /** Most tokens of one micro-batch in one sweep; longer prompts are cut into chunks. */
+  /** Most tokens of one micro-batch that the device computes at a time; longer prompts are cut into chunks. */
   readonly batchTokens: number;
+  /** Such chunks of a micro-batch in one sweep, one after the other. */
+  readonly sweepChunks: number;
   /** Positions that pass the head at a time. */
   readonly headRows: number;
   readonly kvType: KvType;
@@ -86,6 +88,10 @@ const GOOD_POSITIONS = 4096;
 const ROW_POSITIONS = 512;
 /** Pages of a short row: the block has as many rows as the cache holds of them, where weights pass through. */
 const SHORT_ROW_PAGES = 2;
+/** Chunks of 512 tokens of all micro-batches: 4096 tokens compute for longer than any disk reads. */
+const MOST_CHUNKS = 8;
+/** Share of the cache's room that hidden states of more chunks may take. */
+const MOST_HIDDEN = 1 / 8;
 /** Beyond 512 rows a sweep computes for longer than any disk reads. */
 const MOST_BATCHES = 8;
 /** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
@@ -96,19 +102,21 @@ const GATHERED_COPIES = 4;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
-  const plan = planBlock(model, options, options.numGpuBatches ?? 1);
-  if (options.numGpuBatches !== undefined || plan.weights.slots === 0) return plan;
-  // Every row more shares the reading of the weights.
+  const plan = planBlock(model, options, options.numGpuBatches ?? 1, 1);
+  if (plan.weights.slots === 0) return plan;
+  // Every row and every token more shares the reading of the weights.
   const rows = Math.min(...plan.kvPages) / SHORT_ROW_PAGES;
-  const batches = Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize));
-  return batches > 1 ? planBlock(model, options, batches) : plan;
+  const batches = options.numGpuBatches ?? Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize));
+  const chunkBytes = 4 * model.hiddenSize * plan.batchTokens * batches;
+  const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor((plan.bytes.kv * MOST_HIDDEN) / chunkBytes));
+  return batches > 1 || chunks > 1 ? planBlock(model, options, batches, Math.max(1, chunks)) : plan;
 }
 
-function planBlock(model: Model, options: PlanOptions, numGpuBatches: number): ExecutionPlan {
+function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sweepChunks: number): ExecutionPlan {
   const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
-  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, headRows, kvType: options.kvType };
+  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, sweepChunks, headRows, kvType: options.kvType };
   const buffers = bufferBytes(model, sizes, options);
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = leastCachePages(model, options.cachePositions);
@@ -134,17 +142,17 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number): E
 }
 
 /** What decides the size of everything but the weights. */
-export type PlanSizes = Pick<ExecutionPlan, 'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'headRows' | 'kvType'>;
+export type PlanSizes = Pick<ExecutionPlan, 'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType'>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
-  { batchTokens, numGpuBatches, headRows }: PlanSizes,
+  { batchTokens, sweepChunks, numGpuBatches, headRows }: PlanSizes,
   { stagingBytes = 0, programBytes = 0 }: Pick<PlanOptions, 'stagingBytes' | 'programBytes'>,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
   const gathered = GATHERED_COPIES * GATHERED_POSITIONS * model.kvHeads * model.headDim;
   return {
-    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
+    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches * sweepChunks,
     logits: 4 * model.vocabularySize * headRows,
     scratch: 4 * (batchTokens * 2 * widest(model) + gathered),
     staging: stagingBytes,
@@ -194,7 +202,7 @@ export function cacheBytes(model: Model, kvType: KvType, kvPages: readonly numbe
 export function pagePools(model: Model, sizes: PlanSizes): (pages: number) => { kvPages: readonly number[]; bytes: number } {
   const sequences = sizes.gpuBatchSize * sizes.numGpuBatches;
   const mostPages = layerGroups(attentionWindows(model)).map(
-    ({ window }) => sequences * heldPages(model.contextLength, window, sizes.batchTokens),
+    ({ window }) => sequences * heldPages(model.contextLength, window, sizes.batchTokens * sizes.sweepChunks),
   );
   return (pages) => {
     const kvPages = Object.freeze(mostPages.map((most) => Math.min(pages, most)));

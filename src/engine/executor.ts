@@ -46,13 +46,15 @@ export class Executor implements Disposable {
       return tensor;
     };
     try {
-      this.#hidden = Array.from({ length: plan.numGpuBatches }, (_, i) => allocate(`hidden ${i}`, plan.batchTokens, model.hiddenSize));
+      this.#hidden = Array.from({ length: plan.numGpuBatches * plan.sweepChunks }, (_, i) =>
+        allocate(`hidden ${i}`, plan.batchTokens, model.hiddenSize),
+      );
       this.#logits = allocate('logits', plan.headRows, model.vocabularySize);
     } catch (cause) {
       for (const tensor of owned) tensor[Symbol.dispose]();
       throw cause;
     }
-    this.#programs = new ProgramCache(device, plan.numGpuBatches, {
+    this.#programs = new ProgramCache(device, plan.numGpuBatches * plan.sweepChunks, {
       windows: [...new Set(attentionWindows(model))],
       lengthLimit: model.originalContext,
     });

@@ -21,20 +21,42 @@ export interface MicroBatch {
   readonly sharedTokens: number;
 }
 
-/** How many tokens each sequence computes in this sweep: decoding rows one each, then prompts, and what is computed again, in order of admission while there is room. */
-export function chunkSizes(sequences: readonly Sequence[], batchTokens: number): number[] {
-  let room = batchTokens - sequences.filter((sequence) => sequence.decodes).length;
-  return sequences.map((sequence) => {
-    if (sequence.awaits) return 0;
-    if (sequence.decodes) return 1;
-    const size = Math.min(sequence.pending, Math.max(0, room));
-    room -= size;
-    return size;
+/**
+ * How many tokens each sequence computes in this sweep, in up to `chunks` pieces of `batchTokens` that follow each other: decoding rows one each in the
+ * first, then prompts, and what is computed again, in order of admission while there is room.
+ */
+export function chunkSizes(sequences: readonly Sequence[], batchTokens: number, chunks: number): number[][] {
+  const left = sequences.map((sequence) => (sequence.awaits ? 0 : sequence.pending));
+  const pieces: number[][] = [];
+  for (let chunk = 0; chunk < chunks && (chunk === 0 || left.some((tokens) => tokens > 0)); chunk++) {
+    let room = batchTokens - sequences.filter((sequence, i) => sequence.decodes && left[i]! > 0).length;
+    const sizes = sequences.map((sequence, i) => {
+      const size = sequence.decodes ? left[i]! : Math.min(left[i]!, Math.max(0, room));
+      if (!sequence.decodes) room -= size;
+      left[i]! -= size;
+      return size;
+    });
+    pieces.push(sizes);
+  }
+  return pieces;
+}
+
+/** Assembles the pieces of a sweep. The pages of all positions must have been taken. */
+export function assembleChunks(sequences: readonly Sequence[], pieces: readonly (readonly number[])[]): MicroBatch[] {
+  const starts = sequences.map(({ computed }) => computed);
+  return pieces.map((sizes) => {
+    const microBatch = assembleMicroBatch(sequences, sizes, starts);
+    for (const [i, size] of sizes.entries()) starts[i]! += size;
+    return microBatch;
   });
 }
 
-/** Assembles the rows of a sweep, without padding. The pages of all positions must have been taken. */
-export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readonly number[]): MicroBatch {
+/** Assembles the rows of one piece, without padding. `starts`: positions of its first tokens; default: behind what is computed. */
+export function assembleMicroBatch(
+  sequences: readonly Sequence[],
+  sizes: readonly number[],
+  starts: readonly number[] = sequences.map(({ computed }) => computed),
+): MicroBatch {
   const active = sequences.filter((_, i) => sizes[i]! > 0);
   const rows: BatchRow[] = [];
   const outputs: OutputPosition[] = [];
@@ -44,7 +66,7 @@ export function assembleMicroBatch(sequences: readonly Sequence[], sizes: readon
   for (const [i, sequence] of sequences.entries()) {
     const size = sizes[i]!;
     if (size === 0) continue;
-    const start = sequence.computed;
+    const start = starts[i]!;
     const chunk = Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n));
     rows.push({ tokens: chunk, start, total: sequence.length, ...sequence.cache.pageLists });
     for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });

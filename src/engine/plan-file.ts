@@ -78,6 +78,7 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     gpuBatchSize: count('gpuBatchSize'),
     numGpuBatches: count('numGpuBatches'),
     batchTokens: count('batchTokens'),
+    sweepChunks: count('sweepChunks'),
     headRows: count('headRows'),
     kvType,
     kvPages: Object.freeze(pagesOf(file, plan['kvPages'])),

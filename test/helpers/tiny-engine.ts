@@ -106,6 +106,7 @@ export function openTiny({
     gpuBatchSize: 4,
     numGpuBatches: 1,
     batchTokens: 64,
+    sweepChunks: 1,
     headRows: 8,
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     kvType: 'f32',
@@ -115,7 +116,7 @@ export function openTiny({
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
   const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens };
+  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan, ...(lanes && { lanes }) }));
   store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });

@@ -6,6 +6,7 @@ const PLAN: ExecutionPlan = {
   gpuBatchSize: 64,
   numGpuBatches: 1,
   batchTokens: 512,
+  sweepChunks: 1,
   headRows: 128,
   kvType: 'f16',
   kvPages: [512],

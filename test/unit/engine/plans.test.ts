@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createPlan } from '../../../src/engine/execution-plan.ts';
-import { assembleMicroBatch, chunkSizes } from '../../../src/engine/micro-batch.ts';
+import { assembleChunks, assembleMicroBatch, chunkSizes } from '../../../src/engine/micro-batch.ts';
 import { sweepSteps } from '../../../src/engine/schedule.ts';
 import { Sequence } from '../../../src/engine/sequence.ts';
 import { PagePool } from '../../../src/kv/page-pool.ts';
@@ -44,6 +44,7 @@ describe('createPlan', () => {
       gpuBatchSize: 4,
       numGpuBatches: 2,
       batchTokens: 512,
+      sweepChunks: 1,
       headRows: 128,
       kvType: 'f32',
       kvPages: [4 * 2 * 4],
@@ -162,6 +163,14 @@ describe('createPlan, with weights that may pass through', () => {
     expect(createPlan(model, { ...small, budgetBytes: 1e9 }).numGpuBatches).toBe(1);
   });
 
+  it('computes more chunks of prompts in a sweep, if weights pass through and hidden states take little beside the cache', () => {
+    const plan = createPlan(model, { ...options, budgetBytes: 60e6 });
+    expect(plan.sweepChunks * plan.numGpuBatches).toBeLessThanOrEqual(8);
+    expect(plan.bytes.hidden).toBe(4 * 16 * 512 * plan.numGpuBatches * plan.sweepChunks);
+    expect(plan.bytes.hidden).toBeLessThanOrEqual(plan.bytes.kv / 8 + 4 * 16 * 512);
+    expect(createPlan(model, { ...options, budgetBytes: 1e9 }).sweepChunks).toBe(1);
+  });
+
   it('takes two slots where three do not fit, and refuses less with the numbers', () => {
     const least = fixed + 2e6 + 5 * 2 * 2 * 64 * 16 * 4;
     const plan = createPlan(model, { ...options, budgetBytes: least });
@@ -210,7 +219,39 @@ describe('chunkSizes', () => {
     ['decoding rows first, wherever they are', [prompt(5), decoding, decoding], 4, [2, 1, 1]],
     ['decoding rows even without room', [decoding, prompt(5), decoding], 1, [1, 0, 1]],
     ['nothing', [], 4, []],
-  ])('gives %s', (_what, sequences, batchTokens, sizes) => expect(chunkSizes(sequences, batchTokens)).toEqual(sizes));
+  ])('gives %s', (_what, sequences, batchTokens, sizes) => expect(chunkSizes(sequences, batchTokens, 1)).toEqual([sizes]));
+
+  it('goes on with the rest of prompts in further pieces, until there is none', () => {
+    const sequences = [sequenceOf(0, { tokens: 5 }), sequenceOf(1, { tokens: 2, maxTokens: 4 }, 2, [7]), sequenceOf(2, { tokens: 9 })];
+    const pieces = [
+      [3, 1, 0],
+      [2, 0, 2],
+      [0, 0, 4],
+      [0, 0, 3],
+    ];
+    expect(chunkSizes(sequences, 4, 8)).toEqual(pieces);
+    expect(chunkSizes(sequences, 4, 2)).toEqual(pieces.slice(0, 2));
+    const chunks = assembleChunks(sequences, pieces);
+    expect(chunks.map(({ rows }) => rows.map(({ start, tokens }) => [start, tokens.length]))).toEqual([
+      [
+        [0, 3],
+        [2, 1],
+      ],
+      [
+        [3, 2],
+        [0, 2],
+      ],
+      [[2, 4]],
+      [[6, 3]],
+    ]);
+    expect(chunks.map(({ outputs }) => outputs.map(({ sequence, row, position }) => [sequence.request.id, row, position]))).toEqual([
+      [[1, 3, 3]],
+      [[0, 1, 5]],
+      [],
+      [[2, 2, 9]],
+    ]);
+    expect(chunks.map(({ promptTokens }) => promptTokens)).toEqual([3, 4, 4, 3]);
+  });
 });
 
 describe('assembleMicroBatch', () => {
