@@ -1,5 +1,6 @@
 /** One run of the engine with text at both ends: prompts are encoded, tokens decoded, stop strings found, requests checked. */
-import type { Engine, EngineInput, SweepOutcome } from '../engine/engine.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { EngineInput, SweepOutcome } from '../engine/sweep-outcome.ts';
 import type { SequenceRequest, SequenceResult } from '../engine/sequence.ts';
 import type { ChatMessage, GenerationEvent, GenerationParams, GenerationRequest, GenerationResult, RunStats } from '../requests.ts';
 import type { Device } from '../tensor/device.ts';

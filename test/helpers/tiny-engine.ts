@@ -1,5 +1,6 @@
 /** An engine around a tiny model on a device that runs anywhere, with all its sizes in the open. */
-import { Engine, type EngineInput, type SweepOutcome } from '../../src/engine/engine.ts';
+import { Engine } from '../../src/engine/engine.ts';
+import type { EngineInput, SweepOutcome } from '../../src/engine/sweep-outcome.ts';
 import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
 import { Executor } from '../../src/engine/executor.ts';
 import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput } from '../../../src/engine/engine.ts';
+import type { EngineInput } from '../../../src/engine/sweep-outcome.ts';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { NumericError, RequestError, UsageError } from '../../../src/util/errors.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput } from '../../../src/engine/engine.ts';
+import type { EngineInput } from '../../../src/engine/sweep-outcome.ts';
 import type { Device, Program } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { collect, makeRequest, openTiny, runAll, type TinyEngine } from '../../helpers/tiny-engine.ts';

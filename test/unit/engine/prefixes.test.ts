@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput, SweepOutcome } from '../../../src/engine/engine.ts';
+import type { EngineInput, SweepOutcome } from '../../../src/engine/sweep-outcome.ts';
 import type { SequenceRequest } from '../../../src/engine/sequence.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
