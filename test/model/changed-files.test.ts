@@ -59,9 +59,7 @@ describe.each([0, 40])('while %i percent of the weights are in memory', (weights
       const failed = await runAndChange(llm, sweeps, () => truncate(file, 1_000_000)).catch((cause: unknown) => cause);
       expect(failed).toBeInstanceOf(FormatError);
       expect(failed).toMatchObject({
-        message: expect.stringMatching(
-          /model\.safetensors: tensor "[\w.]+" cannot be read: .*ends at byte \d+, \d+ expected/,
-        ) as unknown,
+        message: expect.stringMatching(/model\.safetensors: tensor "[\w.]+" cannot be read: .*ends at byte \d+, \d+ expected/) as unknown,
       });
       await expect(llm.generate([[5]])).rejects.toThrow('cannot be read');
     });
