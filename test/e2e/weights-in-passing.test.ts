@@ -23,10 +23,8 @@ const INPUT = Array.from({ length: ROWS }, (_, i) => {
 }).join('');
 
 /** Few rows at a time, so that there is something to save and to go on with. */
-const flags = (budget: number): string[] => [
-  ...['-i', 'in.jsonl', '-o', 'out.jsonl', '-m', model, '--mem', String(budget)],
-  ...['--kv-type', 'g4', '--gpu-batch-size', '4'],
-];
+const flags = (budget: number): string[] =>
+  `-i in.jsonl -o out.jsonl -m ${model} --mem ${budget} --kv-type g4 --gpu-batch-size 4`.split(' ');
 
 /** What does not say when it was written. */
 const answersIn = (job: JobFolder): unknown =>
