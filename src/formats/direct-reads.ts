@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { DiskLane } from '../native/disk-lane.ts';
 import { cachedShare, directBuffer, isAligned } from '../native/page-cache.ts';
+import { internalError } from '../util/errors.ts';
 
 /** Offsets, lengths and addresses of direct reads are multiples of this: enough for all disks of today. */
 const ALIGNMENT = 4096;
@@ -22,16 +23,18 @@ export class DirectReads implements AsyncDisposable {
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
   /** Under way. */
   readonly #reads = new Set<Promise<unknown>>();
+  #closed = false;
 
   private constructor(handle: FileHandle) {
     this.#handle = handle;
   }
 
   /** Undefined where reading the file so is not faster, because it is small or in memory already, or not possible. */
-  static async openIfFaster(path: string, handle: FileHandle, byteLength: number): Promise<DirectReads | undefined> {
+  static async openIfFaster(handle: FileHandle, byteLength: number): Promise<DirectReads | undefined> {
     if (byteLength < LEAST_FILE_BYTES) return undefined;
     const cached = cachedShare(handle.fd, byteLength);
-    return cached === undefined || cached > MOST_CACHED ? undefined : DirectReads.open(path);
+    if (cached === undefined || cached > MOST_CACHED) return undefined;
+    return DirectReads.open(`/proc/self/fd/${handle.fd}`); // under its path there may be another file by now
   }
 
   /** Undefined where the system or the file system has no such reads. */
@@ -43,21 +46,26 @@ export class DirectReads implements AsyncDisposable {
 
   /** Fills `target` as far as the file goes, or only its whole pages. @returns bytes. @throws the system's error */
   async read(start: number, target: Uint8Array): Promise<number> {
-    if (start % ALIGNMENT === 0 && isAligned(target, ALIGNMENT)) {
+    if (start % ALIGNMENT === 0 && target.byteLength >= ALIGNMENT && isAligned(target, ALIGNMENT)) {
       return this.#readPages(start, target.subarray(0, target.byteLength - (target.byteLength % ALIGNMENT)));
     }
     return this.#readAround(start, target);
   }
 
+  /** Waits for the reads under way; later ones fail. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await Promise.allSettled(this.#reads);
     this.#lane?.close();
     await this.#handle.close();
   }
 
   async #readPages(start: number, target: Uint8Array): Promise<number> {
-    if (!this.#lane) return (await this.#handle.read(target, 0, target.byteLength, start)).bytesRead;
-    const read = this.#lane.read(this.#handle.fd, start, target);
+    if (this.#closed) throw internalError('direct reads: read after dispose');
+    const read = this.#lane
+      ? this.#lane.read(this.#handle.fd, start, target)
+      : this.#handle.read(target, 0, target.byteLength, start).then(({ bytesRead }) => bytesRead);
     this.#reads.add(read);
     try {
       return await read;

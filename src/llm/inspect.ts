@@ -76,7 +76,8 @@ export async function inspectModel(name: string, options: InspectOptions): Promi
     availableBytes,
     plans: BLOCK_SIZES.map((rows) => {
       try {
-        const block = { kvType: cacheType, weightBytes, budgetBytes: availableBytes, gpuBatchSize: rows };
+        const { pagedAttention } = device.capabilities;
+        const block = { kvType: cacheType, weightBytes, budgetBytes: availableBytes, gpuBatchSize: rows, pagedAttention };
         return { rows, bytes: createPlan(model, block).bytes };
       } catch (error) {
         if (!(error instanceof MemoryError)) throw error;

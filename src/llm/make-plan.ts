@@ -50,6 +50,7 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
     placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
     weightShare: shareOf(settings, device),
     stagingBytes: stagingBytes(device, weights.plan.weights),
+    pagedAttention: device.capabilities.pagedAttention,
     budgetBytes: memoryBytes ?? availableMemoryBytes(),
     programBytes: memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
     gpuBatchSize,

@@ -161,7 +161,7 @@ export class WeightStore implements AsyncDisposable {
       uploader: this.#uploader!,
       layers: streaming.map(({ layer, streamed }) => ({ layer, destinations: streamed.map((rows) => this.#destination(rows)) })),
       slots,
-      checkpoint: () => this.#checkStopped(),
+      checkpoint: () => this.#stop.signal.throwIfAborted(), // the other signal is about loading
       lanes: this.#lanes,
       overlap: this.#overlap,
     });

@@ -60,7 +60,7 @@ export class WeightUploader {
   }
 
   /**
-   * Resolves when all pieces are on their way; `done` then resolves when the last one is on the device, or rejects with the first error.
+   * Uploads may overlap. Resolves when all pieces are on their way; `done` then resolves when the last one is on the device, or rejects with the first error.
    * @param checkpoint is called before every piece and throws to stop
    */
   async upload({ rows: { weight, from, to }, tensor }: Destination, checkpoint: () => void): Promise<Upload> {
@@ -70,12 +70,16 @@ export class WeightUploader {
       const columns = elementCount(weight.spec.shape) / (weight.spec.shape[0] ?? 1);
       const total = (to - from) * columns;
       for (let at = 0; at < total; at += most) {
-        const slot = this.#slots[this.#turn++ % SLOTS]!;
-        await slot.free;
         checkpoint();
-        const piece = this.#carry(slot, { weight, tensor, first: from * columns + at, at, count: Math.min(most, total - at) });
-        slot.free = piece.catch(() => {}); // what failed is told by `done`
+        const slot = this.#slots[this.#turn++ % SLOTS]!;
+        const { free } = slot;
+        const piece = free.then(() =>
+          this.#carry(slot, { weight, tensor, first: from * columns + at, at, count: Math.min(most, total - at) }),
+        );
+        // At once, so that another upload that comes round to the slot waits for this piece. What failed is told by `done`.
+        slot.free = piece.catch(() => {});
         pieces.push(piece);
+        await free;
       }
     } catch (cause) {
       await Promise.allSettled(pieces);

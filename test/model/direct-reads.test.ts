@@ -47,7 +47,7 @@ describe.runIf(isLinux)('direct reads', () => {
     const file = path.join(temporary.path, 'file');
     await writeFile(file, bytes);
     const handle = await open(file);
-    expect(await DirectReads.openIfFaster(file, handle, SIZE)).toBeUndefined();
+    expect(await DirectReads.openIfFaster(handle, SIZE)).toBeUndefined();
     await handle.close();
   });
 });

@@ -49,6 +49,13 @@ describe('createPlan', () => {
     expect(Object.isFrozen(plan) && Object.isFrozen(plan.bytes)).toBe(true);
   });
 
+  it('reckons with what lies between the ops of a layer, and of the head where that is more', () => {
+    const options = { kvType: 'f32', weightBytes: 1000, budgetBytes: 1e9, pagedAttention: true } as const;
+    expect(createPlan(tinyModel(), options).bytes.scratch).toBe(4 * 512 * (3 * 16 + 4 * 16 + 32 + 16));
+    const wordy = { ...tinyModel(), vocabularySize: 50_000 };
+    expect(createPlan(wordy, options).bytes.scratch).toBe(4 * 128 * (50_000 + 2 * 16));
+  });
+
   it('takes as many pages as half of what is left has room for', () => {
     const model = tinyModel();
     const options = { kvType: 'f32', weightBytes: 1000, gpuBatchSize: 64 } as const;

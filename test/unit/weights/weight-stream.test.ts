@@ -49,9 +49,9 @@ function makeReads(): Reads {
   return reads;
 }
 
-function openStore(reads: Reads, share: number, slots: number, overlap = true) {
+function openStore(reads: Reads, share: number, slots: number, overlap = true, signal?: AbortSignal) {
   const device = createReferenceDevice();
-  const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32', overlap });
+  const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32', overlap, signal });
   store.start({ placement: placeWeights(store.plan, share), slots });
   return { device, store };
 }
@@ -153,6 +153,15 @@ describe('a store whose weights pass through', () => {
     for (const layer of [4, 5, 0]) await expect(opened.store.acquire(layer)).rejects.toThrow('the disk lost w4');
     await opened.store[Symbol.asyncDispose]();
     expect(opened.device.memory().usedBytes).toBe(0);
+  });
+
+  it('is not stopped by the signal that stops loading', async () => {
+    const loading = new AbortController();
+    const opened = openStore(makeReads(), 0.34, 2, true, loading.signal);
+    await using _ = opened.store;
+    await opened.store.loaded();
+    loading.abort();
+    for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
   });
 
   it('can be disposed while it reads', async () => {
