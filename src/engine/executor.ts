@@ -93,8 +93,12 @@ export class Executor implements Disposable {
     const shape = await this.#prepare(rows, 0);
     const hidden = new Float32Array(shape.batch.tokenCount * model.hiddenSize);
     for (const [index, layer] of model.layers.slice(0, -1).entries()) {
-      await this.#runLayer(index, 0, shape, await weights.acquire(index));
-      weights.release(index);
+      const ready = await weights.acquire(index);
+      try {
+        await this.#runLayer(index, 0, shape, ready);
+      } finally {
+        weights.release(index);
+      }
       await device.read(this.#hidden[0]!, 0, bytesOf(hidden));
       const bad = hidden.findIndex((value) => !Number.isFinite(value));
       if (bad >= 0) return { layer: layer.name, row: Math.floor(bad / model.hiddenSize) };
