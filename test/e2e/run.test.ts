@@ -46,7 +46,10 @@ describe('flexllmgen run', () => {
         tokens: { generated: 48 },
         peakBytes: { gpu: 0 },
         kernels: expect.stringMatching(/^kernels \S+, 1 threads$/),
-        lanes: [{ lane: 'compute', busySeconds: expect.any(Number), bytes: 0, pieces: expect.any(Number) }],
+        lanes: [
+          { lane: 'disk read', busySeconds: expect.any(Number), bytes: expect.any(Number), pieces: expect.any(Number) },
+          { lane: 'compute', busySeconds: expect.any(Number), bytes: 0, pieces: expect.any(Number) },
+        ],
       },
     ]);
     const reports = jsonLines(stderr);
