@@ -20,7 +20,7 @@ export function weightShareOf(percent: readonly number[], tier: Tier, onNotice?:
     return { name, gpu, memory: gpu + cpu };
   });
   for (const { name, memory } of shares.slice(1))
-    if (memory < 100) throw new UsageError(`percent: the ${name} stay in memory; ${100 - memory} percent on disk cannot be had`);
+    if (memory < 100) throw new UsageError(`percent: ${name}: ${100 - memory} percent on disk cannot be had, all of it stays in memory`);
   if (tier === 'cpu' && shares.some(({ gpu }) => gpu > 0)) onNotice?.('there is no GPU: what --percent puts there stays in RAM');
   return shares[0]!.memory / 100;
 }
