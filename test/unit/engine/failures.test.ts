@@ -1,24 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineInput } from '../../../src/engine/sweep-outcome.ts';
-import type { Device, Program } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { collect, makeRequest, openTiny, runAll, type TinyEngine } from '../../helpers/tiny-engine.ts';
-
-/** A device whose runs call `before` first. */
-function watchedDevice(before: (program: Program) => void): Device {
-  const device = createReferenceDevice();
-  const run = async (program: Program): Promise<void> => {
-    before(program);
-    await device.run(program);
-  };
-  return new Proxy(device, {
-    get: (target, key) => {
-      if (key === 'run') return run;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
+import { watchedDevice } from '../../helpers/watched-device.ts';
 
 const isFree = ({ cache }: TinyEngine): boolean => cache.availablePages === cache.capacityPages;
 const requests = (count: number) => Array.from({ length: count }, (_, id) => makeRequest(id, { tokens: 5, maxTokens: 30 }));

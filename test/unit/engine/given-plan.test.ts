@@ -5,17 +5,11 @@ import { createPlan, type ExecutionPlan } from '../../../src/engine/execution-pl
 import { checkPlan } from '../../../src/engine/given-plan.ts';
 import { checkPlanPlace, parsePlan, readPlan, writePlan } from '../../../src/engine/plan-file.ts';
 import { FormatError, MemoryError, UsageError } from '../../../src/util/errors.ts';
+import { placeWeights } from '../../helpers/hundred-layers.ts';
 import { tinyModel } from '../../helpers/tiny-engine.ts';
 import { makeTemporaryFolder } from '../../helpers/write-safetensors.ts';
 
 const model = tinyModel();
-/** 100 layers of 1 MB. */
-const placeWeights = (share: number) => ({
-  layers: [],
-  residentBytes: Math.round(100e6 * share),
-  streamedBytes: Math.round(100e6 * (1 - share)),
-  slotBytes: Math.round(1e6 * (1 - share)),
-});
 const room = { kvType: 'f32', weightBytes: 100e6, placeWeights, budgetBytes: 60e6 } as const;
 const plan = createPlan(model, { ...room, gpuBatchSize: 4, numGpuBatches: 2 });
 const copy = (): Record<string, unknown> => JSON.parse(JSON.stringify(plan)) as Record<string, unknown>;

@@ -4,6 +4,7 @@ import { sweepSteps } from '../../../src/engine/schedule.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { publishedConfig } from '../../../src/models/opt-sizes.ts';
 import { MemoryError } from '../../../src/util/errors.ts';
+import { placeWeights } from '../../helpers/hundred-layers.ts';
 import { tinyModel } from '../../helpers/tiny-engine.ts';
 
 describe('sweepSteps', () => {
@@ -128,13 +129,6 @@ describe('createPlan', () => {
 
 describe('createPlan, with weights that may pass through', () => {
   const model = tinyModel();
-  /** 100 layers of 1 MB. */
-  const placeWeights = (share: number) => ({
-    layers: [],
-    residentBytes: Math.round(100e6 * share),
-    streamedBytes: Math.round(100e6 * (1 - share)),
-    slotBytes: Math.round(1e6 * (1 - share)),
-  });
   const options = { kvType: 'f32', weightBytes: 100e6, placeWeights, gpuBatchSize: 4 } as const;
   const { bytes } = createPlan(model, { ...options, budgetBytes: 1e9 });
   const fixed = bytes.total - bytes.kv - bytes.weights;

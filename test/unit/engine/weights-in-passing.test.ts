@@ -2,12 +2,13 @@
 import { describe, expect, it } from 'vitest';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import { buildModel } from '../../../src/models/registry.ts';
-import type { Device, Program } from '../../../src/tensor/device.ts';
+import type { Device } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { FormatError } from '../../../src/util/errors.ts';
 import type { WeightSource } from '../../../src/weights/weight-source.ts';
 import { randomNumbers } from '../../helpers/tensors.ts';
 import { collect, livelyWeights, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
+import { watchedDevice } from '../../helpers/watched-device.ts';
 
 const CASES = 200;
 /** Far more than a case takes. */
@@ -163,19 +164,3 @@ describe('weights in passing', () => {
     expect(resultsOf(await collect(tiny.engine.run(requests())))).toEqual(await undisturbed());
   });
 });
-
-/** A device whose runs call `before` first. */
-function watchedDevice(before: (program: Program) => void): Device {
-  const device = createReferenceDevice();
-  const run = async (program: Program): Promise<void> => {
-    before(program);
-    await device.run(program);
-  };
-  return new Proxy(device, {
-    get: (target, key) => {
-      if (key === 'run') return run;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}

@@ -1,14 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ticksOf, timelineSvg } from '../../../src/profile/timeline-svg.ts';
 import { type LaneEvent, LANES } from '../../../src/util/lanes.ts';
+import { event } from '../../helpers/lane-event.ts';
 
-const event = (lane: LaneEvent['lane'], startMs: number, endMs: number, name = 'x', bytes = 0): LaneEvent => ({
-  lane,
-  name,
-  bytes,
-  startMs,
-  endMs,
-});
 const draw = (events: readonly LaneEvent[], droppedEvents = 0): string => timelineSvg({ events, droppedEvents });
 const titles = (svg: string): string[] => [...svg.matchAll(/<title>([^<]*)<\/title>/g)].map(([, text]) => text!);
 

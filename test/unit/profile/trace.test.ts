@@ -8,19 +8,13 @@ import { summarizeTrace } from '../../../src/profile/trace-summary.ts';
 import { FormatError, UsageError } from '../../../src/util/errors.ts';
 import { type LaneEvent, LaneLog } from '../../../src/util/lanes.ts';
 import { makeTemporaryFolder } from '../../helpers/write-safetensors.ts';
+import { event } from '../../helpers/lane-event.ts';
 
 let folder: Awaited<ReturnType<typeof makeTemporaryFolder>>;
 beforeEach(async () => void (folder = await makeTemporaryFolder()));
 afterEach(() => folder[Symbol.asyncDispose]());
 
 const at = (name: string): string => join(folder.path, name);
-const event = (lane: LaneEvent['lane'], startMs: number, endMs: number, name = 'x', bytes = 0): LaneEvent => ({
-  lane,
-  name,
-  bytes,
-  startMs,
-  endMs,
-});
 const logOf = (events: readonly LaneEvent[], droppedEvents = 0) => ({ events: () => [...events], droppedEvents });
 
 interface Entry {
