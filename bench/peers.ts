@@ -25,6 +25,7 @@ const TYPE: WeightType = 'q4_0';
 interface Rounds {
   readonly own: Rates[];
   readonly theirs: Rates[];
+  /** Right before and right behind each own run that counts. */
   readonly peaks: Peaks[];
   /** Runs that other programs disturbed. */
   discarded: number;
@@ -55,13 +56,15 @@ async function runRounds(file: string, count: number): Promise<Rounds> {
   const { threads } = processorFacts();
   const rounds: Rounds = { own: [], theirs: [], peaks: [], discarded: 0 };
   for (let round = 0; round < count; round++) {
-    rounds.peaks.push(measurePeaks(kernels, threads, 1));
+    const before = measurePeaks(kernels, threads, 3);
     const own = await undisturbed(() => runChild('model-child.ts', [file]));
+    const behind = measurePeaks(kernels, threads, 3);
     rounds.discarded += own.discarded;
     if (!own.rates) continue;
     const theirs = await undisturbed(() => runChild('peers/llama-child.ts', [file]));
     rounds.discarded += theirs.discarded;
     if (!theirs.rates) continue;
+    rounds.peaks.push(before, behind);
     rounds.own.push(own.rates);
     rounds.theirs.push(theirs.rates);
   }
