@@ -124,11 +124,10 @@ export class Engine {
   async #admit(inlet: Inlet<EngineInput>, signal: AbortSignal | undefined): Promise<number> {
     let admitted = 0;
     for (;;) {
-      const slot = this.#block.emptiest();
-      if (slot.length >= this.#plan.gpuBatchSize) return admitted;
+      if (this.#slotsWithRoom().length === 0) return admitted;
       const waiting = this.#block.nextWaiting;
       if (waiting) {
-        if (!this.#comeBack(waiting, slot)) return admitted;
+        if (!this.#comeBack(waiting)) return admitted;
         continue;
       }
       const request = await inlet.peek(this.#block.running === 0);
@@ -138,41 +137,64 @@ export class Engine {
         return admitted;
       }
       signal?.throwIfAborted();
-      if (!(await this.#track(this.#enter(request, slot)))) return admitted;
+      if (!(await this.#track(this.#enter(request)))) return admitted;
       inlet.take();
       admitted += request.tokens.length;
     }
   }
 
-  /** @returns whether there is room for the sequence */
-  async #enter(request: SequenceRequest, slot: Sequence[]): Promise<boolean> {
+  /** Indices, the emptiest first. */
+  #slotsWithRoom(): number[] {
+    return this.#block.byLength().filter((i) => this.#block.slots[i]!.length < this.#plan.gpuBatchSize);
+  }
+
+  /** Into the emptiest slot that has room. @returns whether there is any */
+  async #enter(request: SequenceRequest): Promise<boolean> {
     const { tokens, sampling } = request;
     const maxLength = Math.min(tokens.length + sampling.maxTokens, this.#model.contextLength);
     const reserve = this.#reserveAll ? maxLength : Math.min(maxLength, tokens.length + this.#lengths.tokens(sampling.maxTokens));
-    let sequence = await this.#prefixes.open(request, maxLength, reserve, this.#block.sequences);
+    const open = async (running: readonly Sequence[]): Promise<Sequence | undefined> => {
+      for (const slot of this.#slotsWithRoom()) {
+        const sequence = await this.#prefixes.open(request, { maxLength, reserve, bay: slot }, running);
+        if (sequence) return sequence;
+        if (!this.#cache.spill) return undefined; // slots differ in their room on disk alone
+      }
+      return undefined;
+    };
+    let sequence = await open(this.#block.sequences);
     if (!sequence && this.#block.running > 0) return false;
     if (!sequence) {
       this.#prefixes.clear();
-      sequence = await this.#prefixes.open(request, maxLength, reserve, []);
+      sequence = await open([]);
     }
     if (!sequence) throw internalError(`sequence ${request.id} never fits; it was not checked`);
-    this.#block.enter(sequence, slot);
+    this.#block.enter(sequence, sequence.bay);
     await this.#prefixes.keep(sequence, sequence.shared);
     return true;
   }
 
   /** It gets all the room that it may ever need, so that it need not leave again. @returns whether there is so much */
-  #comeBack(sequence: Sequence, slot: Sequence[]): boolean {
-    let cache = this.#cache.open(sequence.maxLength);
-    if (!cache && this.#block.running === 0) {
+  #comeBack(sequence: Sequence): boolean {
+    let slot = this.#openAnew(sequence);
+    if (slot === undefined && this.#block.running === 0) {
       this.#prefixes.clear();
-      cache = this.#cache.open(sequence.maxLength);
-      if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
+      slot = this.#openAnew(sequence);
+      if (slot === undefined) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
     }
-    if (!cache) return false;
-    sequence.resume(cache);
+    if (slot === undefined) return false;
     this.#block.enter(sequence, slot);
     return true;
+  }
+
+  /** @returns the slot in which it has room now */
+  #openAnew(sequence: Sequence): number | undefined {
+    for (const slot of this.#slotsWithRoom()) {
+      const cache = this.#cache.open(sequence.maxLength, undefined, slot);
+      if (!cache) continue;
+      sequence.resume(cache);
+      return slot;
+    }
+    return undefined;
   }
 
   async #sweep(admittedTokens: number, signal: AbortSignal | undefined): Promise<SweepOutcome> {
@@ -200,6 +222,7 @@ export class Engine {
   }
 
   async #assemble(): Promise<MicroBatch[]> {
+    this.#cache.spill?.settle();
     for (const sequence of this.#block.sequences) this.#restartOutgrown(sequence);
     while (!(await this.#takePages()));
     return this.#block.slots
@@ -217,13 +240,26 @@ export class Engine {
       const pieces = this.#chunksOf(slot);
       for (const [i, sequence] of slot.entries()) {
         const tokens = pieces.reduce((sum, sizes) => sum + sizes[i]!, 0);
-        if (await this.#cache.extend(sequence.cache, sequence.computed + tokens)) continue;
+        if (await this.#extend(sequence, sequence.computed + tokens)) continue;
         if (this.#prefixes.keeps) this.#prefixes.clear();
-        else if (!this.#block.preemptYoungest()) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
+        else if (!this.#block.preemptYoungest(this.#rivals(slot))) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
         return false;
       }
     }
     return true;
+  }
+
+  /** Those whose room is of use to a sequence of the slot: pages on disk are the slot's own. */
+  #rivals(slot: readonly Sequence[]): readonly Sequence[] {
+    return this.#cache.spill && slot.length > 1 ? slot : this.#block.sequences;
+  }
+
+  /** Pages that are on their way to disk make room. */
+  async #extend({ cache }: Sequence, length: number): Promise<boolean> {
+    if (await this.#cache.extend(cache, length)) return true;
+    if (!(await this.#cache.spill?.idle())) return false;
+    this.#cache.spill?.settle();
+    return this.#cache.extend(cache, length);
   }
 
   /** Beyond the context that a model was first made for, other keys count for all positions. */
@@ -231,7 +267,7 @@ export class Engine {
     const { originalContext } = this.#model;
     if (originalContext === undefined || !sequence.outgrows(originalContext)) return;
     sequence.cache[Symbol.dispose]();
-    const cache = this.#cache.open(sequence.maxLength, sequence.computed);
+    const cache = this.#cache.open(sequence.maxLength, sequence.computed, sequence.bay);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
     sequence.restart(cache);
   }
@@ -252,6 +288,8 @@ export class Engine {
       if (!scored) this.#lengths.add(sequence.generated.length);
       finished.push(sequence.result(end));
     }
+    const awaited = new Set(this.#block.sequences.flatMap(({ awaits }) => (awaits ? [awaits.source] : [])));
+    for (const sequence of this.#block.sequences) if (!awaited.has(sequence)) this.#cache.store(sequence.cache);
     return finished;
   }
 
@@ -269,6 +307,7 @@ export class Engine {
   async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
     for (const { cache } of this.#block.sequences) cache[Symbol.dispose]();
     this.#prefixes.clear();
+    await this.#cache.spill?.flush();
     using cache = this.#cache.open(sequence.maxLength);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
     const { batchTokens } = this.#plan;
@@ -279,6 +318,8 @@ export class Engine {
       const found = await this.#executor.findNonFinite([{ tokens, start, total: sequence.length, ...cache.pageLists }]);
       if (found) return found.layer;
       cache.slide();
+      this.#cache.store(cache);
+      await this.#cache.spill?.flush();
     }
     return undefined;
   }

@@ -1,5 +1,7 @@
 /** Runs sweeps: acquires weights, keeps compiled graphs for reuse, hands logits to the caller. Decides nothing. */
 import type { KvCache } from '../kv/kv-cache.ts';
+import type { KvStaging, StagedPages, StagedStep, StagedSweep } from '../kv/kv-staging.ts';
+import { stageRows, type StagedRows } from '../kv/stage-rows.ts';
 import { type LayerInputs, type Model, attentionWindows } from '../models/model.ts';
 import type { Batch, BatchRow, Device, Program, Tensor, Weight } from '../tensor/device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
@@ -19,6 +21,8 @@ export interface ExecutorParts {
   readonly model: Model;
   readonly weights: WeightStore;
   readonly cache: KvCache;
+  /** Where pages of the cache on disk pass through memory, if there are such. */
+  readonly staging?: KvStaging | undefined;
   readonly plan: ExecutionPlan;
   /** Gains a piece of `compute` for each layer run of a micro-batch. */
   readonly lanes?: LaneLog;
@@ -34,6 +38,8 @@ export class Executor implements Disposable {
   readonly #programs: ProgramCache;
   /** Index among the attending layers, for the cache. */
   readonly #cacheIndex: readonly number[];
+  /** Of the attending layers. */
+  readonly #windows: readonly number[];
 
   /** @throws {MemoryError} */
   constructor(parts: ExecutorParts) {
@@ -54,8 +60,9 @@ export class Executor implements Disposable {
       for (const tensor of owned) tensor[Symbol.dispose]();
       throw cause;
     }
+    this.#windows = attentionWindows(model);
     this.#programs = new ProgramCache(device, plan.numGpuBatches * plan.sweepChunks, {
-      windows: [...new Set(attentionWindows(model))],
+      windows: [...new Set(this.#windows)],
       lengthLimit: model.originalContext,
     });
     let attending = 0;
@@ -65,10 +72,12 @@ export class Executor implements Disposable {
   /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
   async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
     const { model, weights } = this.#parts;
-    const shapes = await Promise.all(microBatches.map((microBatch, i) => this.#prepare(microBatch.rows, i)));
+    const staged = microBatches.map(({ rows }) => stageRows(rows));
+    const shapes = await Promise.all(staged.map(({ rows }, i) => this.#prepare(rows, i)));
     const last = model.layers.length - 1;
     let ready: ReadonlyMap<string, Weight> = new Map();
     let held: number | undefined;
+    await using cache = this.#stage(staged);
     try {
       for (const { layer, microBatch, acquire, release } of sweepSteps(model.layers.length, microBatches.length)) {
         signal?.throwIfAborted();
@@ -76,7 +85,7 @@ export class Executor implements Disposable {
           ready = await weights.acquire(layer);
           held = layer;
         }
-        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready);
+        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready, cache);
         else await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
         if (!release) continue;
         weights.release(layer);
@@ -90,12 +99,14 @@ export class Executor implements Disposable {
   /** Repeats rows of the last sweep layer by layer. @returns the first layer and token whose hidden state is not finite */
   async findNonFinite(rows: readonly BatchRow[]): Promise<{ layer: string; row: number } | undefined> {
     const { device, model, weights } = this.#parts;
-    const shape = await this.#prepare(rows, 0);
+    const staged = stageRows(rows);
+    const shape = await this.#prepare(staged.rows, 0);
+    await using cache = this.#stage([staged]);
     const hidden = new Float32Array(shape.batch.tokenCount * model.hiddenSize);
     for (const [index, layer] of model.layers.slice(0, -1).entries()) {
       const ready = await weights.acquire(index);
       try {
-        await this.#runLayer(index, 0, shape, ready);
+        await this.#runLayer(index, 0, shape, ready, cache);
       } finally {
         weights.release(index);
       }
@@ -118,10 +129,30 @@ export class Executor implements Disposable {
     return shape;
   }
 
-  async #runLayer(index: number, microBatch: number, shape: ShapePrograms, weights: ReadonlyMap<string, Weight>): Promise<void> {
-    const key = `${index} ${this.#parts.weights.binding}`;
-    const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights));
+  /** Begins to read what layers attend to on disk, in the order of the steps. */
+  #stage(microBatches: readonly StagedRows[]): StagedSweep | undefined {
+    const { model, staging } = this.#parts;
+    const steps: StagedStep[] = [];
+    for (const { layer, microBatch } of sweepSteps(model.layers.length - 1, microBatches.length)) {
+      const index = this.#cacheIndex[layer]!;
+      const pages = index < 0 ? [] : (microBatches[microBatch]!.pages.get(this.#windows[index]!) ?? []);
+      if (pages.length > 0) steps.push({ layer: index, microBatch, pages });
+    }
+    return staging?.open(steps);
+  }
+
+  async #runLayer(
+    index: number,
+    microBatch: number,
+    shape: ShapePrograms,
+    weights: ReadonlyMap<string, Weight>,
+    cache: StagedSweep | undefined,
+  ): Promise<void> {
+    const staged = await cache?.acquire(this.#cacheIndex[index]!, microBatch);
+    const key = `${index} ${this.#parts.weights.binding} ${staged?.slot ?? ''}`;
+    const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights, staged));
     await this.#compute(program, microBatch);
+    cache?.release(this.#cacheIndex[index]!, microBatch);
   }
 
   async #compute(program: Program, microBatch: number): Promise<void> {
@@ -134,7 +165,13 @@ export class Executor implements Disposable {
     }
   }
 
-  #compileLayer(index: number, microBatch: number, batch: Batch, weights: ReadonlyMap<string, Weight>): Program {
+  #compileLayer(
+    index: number,
+    microBatch: number,
+    batch: Batch,
+    weights: ReadonlyMap<string, Weight>,
+    staged: StagedPages | undefined,
+  ): Program {
     const { device, model, cache } = this.#parts;
     const layer = model.layers[index]!;
     const hidden = this.#hidden[microBatch]!;
@@ -142,7 +179,7 @@ export class Executor implements Disposable {
     const inputs: LayerInputs = {
       weights,
       ...(index > 0 && { hidden: graph.load(hidden) }),
-      ...(layer.attends && { cache: cache.layers[this.#cacheIndex[index]!]! }),
+      ...(layer.attends && { cache: { ...cache.layers[this.#cacheIndex[index]!]!, staged } }),
     };
     graph.store(layer.build(graph, inputs), hidden);
     return device.compile(graph.finish(), batch);

@@ -1,10 +1,23 @@
 import { internalError } from '../util/errors.ts';
-import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
+import {
+  type Arena,
+  type Batch,
+  type BatchRow,
+  type Device,
+  type DeviceCapabilities,
+  type DeviceMemory,
+  PAGE_POSITIONS,
+  type Program,
+  STAGED_PAGE,
+  type Tensor,
+  type Tier,
+  type Weight,
+} from './device.ts';
 import type { DType } from './dtype.ts';
 import type { Node, OpGraph, Value } from './op-graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
 import { mixExperts } from './reference/moe.ts';
-import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
+import { appendToCache, attend, type Elements, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
 import { checkBatch, isLong, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, renewPlaced, TrackedArena, TrackedTensor } from './tracked-tensor.ts';
@@ -173,12 +186,21 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
       appendToCache(result(node.k), keys, rows, node.window);
       appendToCache(result(node.v), values, rows, node.window);
-      attend({ ...node, q: result(node.q), keys, values }, rows, out);
+      const { staged } = node.cache;
+      const columns = node.kvHeads * node.headDim;
+      const seen = staged && { keys: joined(keys, open(staged.keys), columns), values: joined(values, open(staged.values), columns) };
+      attend({ ...node, q: result(node.q), keys, values, ...seen }, rows, out);
       return out;
     }
     default:
       return node satisfies never;
   }
+}
+
+/** A cache and its staged pages, as one that is read by page numbers. */
+function joined(cache: Elements, staged: Elements, columns: number): Elements {
+  const first = STAGED_PAGE * PAGE_POSITIONS * columns;
+  return { ...cache, read: (index) => (index < first ? cache.read(index) : staged.read(index - first)) };
 }
 
 /** Rows of `a` where `isA` says so, otherwise of `b`. */
