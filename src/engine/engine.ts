@@ -8,6 +8,7 @@ import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
 import { type MicroBatch, type OutputPosition, assembleChunks, chunkSizes } from './micro-batch.ts';
 import { logitsRow, noteTaken, sequenceOfRow } from './outputs.ts';
+import { Admission } from './admission.ts';
 import { Prefixes } from './prefixes.ts';
 import { Block } from './block.ts';
 import { LengthEstimate } from './length-estimate.ts';
@@ -39,7 +40,7 @@ export class Engine {
   readonly #takeRows: RowSampler;
   readonly #block: Block;
   readonly #lengths = new LengthEstimate();
-  readonly #reserveAll: boolean;
+  readonly #admission: Admission;
   #busy = false;
   #working: Promise<unknown> = Promise.resolve();
 
@@ -51,8 +52,14 @@ export class Engine {
     this.#cache = cache;
     this.#prefixes = new Prefixes(cache, sharePrefixes ? (model.originalContext ?? Infinity) : 0);
     this.#takeRows = parts.takeRows ?? takeRows;
-    this.#reserveAll = parts.reserveAll ?? false;
     this.#block = new Block(parts.plan.numGpuBatches);
+    this.#admission = new Admission({
+      ...parts,
+      prefixes: this.#prefixes,
+      block: this.#block,
+      lengths: this.#lengths,
+      reserveAll: parts.reserveAll ?? false,
+    });
   }
 
   /** @throws {RequestError} when the request could not be served however long it waited; says both numbers */
@@ -88,7 +95,7 @@ export class Engine {
     const inlet = new Inlet(source, signal);
     try {
       for (;;) {
-        const admittedTokens = await this.#admit(inlet, signal);
+        const admittedTokens = await this.#track(this.#admission.admit(inlet, signal));
         if (this.#block.size === 0 && inlet.ended) return;
         signal?.throwIfAborted(); // before anything is touched that may be freed by now
         yield this.#block.running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
@@ -118,83 +125,6 @@ export class Engine {
   #track<T>(work: Promise<T>): Promise<T> {
     this.#working = work;
     return work;
-  }
-
-  /** Fills the block as far as slots, cache and source allow. @returns prompt tokens admitted */
-  async #admit(inlet: Inlet<EngineInput>, signal: AbortSignal | undefined): Promise<number> {
-    let admitted = 0;
-    for (;;) {
-      if (this.#slotsWithRoom().length === 0) return admitted;
-      const waiting = this.#block.nextWaiting;
-      if (waiting) {
-        if (!this.#comeBack(waiting)) return admitted;
-        continue;
-      }
-      const request = await inlet.peek(this.#block.running === 0);
-      if (!request) return admitted;
-      if (request === 'pause') {
-        inlet.take();
-        return admitted;
-      }
-      signal?.throwIfAborted();
-      if (!(await this.#track(this.#enter(request)))) return admitted;
-      inlet.take();
-      admitted += request.tokens.length;
-    }
-  }
-
-  /** Indices, the emptiest first. */
-  #slotsWithRoom(): number[] {
-    return this.#block.byLength().filter((i) => this.#block.slots[i]!.length < this.#plan.gpuBatchSize);
-  }
-
-  /** Into the emptiest slot that has room. @returns whether there is any */
-  async #enter(request: SequenceRequest): Promise<boolean> {
-    const { tokens, sampling } = request;
-    const maxLength = Math.min(tokens.length + sampling.maxTokens, this.#model.contextLength);
-    const reserve = this.#reserveAll ? maxLength : Math.min(maxLength, tokens.length + this.#lengths.tokens(sampling.maxTokens));
-    const open = async (running: readonly Sequence[]): Promise<Sequence | undefined> => {
-      for (const slot of this.#slotsWithRoom()) {
-        const sequence = await this.#prefixes.open(request, { maxLength, reserve, bay: slot }, running);
-        if (sequence) return sequence;
-        if (!this.#cache.spill) return undefined; // slots differ in their room on disk alone
-      }
-      return undefined;
-    };
-    let sequence = await open(this.#block.sequences);
-    if (!sequence && this.#block.running > 0) return false;
-    if (!sequence) {
-      this.#prefixes.clear();
-      sequence = await open([]);
-    }
-    if (!sequence) throw internalError(`sequence ${request.id} never fits; it was not checked`);
-    this.#block.enter(sequence, sequence.bay);
-    await this.#prefixes.keep(sequence, sequence.shared);
-    return true;
-  }
-
-  /** It gets all the room that it may ever need, so that it need not leave again. @returns whether there is so much */
-  #comeBack(sequence: Sequence): boolean {
-    let slot = this.#openAnew(sequence);
-    if (slot === undefined && this.#block.running === 0) {
-      this.#prefixes.clear();
-      slot = this.#openAnew(sequence);
-      if (slot === undefined) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
-    }
-    if (slot === undefined) return false;
-    this.#block.enter(sequence, slot);
-    return true;
-  }
-
-  /** @returns the slot in which it has room now */
-  #openAnew(sequence: Sequence): number | undefined {
-    for (const slot of this.#slotsWithRoom()) {
-      const cache = this.#cache.open(sequence.maxLength, undefined, slot);
-      if (!cache) continue;
-      sequence.resume(cache);
-      return slot;
-    }
-    return undefined;
   }
 
   async #sweep(admittedTokens: number, signal: AbortSignal | undefined): Promise<SweepOutcome> {
