@@ -29,7 +29,10 @@ const MANY_ROWS = 512;
 type Emit = (what: string, unit: string, values: readonly number[], limit?: number) => Figure;
 
 /** `models` are shapes: `opt-6.7b` asks the questions of the disk, `opt-1.3b` those of a cache on disk, `llama-3-8b` those of the processor. */
-export async function* offload({ rounds, models = [DISK_BOUND, CACHE_BOUND, COMPUTE_BOUND] }: BenchOptions): AsyncGenerator<Figure, void, void> {
+export async function* offload({
+  rounds,
+  models = [DISK_BOUND, CACHE_BOUND, COMPUTE_BOUND],
+}: BenchOptions): AsyncGenerator<Figure, void, void> {
   if (!dropPageCache()) throw new UsageError('offload: the page cache cannot be dropped here; it needs Linux and root');
   for (const shape of models) {
     if (shape === CACHE_BOUND) yield* cacheOnDisk(rounds);
@@ -160,14 +163,20 @@ async function* cacheOnDisk(rounds: number): AsyncGenerator<Figure, void, void> 
   const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
   try {
     const one: CacheCase = { shape: CACHE_BOUND, rows: 64, batches: 4, positions: 1024, sweeps: 2 * rounds - 1, folder };
-    const run = await runChild<CacheRun>('cache-child.ts', [JSON.stringify(one)]);
+    const got = await runChild<CacheRun>('cache-child.ts', [JSON.stringify(one)]);
     const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
-      figure({ bench: 'offload', case: `${CACHE_BOUND} f16, cache on disk, 64 x 1024: ${what}`, unit, values, ...(limit !== undefined && { limit }) });
-    yield make('the disk alone', 'GB/s', run.diskRates.map(gigabytes));
-    const rates = run.seconds.map((seconds) => run.cacheBytes / seconds);
-    yield make('read', 'GB/s', rates.map(gigabytes), gigabytes(median(run.diskRates)));
-    yield make('bytes that the system counted, over those of the cache', 'x', [run.diskBytes / (run.cacheBytes * run.seconds.length)]);
-    yield make('peak memory', 'GB', [gigabytes(run.peakBytes)], gigabytes(run.plannedBytes));
+      figure({
+        bench: 'offload',
+        case: `${CACHE_BOUND} f16, cache on disk, 64 x 1024: ${what}`,
+        unit,
+        values,
+        ...(limit !== undefined && { limit }),
+      });
+    yield make('the disk alone', 'GB/s', got.diskRates.map(gigabytes));
+    const rates = got.seconds.map((seconds) => got.cacheBytes / seconds);
+    yield make('read', 'GB/s', rates.map(gigabytes), gigabytes(median(got.diskRates)));
+    yield make('bytes that the system counted, over those of the cache', 'x', [got.diskBytes / (got.cacheBytes * got.seconds.length)]);
+    yield make('peak memory', 'GB', [gigabytes(got.peakBytes)], gigabytes(got.plannedBytes));
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -43,7 +43,22 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, offloadDir, disk, overlap, trace } = options;
+  const {
+    dummy,
+    device,
+    compute,
+    kvType,
+    gpuBatchSize,
+    numGpuBatches,
+    threads,
+    sharePrefixes,
+    mem,
+    percent,
+    offloadDir,
+    disk,
+    overlap,
+    trace,
+  } = options;
   return {
     device,
     compute,

@@ -24,7 +24,8 @@ export function planText({ bytes, weights, kvDisk }: ExecutionPlan): string {
   const kept = Math.round(weights.share * 100);
   const lines = [
     memory,
-    weights.streamedBytes > 0 && `weights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`,
+    weights.streamedBytes > 0 &&
+      `weights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`,
     kvDisk && `disk: up to ${formatBytes(kvDisk.bytes)} for the KV cache`,
   ];
   return lines.filter((line) => typeof line === 'string').join('\n');

@@ -66,8 +66,17 @@ export function cachePools(model: Model, sizes: PlanSizes, inMemory = 1): (pages
     const oneRow = (count: number): number => (inMemory > 0 ? Math.ceil(count / (gpuBatchSize * bays)) : 0);
     const bayPages = all.map((count, i) => Math.ceil((count - kvPages[i]!) / bays) + oneRow(count));
     const workingPages = all.map((count) => Math.min(working, count));
-    const bytes = diskBytes(model, kvType, bayPages.map((count) => count * bays));
-    return cacheOf(model, kvType, kvPages, Object.freeze({ workingPages: Object.freeze(workingPages), bayPages: Object.freeze(bayPages), bytes }));
+    const bytes = diskBytes(
+      model,
+      kvType,
+      bayPages.map((count) => count * bays),
+    );
+    return cacheOf(
+      model,
+      kvType,
+      kvPages,
+      Object.freeze({ workingPages: Object.freeze(workingPages), bayPages: Object.freeze(bayPages), bytes }),
+    );
   };
 }
 

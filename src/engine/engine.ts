@@ -172,7 +172,8 @@ export class Engine {
         const tokens = pieces.reduce((sum, sizes) => sum + sizes[i]!, 0);
         if (await this.#extend(sequence, sequence.computed + tokens)) continue;
         if (this.#prefixes.keeps) this.#prefixes.clear();
-        else if (!this.#block.preemptYoungest(this.#rivals(slot))) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
+        else if (!this.#block.preemptYoungest(this.#rivals(slot)))
+          throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
         return false;
       }
     }

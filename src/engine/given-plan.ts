@@ -3,19 +3,21 @@ import { layerGroups } from '../kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
-import {
-  bufferBytes,
-  type ExecutionPlan,
-  leastCachePages,
-  type PlanBytes,
-  type PlanOptions,
-  totalOf,
-} from './execution-plan.ts';
+import { bufferBytes, type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
 import { cacheOf, cachePools } from './cache-homes.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 /** Bytes that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
-const COMPARED = ['weights', 'ring', 'staging', 'kv', 'staged', 'hidden', 'logits', 'scratch'] as const satisfies readonly (keyof PlanBytes)[];
+const COMPARED = [
+  'weights',
+  'ring',
+  'staging',
+  'kv',
+  'staged',
+  'hidden',
+  'logits',
+  'scratch',
+] as const satisfies readonly (keyof PlanBytes)[];
 
 export interface GivenPlanOptions extends PlanOptions {
   /** Bytes by which the plan may go beyond the budget. Default 0. */
@@ -51,7 +53,8 @@ function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | 
   if (plan.kvPages.length !== groups) throw mismatch('kvPages', `numbers of ${groups} groups of layers`, plan.kvPages.length);
   const { kvDisk, numGpuBatches } = plan;
   for (const name of ['workingPages', 'bayPages'] as const)
-    if (kvDisk && kvDisk[name].length !== groups) throw mismatch(`kvDisk.${name}`, `numbers of ${groups} groups of layers`, kvDisk[name].length);
+    if (kvDisk && kvDisk[name].length !== groups)
+      throw mismatch(`kvDisk.${name}`, `numbers of ${groups} groups of layers`, kvDisk[name].length);
   if (cachePositions === undefined) return;
   const least = cachePools(model, plan)(leastCachePages(model, cachePositions)).kvPages;
   const pages = plan.kvPages.map((count, i) => count + numGpuBatches * (kvDisk?.bayPages[i] ?? 0));

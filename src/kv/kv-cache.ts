@@ -4,7 +4,6 @@ import type { SpillFile } from '../native/spill-file.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import { KvGroupCache } from './kv-group-cache.ts';
 import { KvSpill } from './kv-spill.ts';
-import type { PageHome } from './page-home.ts';
 import { type KvShape, layerGroups } from './layer-groups.ts';
 import type { PageTable } from './page-table.ts';
 
@@ -50,7 +49,16 @@ export class KvCache implements Disposable, AsyncDisposable {
       const at = groups.findIndex(({ layers }) => layers.includes(layer));
       return caches[at]!.layers[groups[at]!.layers.indexOf(layer)]!;
     });
-    this.spill = disk && new KvSpill({ device, shape, layers: this.layers, pages: disk.bay.map((count) => count * disk.bays), file: disk.file, lanes: disk.lanes });
+    this.spill =
+      disk &&
+      new KvSpill({
+        device,
+        shape,
+        layers: this.layers,
+        pages: disk.bay.map((count) => count * disk.bays),
+        file: disk.file,
+        lanes: disk.lanes,
+      });
   }
 
   /** Of all groups together. */
@@ -81,7 +89,11 @@ export class KvCache implements Disposable, AsyncDisposable {
    * ones it gets if there is room then. `bay`: where its pages go if they have no room in memory.
    */
   open(positions: number, reserve?: number, bay = 0): KvSequence | undefined {
-    return this.#inHome(bay, 0, (group, home) => group.open(home, positions, reserve));
+    for (const home of this.#homes(bay)) {
+      const tables = allOf(this.#groups, (group) => group.open(group.home(home), positions, reserve));
+      if (tables) return this.#sequence(tables, 0, bay);
+    }
+    return undefined;
   }
 
   /** Takes the pages that `sequence` needs to hold `length` positions. @returns whether there was room; always within its reservation */
@@ -98,8 +110,8 @@ export class KvCache implements Disposable, AsyncDisposable {
   async fork(parent: KvSequence, length: number, positions: number, reserve?: number, bay = 0): Promise<KvSequence | undefined> {
     if (length > parent.length) throw internalError(`fork at ${length}, the sequence has ${parent.length} positions`);
     for (const home of this.#homes(bay)) {
-      const sequence = await this.#fork(home, bay, parent, length, positions, reserve);
-      if (sequence) return sequence;
+      const tables = await this.#forkTables(parent, (group, table) => group.fork(group.home(home), table, length, positions, reserve));
+      if (tables) return this.#sequence(tables, length, bay);
     }
     return undefined;
   }
@@ -129,26 +141,15 @@ export class KvCache implements Disposable, AsyncDisposable {
     return this.spill ? [undefined, bay] : [undefined];
   }
 
-  #inHome(bay: number, length: number, open: (group: KvGroupCache, home: PageHome) => PageTable | undefined): KvSequence | undefined {
-    for (const home of this.#homes(bay)) {
-      const tables = allOf(this.#groups, (group) => open(group, group.home(home)));
-      if (tables) return this.#sequence(tables, length, bay);
-    }
-    return undefined;
-  }
-
-  async #fork(
-    home: number | undefined,
-    bay: number,
+  /** Undefined, and nothing held, when one of them is. */
+  async #forkTables(
     parent: KvSequence,
-    length: number,
-    positions: number,
-    reserve: number | undefined,
-  ): Promise<KvSequence | undefined> {
+    fork: (group: KvGroupCache, table: PageTable) => Promise<PageTable | undefined>,
+  ): Promise<PageTable[] | undefined> {
     const tables: PageTable[] = [];
     try {
       for (const [i, group] of this.#groups.entries()) {
-        const table = await group.fork(group.home(home), parent.tables[i]!, length, positions, reserve);
+        const table = await fork(group, parent.tables[i]!);
         if (!table) return giveBack(tables);
         tables.push(table);
       }
@@ -156,7 +157,7 @@ export class KvCache implements Disposable, AsyncDisposable {
       giveBack(tables);
       throw cause;
     }
-    return this.#sequence(tables, length, bay);
+    return tables;
   }
 
   #sequence(tables: readonly PageTable[], length: number, bay: number): KvSequence {

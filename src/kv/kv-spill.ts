@@ -130,10 +130,7 @@ export class KvSpill {
   #writeLayer(run: readonly Move[], layer: number): Promise<void>[] {
     const { keys, values } = this.#parts.layers[layer]!;
     const starts = this.#starts[layer]!;
-    return [
-      [keys, starts.keys] as const,
-      [values, starts.values] as const,
-    ].map(([tensor, start]) => {
+    return [[keys, starts.keys] as const, [values, starts.values] as const].map(([tensor, start]) => {
       const { page, diskPage } = run[0]!;
       return this.#save(tensor, page * this.#pageBytes, run.length * this.#pageBytes, start + (diskPage - DISK_PAGE) * this.#pageBytes);
     });

@@ -36,7 +36,13 @@ export class PageTable implements Disposable {
   readonly #leaving = new Set<number>();
   #open = true;
 
-  private constructor(home: PageHome, limits: TableLimits, memory: ReservedPages, disk: ReservedPages | undefined, shared: readonly number[]) {
+  private constructor(
+    home: PageHome,
+    limits: TableLimits,
+    memory: ReservedPages,
+    disk: ReservedPages | undefined,
+    shared: readonly number[],
+  ) {
     const { positions, window, chunk } = limits;
     this.home = home;
     this.#window = window;

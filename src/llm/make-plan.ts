@@ -69,6 +69,7 @@ function sharesOf({ percent, onNotice }: PlanSettings, device: Device): MemorySh
   if (!percent) return undefined;
   const shares = memoryShares(percent, device.tier, onNotice);
   if (shares.weights < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
-  if (shares.cache < 1 && !device.capabilities.stagedPages) throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
+  if (shares.cache < 1 && !device.capabilities.stagedPages)
+    throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
   return shares;
 }

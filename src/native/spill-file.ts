@@ -56,7 +56,12 @@ export class SpillFile implements AsyncDisposable {
       }
     } catch (cause) {
       if (cause instanceof FlexError) throw cause;
-      throw new FlexError('disk', `no file for what has no room in memory could be made in ${folder}: ${reason(cause)}`, { folder }, { cause });
+      throw new FlexError(
+        'disk',
+        `no file for what has no room in memory could be made in ${folder}: ${reason(cause)}`,
+        { folder },
+        { cause },
+      );
     }
   }
 
@@ -109,7 +114,12 @@ export class SpillFile implements AsyncDisposable {
   }
 
   #failure(what: string, start: number, { byteLength }: Uint8Array, cause: unknown): FlexError {
-    return new FlexError('disk', `${this.path}: ${what} ${byteLength} bytes at ${start} failed: ${reason(cause)}`, { path: this.path }, { cause });
+    return new FlexError(
+      'disk',
+      `${this.path}: ${what} ${byteLength} bytes at ${start} failed: ${reason(cause)}`,
+      { path: this.path },
+      { cause },
+    );
   }
 }
 

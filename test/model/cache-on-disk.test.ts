@@ -41,22 +41,28 @@ const PLACEMENTS: readonly [string, LoadOptions][] = [
   ['cache on disk, read in its turn', { percent: [0, 100, 0, 0, 0, 100], overlap: false }],
 ];
 
+/** Placements whose results are not those of the run that keeps everything in memory. */
+async function differences(folder: string, vocabulary: number, options: LoadOptions): Promise<string[]> {
+  const wanted = await ask(folder, vocabulary, options);
+  const found: string[] = [];
+  for (const [name, placed] of PLACEMENTS) {
+    const got = await ask(folder, vocabulary, { ...options, ...placed });
+    if (!isDeepStrictEqual(got, wanted)) found.push(name);
+  }
+  return found;
+}
+
 describe('the cache on disk gives the same bits', () => {
   it.each([
     ['', {}],
     [', in f32', { compute: 'f32' }],
     [', in 4 bits', { kvType: 'g4' }],
   ] as const)('for the bundled model%s', async (_name, options) => {
-    const wanted = await ask(BUNDLED_MODEL, 2000, options);
-    for (const [name, placed] of PLACEMENTS)
-      expect(isDeepStrictEqual(await ask(BUNDLED_MODEL, 2000, { ...options, ...placed }), wanted), name).toBe(true);
+    expect(await differences(BUNDLED_MODEL, 2000, options)).toEqual([]);
   });
 
   it.each(['llama', 'qwen3', 'gemma3', 'mixtral'] satisfies FixtureModel[])('for %s', async (model) => {
-    const folder = fixtureFolder(model);
-    const wanted = await ask(folder, 150, {});
-    for (const [name, placed] of PLACEMENTS)
-      expect(isDeepStrictEqual(await ask(folder, 150, placed), wanted), name).toBe(true);
+    expect(await differences(fixtureFolder(model), 150, {})).toEqual([]);
   });
 });
 

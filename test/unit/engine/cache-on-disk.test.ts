@@ -49,7 +49,12 @@ interface DiskPages {
   readonly bay: number;
 }
 
-async function run(model: Model, options: TinyOptions, disk?: DiskPages, device?: TinyOptions['device']): Promise<Map<number, SequenceResult>> {
+async function run(
+  model: Model,
+  options: TinyOptions,
+  disk?: DiskPages,
+  device?: TinyOptions['device'],
+): Promise<Map<number, SequenceResult>> {
   const windows = attentionWindows(model);
   const groups = layerGroups(windows);
   const { numGpuBatches = 1 } = options;
@@ -117,7 +122,12 @@ describe('the cache on disk', () => {
   });
 
   it('runs on the null device, whatever is read', async () => {
-    const results = await run(tinyModel(), {}, { memory: 0, working: 6, bay: 16 }, createNullDevice({ flopsPerSecond: 1e9, bytesPerSecond: 1e9 }));
+    const results = await run(
+      tinyModel(),
+      {},
+      { memory: 0, working: 6, bay: 16 },
+      createNullDevice({ flopsPerSecond: 1e9, bytesPerSecond: 1e9 }),
+    );
     expect(results.size).toBe(REQUESTS.length);
   });
 });
