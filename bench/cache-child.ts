@@ -7,7 +7,7 @@ import { assembleMicroBatch, type MicroBatch } from '../src/engine/micro-batch.t
 import { Sequence } from '../src/engine/sequence.ts';
 import type { KvCache } from '../src/kv/kv-cache.ts';
 import { diskPageBytes } from '../src/kv/kv-spill.ts';
-import { openCache } from '../src/llm/cache-on-disk.ts';
+import { openOffloaded } from '../src/llm/offloaded.ts';
 import { openDevice } from '../src/llm/device.ts';
 import { makePlan } from '../src/llm/make-plan.ts';
 import { dummyModelSource } from '../src/llm/model-source.ts';
@@ -91,8 +91,9 @@ async function main(): Promise<CacheRun> {
     cachePositions: one.rows * (one.positions + PAGE_POSITIONS),
   } as const;
   const plan = makePlan({ model, device, weights }, settings);
-  const { cache, staging } = await openCache({ device, model, plan, lanes: new LaneLog(), lifetime }, { offloadFolder: one.folder });
-  const executor = lifetime.use(new Executor({ device, model, weights, cache, staging, plan }));
+  const offloaded = await openOffloaded({ device, model, plan, lanes: new LaneLog(), lifetime }, { offloadFolder: one.folder });
+  const { cache } = offloaded;
+  const executor = lifetime.use(new Executor({ device, model, weights, ...offloaded, plan }));
   weights.start();
   await weights.loaded();
   const pageBytes = diskPageBytes({ type: plan.kvType, columns: model.kvHeads * model.headDim });

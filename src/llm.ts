@@ -2,7 +2,7 @@
 import type { ExecutionPlan } from './engine/execution-plan.ts';
 import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
-import { diskBudget, openCache } from './llm/cache-on-disk.ts';
+import { diskBudget, openOffloaded } from './llm/offloaded.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
 import { makePlan } from './llm/make-plan.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
@@ -214,8 +214,9 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
   const plan = makePlan({ model, device, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
-  const { cache, staging } = await openCache({ device, model, plan, lanes, lifetime }, options);
-  const executor = lifetime.use(new Executor({ device, model, weights, cache, staging, plan, lanes }));
+  const offloaded = await openOffloaded({ device, model, plan, lanes, lifetime }, options);
+  const executor = lifetime.use(new Executor({ device, model, weights, ...offloaded, plan, lanes }));
+  const { cache } = offloaded;
   // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.
   const reserveAll = !device.capabilities.pagedAttention;
   const engine = new Engine({

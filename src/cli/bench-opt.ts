@@ -93,9 +93,10 @@ async function policyOf(options: BenchOptions): Promise<Policy> {
 }
 
 /** Rounded: the shares of a plan are finer. */
-function percentOf({ weights, kvPages, kvDisk, numGpuBatches }: ExecutionPlan): number[] {
+function percentOf({ weights, kvPages, kvDisk, numGpuBatches, sweepChunks, hiddenOnDisk }: ExecutionPlan): number[] {
   const inMemory = kvDisk ? kvPages[0]! / (kvPages[0]! + numGpuBatches * kvDisk.bayPages[0]!) : 1;
-  return [0, Math.round(100 * weights.share), 0, Math.round(100 * inMemory), 0, 100];
+  const hidden = 1 - hiddenOnDisk / (numGpuBatches * sweepChunks);
+  return [weights.share, inMemory, hidden].flatMap((share) => [0, Math.round(100 * share)]);
 }
 
 function logFileOf(options: BenchOptions, { task, percent }: Policy): string {

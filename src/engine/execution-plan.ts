@@ -5,6 +5,7 @@ import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
+import { hiddenTensors } from './hidden-states.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -29,6 +30,8 @@ export interface PlanOptions {
   readonly cachePositions?: number | undefined;
   /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
   readonly cacheShare?: number | undefined;
+  /** Share of the micro-batches whose hidden states stay in memory; those of the others are on disk. Default 1. */
+  readonly hiddenShare?: number | undefined;
   /** Bytes that may be used on disk. Default: no limit. */
   readonly diskBytes?: number | undefined;
   /** Whether the device reads the cache where it lies. Default false. */
@@ -71,6 +74,8 @@ export interface ExecutionPlan {
   readonly kvPages: readonly number[];
   /** What the cache has beside them; null where all of it stays in memory. */
   readonly kvDisk: CacheOnDisk | null;
+  /** Micro-batches, each chunk of a sweep counted, whose hidden states rest on disk between two layers. */
+  readonly hiddenOnDisk: number;
   readonly weights: PlannedHomes;
   readonly bytes: PlanBytes;
 }
@@ -127,7 +132,8 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
-  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, sweepChunks, headRows, kvType: options.kvType };
+  const hiddenOnDisk = Math.round((1 - (options.hiddenShare ?? 1)) * numGpuBatches * sweepChunks);
+  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, sweepChunks, headRows, kvType: options.kvType, hiddenOnDisk };
   const buffers = bufferBytes(model, sizes, options);
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = leastCachePages(model, options.cachePositions);
@@ -165,16 +171,19 @@ function cachedPages({ kvPages, kvDisk, numGpuBatches }: ExecutionPlan): number 
 const memoryOf = ({ kvBytes, stagedBytes }: PlannedCache): number => kvBytes + stagedBytes;
 
 /** What decides the size of everything but the weights. */
-export type PlanSizes = Pick<ExecutionPlan, 'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType'>;
+export type PlanSizes = Pick<
+  ExecutionPlan,
+  'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType' | 'hiddenOnDisk'
+>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
-  { batchTokens, sweepChunks, numGpuBatches, headRows }: PlanSizes,
+  { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
   { stagingBytes = 0, programBytes = 0, pagedAttention }: Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention'>,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
   return {
-    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches * sweepChunks,
+    hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
     logits: 4 * model.vocabularySize * headRows,
     scratch: 4 * Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize)),
     staging: stagingBytes,

@@ -9,6 +9,7 @@ import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
+import type { HiddenStates } from './hidden-states.ts';
 import type { MicroBatch, OutputPosition } from './micro-batch.ts';
 import { ProgramCache, type ShapePrograms } from './program-cache.ts';
 import { sweepSteps } from './schedule.ts';
@@ -23,6 +24,7 @@ export interface ExecutorParts {
   readonly cache: KvCache;
   /** Where pages of the cache on disk pass through memory, if there are such. */
   readonly staging?: KvStaging | undefined;
+  readonly hidden: HiddenStates;
   readonly plan: ExecutionPlan;
   /** Gains a piece of `compute` for each layer run of a micro-batch. */
   readonly lanes?: LaneLog;
@@ -30,8 +32,6 @@ export interface ExecutorParts {
 
 export class Executor implements Disposable {
   readonly #parts: ExecutorParts;
-  /** Hidden state of each micro-batch, [batchTokens, hiddenSize]. */
-  readonly #hidden: readonly Tensor[];
   readonly #logits: Tensor;
   /** Of devices whose memory the processor does not reach. */
   #hostLogits: Float32Array | undefined;
@@ -45,21 +45,7 @@ export class Executor implements Disposable {
   constructor(parts: ExecutorParts) {
     const { device, model, plan } = parts;
     this.#parts = parts;
-    const owned: Tensor[] = [];
-    const allocate = (name: string, rows: number, columns: number): Tensor => {
-      const tensor = device.allocate(name, 'f32', [rows, columns]);
-      owned.push(tensor);
-      return tensor;
-    };
-    try {
-      this.#hidden = Array.from({ length: plan.numGpuBatches * plan.sweepChunks }, (_, i) =>
-        allocate(`hidden ${i}`, plan.batchTokens, model.hiddenSize),
-      );
-      this.#logits = allocate('logits', plan.headRows, model.vocabularySize);
-    } catch (cause) {
-      for (const tensor of owned) tensor[Symbol.dispose]();
-      throw cause;
-    }
+    this.#logits = device.allocate('logits', 'f32', [plan.headRows, model.vocabularySize]);
     this.#windows = attentionWindows(model);
     this.#programs = new ProgramCache(device, plan.numGpuBatches * plan.sweepChunks, {
       windows: [...new Set(this.#windows)],
@@ -71,7 +57,8 @@ export class Executor implements Disposable {
 
   /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
   async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
-    const { model, weights } = this.#parts;
+    const { model, weights, hidden } = this.#parts;
+    await hidden.begin(microBatches.length);
     const staged = microBatches.map(({ rows }) => stageRows(rows));
     const shapes = await Promise.all(staged.map(({ rows }, i) => this.#prepare(rows, i)));
     const last = model.layers.length - 1;
@@ -85,8 +72,10 @@ export class Executor implements Disposable {
           ready = await weights.acquire(layer);
           held = layer;
         }
+        await hidden.acquire(microBatch);
         if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready, cache);
         else await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
+        hidden.release(microBatch, shapes[microBatch]!.batch.tokenCount, layer === last);
         if (!release) continue;
         weights.release(layer);
         held = undefined;
@@ -99,6 +88,7 @@ export class Executor implements Disposable {
   /** Repeats rows of the last sweep layer by layer. @returns the first layer and token whose hidden state is not finite */
   async findNonFinite(rows: readonly BatchRow[]): Promise<{ layer: string; row: number } | undefined> {
     const { device, model, weights } = this.#parts;
+    await this.#parts.hidden.begin(1);
     const staged = stageRows(rows);
     const shape = await this.#prepare(staged.rows, 0);
     await using cache = this.#stage([staged]);
@@ -110,7 +100,7 @@ export class Executor implements Disposable {
       } finally {
         weights.release(index);
       }
-      await device.read(this.#hidden[0]!, 0, bytesOf(hidden));
+      await device.read(this.#parts.hidden.tensor(0), 0, bytesOf(hidden));
       const bad = hidden.findIndex((value) => !Number.isFinite(value));
       if (bad >= 0) return { layer: layer.name, row: Math.floor(bad / model.hiddenSize) };
     }
@@ -119,7 +109,6 @@ export class Executor implements Disposable {
 
   [Symbol.dispose](): void {
     this.#programs[Symbol.dispose]();
-    for (const tensor of this.#hidden) tensor[Symbol.dispose]();
     this.#logits[Symbol.dispose]();
   }
 
@@ -174,7 +163,7 @@ export class Executor implements Disposable {
   ): Program {
     const { device, model, cache } = this.#parts;
     const layer = model.layers[index]!;
-    const hidden = this.#hidden[microBatch]!;
+    const hidden = this.#parts.hidden.tensor(microBatch);
     const graph = new GraphBuilder(layer.name, batch.tokenCount);
     const inputs: LayerInputs = {
       weights,
@@ -219,7 +208,7 @@ export class Executor implements Disposable {
     const layer = model.layers.at(-1);
     if (!layer) throw internalError('a model without layers');
     const graph = new GraphBuilder(layer.name, ids.shape[0]!);
-    const hidden = graph.select(this.#hidden[microBatch]!, ids);
+    const hidden = graph.select(this.#parts.hidden.tensor(microBatch), ids);
     graph.store(layer.build(graph, { hidden, weights }), this.#logits);
     return device.compile(graph.finish());
   }

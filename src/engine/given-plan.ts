@@ -33,6 +33,8 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
   for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType'] as const)
     if (options[name] !== undefined && options[name] !== plan[name]) throw mismatch(name, options[name], plan[name]);
   if (plan.batchTokens < plan.gpuBatchSize) throw mismatch('batchTokens', `at least gpuBatchSize, ${plan.gpuBatchSize},`, plan.batchTokens);
+  const states = plan.numGpuBatches * plan.sweepChunks;
+  if (plan.hiddenOnDisk > states) throw mismatch('hiddenOnDisk', `at most ${states}`, plan.hiddenOnDisk);
   checkPages(model, plan, options.cachePositions);
   const homes = plannedHomes(plan, options);
   const { residentBytes: weights, ringBytes: ring } = homes;

@@ -85,6 +85,7 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     kvType,
     kvPages: Object.freeze(pagesOf(file, 'kvPages', plan['kvPages'], plan['kvDisk'] === null ? 1 : 0)),
     kvDisk: plan['kvDisk'] === null ? null : diskOf(file, plan['kvDisk']),
+    hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
     weights: Object.freeze({
       share: shareOf(file, weights['share']),
       slots: wholeNumber(file, 'weights.slots', weights['slots'], 0, MAX_COUNT),

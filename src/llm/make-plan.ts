@@ -53,6 +53,7 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
     placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
     weightShare: shares?.weights,
     cacheShare: shares?.cache,
+    hiddenShare: shares?.hidden,
     diskBytes: settings.diskBytes,
     stagingBytes: stagingBytes(device, weights.plan.weights),
     pagedAttention: device.capabilities.pagedAttention,

@@ -11,6 +11,7 @@ export const PERCENT_COUNT = 6;
 export interface MemoryShares {
   readonly weights: number;
   readonly cache: number;
+  readonly hidden: number;
 }
 
 /** @throws {UsageError} for numbers that are no shares, and for homes that there are not */
@@ -23,8 +24,6 @@ export function memoryShares(percent: readonly number[], tier: Tier, onNotice?: 
     return { name, gpu, memory: gpu + cpu };
   });
   const [weights, cache, hidden] = shares as [(typeof shares)[0], (typeof shares)[0], (typeof shares)[0]];
-  if (hidden.memory < 100)
-    throw new UsageError(`percent: ${hidden.name}: ${100 - hidden.memory} percent on disk cannot be had, all of it stays in memory`);
   if (tier === 'cpu' && shares.some(({ gpu }) => gpu > 0)) onNotice?.('there is no GPU: what --percent puts there stays in RAM');
-  return { weights: weights.memory / 100, cache: cache.memory / 100 };
+  return { weights: weights.memory / 100, cache: cache.memory / 100, hidden: hidden.memory / 100 };
 }

@@ -4,6 +4,7 @@ import type { EngineInput, SweepOutcome } from '../../src/engine/sweep-outcome.t
 import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
 import { Executor } from '../../src/engine/executor.ts';
 import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
+import { HiddenStates } from '../../src/engine/hidden-states.ts';
 import { KvCache } from '../../src/kv/kv-cache.ts';
 import { KvStaging } from '../../src/kv/kv-staging.ts';
 import { layerGroups } from '../../src/kv/layer-groups.ts';
@@ -83,6 +84,8 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   readonly lanes?: LaneLog;
   /** File for pages of the cache that rest on disk, as `kvDisk` says. */
   readonly file?: SpillFile;
+  /** For hidden states on disk. */
+  readonly hiddenFile?: SpillFile;
   readonly overlap?: boolean;
 }
 
@@ -106,6 +109,7 @@ export function openTiny({
   slots = 3,
   lanes,
   file,
+  hiddenFile,
   overlap,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
@@ -119,6 +123,7 @@ export function openTiny({
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     kvType: 'f32',
     kvDisk: null,
+    hiddenOnDisk: 0,
     ...sizes,
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,
@@ -131,7 +136,10 @@ export function openTiny({
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages, disk ?? undefined));
   const pages = Math.max(...(kvDisk?.bayPages ?? [0]));
   const staging = cache.spill && lifetime.use(new KvStaging({ device, shape, spill: cache.spill, pages, lanes, overlap }));
-  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, staging, plan, ...(lanes && { lanes }) }));
+  const count = numGpuBatches * plan.sweepChunks;
+  const hiddenSizes = { count, onDisk: plan.hiddenOnDisk, tokens: plan.batchTokens, hiddenSize: model.hiddenSize };
+  const hidden = lifetime.use(new HiddenStates({ device, sizes: hiddenSizes, file: hiddenFile, lanes }));
+  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, staging, hidden, plan, ...(lanes && { lanes }) }));
   store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes, reserveAll });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };

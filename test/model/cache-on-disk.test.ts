@@ -27,7 +27,9 @@ const requests = (vocabulary: number): GenerationRequest[] =>
 async function ask(folder: string, vocabulary: number, options: LoadOptions): Promise<GenerationResult[]> {
   await using temporary = await makeTemporaryFolder();
   await using llm = await LLM.load(folder, { threads: 2, offloadFolder: temporary.path, cachePositions: 1280, ...options });
-  expect(llm.plan.kvDisk !== null).toBe(options.percent !== undefined && options.percent[2]! + options.percent[3]! < 100);
+  const [, , gpu = 0, memory = 100, hiddenOnGpu = 0, hidden = 100] = options.percent ?? [];
+  expect(llm.plan.kvDisk !== null).toBe(gpu + memory < 100);
+  expect(llm.plan.hiddenOnDisk > 0).toBe(hiddenOnGpu + hidden < 100);
   return await llm.generate(requests(vocabulary));
 }
 
@@ -38,6 +40,8 @@ const PLACEMENTS: readonly [string, LoadOptions][] = [
   ['half of the cache on disk', { percent: [0, 100, 0, 50, 0, 100], gpuBatchSize: 5 }],
   ['cache and weights on disk', { percent: [0, 0, 0, 0, 0, 100], gpuBatchSize: 2, numGpuBatches: 3 }],
   ['weights in three places, cache in two', { percent: [20, 30, 10, 30, 100, 0], gpuBatchSize: 2, numGpuBatches: 2 }],
+  ['hidden states on disk', { percent: [0, 100, 0, 100, 0, 0], gpuBatchSize: 1, numGpuBatches: 5 }],
+  ['everything on disk', { percent: [0, 0, 0, 0, 0, 0], gpuBatchSize: 1, numGpuBatches: 5 }],
   ['cache on disk, read in its turn', { percent: [0, 100, 0, 0, 0, 100], overlap: false }],
 ];
 

@@ -99,7 +99,6 @@ describe('flags of bench-opt', () => {
 describe('bench-opt', () => {
   it.each([
     ['--attn-sparsity 0.1', 'sparse attention is not available'],
-    ['--percent 0 50 0 100 0 0', '100 percent on disk cannot be had'],
     ['--percent 0 50', 'six integers from 0 to 100 expected'],
     ['--log-file nowhere/at/all.log', '--log-file nowhere/at/all.log: its folder cannot be written to'],
   ])('refuses %s before it opens anything', async (line, message) => {

@@ -11,6 +11,7 @@ const PLAN: ExecutionPlan = {
   kvType: 'f16',
   kvPages: [512],
   kvDisk: null,
+  hiddenOnDisk: 0,
   weights: { share: 1, slots: 0, streamedBytes: 0 },
   bytes: {
     weights: 22_000_000,

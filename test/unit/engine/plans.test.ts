@@ -46,6 +46,7 @@ describe('createPlan', () => {
       kvType: 'f32',
       kvPages: [4 * 2 * 4],
       kvDisk: null,
+      hiddenOnDisk: 0,
       weights: { share: 1, slots: 0, streamedBytes: 0 },
       bytes: { ...bytes, total },
     });

@@ -1,7 +1,8 @@
-/** The KV cache of a plan, and the file for what of it rests on disk. */
+/** KV cache and hidden states of a plan, and the files for what of them rests on disk. */
 import { statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
+import { hiddenFileBytes, HiddenStates } from '../engine/hidden-states.ts';
 import { KvCache } from '../kv/kv-cache.ts';
 import { diskPageBytes } from '../kv/kv-spill.ts';
 import { KvStaging } from '../kv/kv-staging.ts';
@@ -20,7 +21,7 @@ export interface OffloadOptions {
   readonly overlap?: boolean | undefined;
 }
 
-export interface CacheParts {
+export interface OffloadedParts {
   readonly device: Device;
   readonly model: Model;
   readonly plan: ExecutionPlan;
@@ -43,11 +44,31 @@ export async function diskBudget(options: OffloadOptions): Promise<number | unde
   }
 }
 
+export interface Offloaded {
+  readonly cache: KvCache;
+  /** Where pages of the cache on disk pass through memory, if there are such. */
+  readonly staging: KvStaging | undefined;
+  readonly hidden: HiddenStates;
+}
+
 /** @throws {MemoryError} {DiskFullError} {FlexError} */
-export async function openCache(
-  { device, model, plan, lanes, lifetime }: CacheParts,
+export async function openOffloaded(parts: OffloadedParts, options: OffloadOptions): Promise<Offloaded> {
+  return { ...(await openCache(parts, options)), hidden: await openHidden(parts, options) };
+}
+
+async function openHidden({ device, model, plan, lanes, lifetime }: OffloadedParts, options: OffloadOptions): Promise<HiddenStates> {
+  const { numGpuBatches, sweepChunks, hiddenOnDisk: onDisk, batchTokens: tokens } = plan;
+  const sizes = { count: numGpuBatches * sweepChunks, onDisk, tokens, hiddenSize: model.hiddenSize };
+  const bytes = hiddenFileBytes(sizes);
+  const isDirect = (4 * model.hiddenSize) % ARENA_ALIGNMENT === 0;
+  const file = bytes > 0 ? lifetime.use(await SpillFile.create(folderOf(options), bytes, isDirect)) : undefined;
+  return lifetime.use(new HiddenStates({ device, sizes, file, lanes }));
+}
+
+async function openCache(
+  { device, model, plan, lanes, lifetime }: OffloadedParts,
   options: OffloadOptions,
-): Promise<{ cache: KvCache; staging: KvStaging | undefined }> {
+): Promise<Pick<Offloaded, 'cache' | 'staging'>> {
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const { kvPages, kvDisk, numGpuBatches } = plan;
