@@ -6,12 +6,15 @@ import { byteLengthOf, type KvType, type WeightType } from '../src/tensor/dtype.
 import { UsageError } from '../src/util/errors.ts';
 import { runChild } from './child.ts';
 import { dropPageCache, readSeconds } from './disk.ts';
-import { type BenchOptions, type Figure, figure } from './figure.ts';
+import type { CacheCase, CacheRun } from './cache-case.ts';
+import { type BenchOptions, type Figure, figure, median } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
 import { decodeSweeps, type OffloadCase, type OffloadRun, projectedRate, secondsOf } from './offload-case.ts';
 
 /** 13 GB in f16: more than most laptops have free. */
 const DISK_BOUND = 'opt-6.7b';
+/** 196 KB of keys and values in f16 for each position of a row. */
+const CACHE_BOUND = 'opt-1.3b';
 /** 4.7 GB in q4_0. */
 const COMPUTE_BOUND = 'llama-3-8b';
 /** The first sweep computes the prompts, these decode; the rest of a job is projected from them. */
@@ -25,11 +28,15 @@ const MANY_ROWS = 512;
 
 type Emit = (what: string, unit: string, values: readonly number[], limit?: number) => Figure;
 
-/** `models` are shapes: `opt-6.7b` asks the questions of the disk, `llama-3-8b` those of the processor. */
-export async function* offload({ rounds, models = [DISK_BOUND, COMPUTE_BOUND] }: BenchOptions): AsyncGenerator<Figure, void, void> {
+/** `models` are shapes: `opt-6.7b` asks the questions of the disk, `opt-1.3b` those of a cache on disk, `llama-3-8b` those of the processor. */
+export async function* offload({
+  rounds,
+  models = [DISK_BOUND, CACHE_BOUND, COMPUTE_BOUND],
+}: BenchOptions): AsyncGenerator<Figure, void, void> {
   if (!dropPageCache()) throw new UsageError('offload: the page cache cannot be dropped here; it needs Linux and root');
   for (const shape of models) {
-    if (shape === COMPUTE_BOUND) yield* withFile(shape, 'q4_0', (file, make) => computeBound(file, make, rounds));
+    if (shape === CACHE_BOUND) yield* cacheOnDisk(rounds);
+    else if (shape === COMPUTE_BOUND) yield* withFile(shape, 'q4_0', (file, make) => computeBound(file, make, rounds));
     else
       yield* withFile(shape, 'f16', async function* (file, make) {
         yield* diskBound(file, make, rounds);
@@ -149,6 +156,30 @@ async function* computeBound(file: string, make: Emit, rounds: number): AsyncGen
     label,
     runs.map(({ streamed }) => streamed),
   );
+}
+
+/** All keys and values on disk: what a sweep of decoding rows reads, beside the disk alone. */
+async function* cacheOnDisk(rounds: number): AsyncGenerator<Figure, void, void> {
+  const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
+  try {
+    const one: CacheCase = { shape: CACHE_BOUND, rows: 64, batches: 4, positions: 1024, sweeps: 2 * rounds - 1, folder };
+    const got = await runChild<CacheRun>('cache-child.ts', [JSON.stringify(one)]);
+    const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
+      figure({
+        bench: 'offload',
+        case: `${CACHE_BOUND} f16, cache on disk, 64 x 1024: ${what}`,
+        unit,
+        values,
+        ...(limit !== undefined && { limit }),
+      });
+    yield make('the disk alone', 'GB/s', got.diskRates.map(gigabytes));
+    const rates = got.seconds.map((seconds) => got.cacheBytes / seconds);
+    yield make('read', 'GB/s', rates.map(gigabytes), gigabytes(median(got.diskRates)));
+    yield make('bytes that the system counted, over those of the cache', 'x', [got.diskBytes / (got.cacheBytes * got.seconds.length)]);
+    yield make('peak memory', 'GB', [gigabytes(got.peakBytes)], gigabytes(got.plannedBytes));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }
 
 function* memoryFigures(make: Emit, label: string, runs: readonly OffloadRun[]): Generator<Figure, void, void> {

@@ -23,12 +23,14 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 5
+#define FLX_ABI 6
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
 /* Positions of a tile of attention, and of a page of the cache. */
 #define FLX_PAGE 64
+/* Pages from this number on are those of `staged_keys` and `staged_values`, counted from 0. */
+#define FLX_STAGED (1 << 30)
 
 FLX_API int32_t flx_abi(void);
 /* `portable`, `avx2`, `vnni`, `vnni-bf16`, `neon-dotprod` or `neon-i8mm`: what this library was compiled for. */
@@ -199,7 +201,7 @@ typedef struct {
 
 /*
  * Appends k and v [tokens, kv_heads * head] to the cache, [pages * FLX_PAGE, kv_heads * head] of `type`: f32, f16, bf16, or, where `head` is a multiple of
- * its group, Q8_0, Q4_0, Q4_1 (32) or G4 (64). Then y = softmax(scale q K^T) V over the
+ * its group, Q8_0, Q4_0, Q4_1 (32) or G4 (64). Pages that rest elsewhere are read from where they were staged; none is written there. Then y = softmax(scale q K^T) V over the
  * positions of the own row up to the token's own, `window` of them at most. Sums run over tiles of FLX_PAGE positions counted from 0.
  */
 typedef struct {
@@ -208,6 +210,8 @@ typedef struct {
   const float *v;
   void *keys;
   void *values;
+  const void *staged_keys; /* null where no page is staged */
+  const void *staged_values;
   float *y;
   const flx_batch *batch;
   int32_t type;
@@ -314,19 +318,23 @@ FLX_API void flx_sample(flx_team *team, const flx_sample_row *rows, int64_t coun
 
 typedef struct flx_disk flx_disk;
 
-/* A read that has ended: what it was called, and its bytes, fewer than wanted at the end of the file; -errno if it failed. */
+/* A transfer that has ended: what it was called, and its bytes, fewer than wanted at the end of the file that is read; -errno if it failed. */
 typedef struct {
   int64_t ticket;
   int64_t bytes;
 } flx_disk_done;
 
-/* Threads that read files, as many at once as there are. Null where the system has no reads at an offset, or gives no threads. */
+/* Threads that read and write files, as many at once as there are. Null where the system has no transfers at an offset, or gives no threads. */
 FLX_API flx_disk *flx_disk_create(int32_t threads);
-/* Waits for the reads that were wanted. */
+/* Waits for the transfers that were wanted. */
 FLX_API void flx_disk_free(flx_disk *disk);
-/* Wants `bytes` of an open file (a descriptor) from `offset` on; reads begin in this order. File and memory stay until the read has ended. */
+/* Wants `bytes` of an open file (a descriptor) from `offset` on; transfers begin in this order. File and memory stay until the transfer has ended. */
 FLX_API void flx_disk_read(flx_disk *disk, int32_t file, int64_t offset, void *to, int64_t bytes, int64_t ticket);
-/* Waits until a read has ended, and tells of `most` at most. Returns how many; 0 when none is wanted. One call at a time. */
+/* The same into the file. */
+FLX_API void flx_disk_write(flx_disk *disk, int32_t file, int64_t offset, const void *from, int64_t bytes, int64_t ticket);
+/* Has room on the disk set aside for the first `bytes` of an open file. Returns 0; -errno if there is none, 1 where the file system cannot. */
+FLX_API int32_t flx_disk_set_aside(int32_t file, int64_t bytes);
+/* Waits until a transfer has ended, and tells of `most` at most. Returns how many; 0 when none is wanted. One call at a time. */
 FLX_API int64_t flx_disk_wait(flx_disk *disk, flx_disk_done *done, int64_t most);
 
 /* ---- limits of the machine ---- */

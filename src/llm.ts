@@ -2,7 +2,7 @@
 import type { ExecutionPlan } from './engine/execution-plan.ts';
 import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
-import { KvCache } from './kv/kv-cache.ts';
+import { diskBudget, openOffloaded } from './llm/offloaded.ts';
 import { type DeviceName, openDevice } from './llm/device.ts';
 import { makePlan } from './llm/make-plan.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
@@ -19,7 +19,6 @@ import type {
   StreamOptions,
   TextGenerator,
 } from './requests.ts';
-import { attentionWindows } from './models/model.ts';
 import { writeTrace } from './profile/chrome-trace.ts';
 import { checkTracePlace } from './profile/trace-place.ts';
 import { rowSampler } from './sampling/native-rows.ts';
@@ -69,6 +68,10 @@ export interface LoadOptions {
    * there is room, otherwise what there is room for beside the cache.
    */
   readonly percent?: readonly number[];
+  /** Folder for what `percent` puts on disk beside the weights; it must not be in memory. Default: the cache folder of this program. */
+  readonly offloadFolder?: string;
+  /** Bytes of disk that may be used there. Default: what is free, less a tenth. */
+  readonly diskBytes?: number;
   /** Whether weights are read while others compute. Default true; without, which shows what that brings, results are the same. */
   readonly overlap?: boolean;
   /** Positions of all rows in flight that the KV cache must have room for. Default: what there is room for, at least a short row. */
@@ -210,11 +213,10 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
-  const plan = makePlan({ model, device, weights }, { ...options, compute });
-  const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
-  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
-  const executor = lifetime.use(new Executor({ device, model, weights, cache, plan, lanes }));
+  const plan = makePlan({ model, device, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
+  const offloaded = await openOffloaded({ device, model, plan, lanes, lifetime }, options);
+  const executor = lifetime.use(new Executor({ device, model, weights, ...offloaded, plan, lanes }));
+  const { cache } = offloaded;
   // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.
   const reserveAll = !device.capabilities.pagedAttention;
   const engine = new Engine({
@@ -246,7 +248,7 @@ async function openSource(name: string, options: LoadOptions, lifetime: Lifetime
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */
 function checkCounts(options: LoadOptions): void {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'cachePositions'] as const) {
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'diskBytes', 'cachePositions'] as const) {
     const value = options[name];
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);

@@ -37,6 +37,21 @@ struct Block {
 
 static thread_local BlockMemory memory;
 
+namespace {
+/* Of one kv head; those of the following ones lie behind. */
+struct Page {
+  const uint8_t *keys;
+  const uint8_t *values;
+};
+} // namespace
+
+/* `bytes`: of a page of one kv head. */
+static Page page_of(const flx_attention &a, int32_t page, int64_t kv_head, int64_t bytes) {
+  const bool staged = page >= FLX_STAGED;
+  const int64_t offset = ((staged ? page - FLX_STAGED : page) * static_cast<int64_t>(a.kv_heads) + kv_head) * bytes;
+  return {static_cast<const uint8_t *>(staged ? a.staged_keys : a.keys) + offset, static_cast<const uint8_t *>(staged ? a.staged_values : a.values) + offset};
+}
+
 static int64_t padded(int64_t head) { return (head + LANES - 1) / LANES * LANES; }
 
 /* Positions of a tile that query `query` of a block sees. */
@@ -129,9 +144,8 @@ static void share_out(const flx_attention &a, const Block &block, int64_t tile, 
 /* All keys of a tile come before its values: what lies together in memory is read together. */
 template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile, int64_t last) {
   const int64_t bytes = Cache::page_bytes(a.head), width = padded(a.head);
-  const auto offset = [&](int64_t of) { return (block.row->pages[of] * static_cast<int64_t>(a.kv_heads) + block.kv_head) * bytes; };
-  const uint8_t *keys = static_cast<const uint8_t *>(a.keys) + offset(tile), *values = static_cast<const uint8_t *>(a.values) + offset(tile);
-  const uint8_t *next = static_cast<const uint8_t *>(a.keys) + offset(std::min(tile + 1, last));
+  const auto [keys, values] = page_of(a, block.row->pages[tile], block.kv_head, bytes);
+  const uint8_t *next = page_of(a, block.row->pages[std::min(tile + 1, last)], block.kv_head, bytes).keys;
   for (int64_t h = 0; h < block.kv_heads; h++)
     for (int64_t first = 0; first < block.count; first += QUERIES)
       share_out<Cache>(a, block, tile, first, std::min<int64_t>(QUERIES, block.count - first), static_cast<size_t>(h * block.count + first), keys + h * bytes,

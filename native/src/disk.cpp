@@ -1,4 +1,4 @@
-/* Reads of files on threads of their own, so that they go on whatever the program's other threads do. */
+/* Transfers from and to files on threads of their own, so that they go on whatever the program's other threads do. */
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
@@ -10,15 +10,17 @@
 #include "../flexllmgen.h"
 
 #if !defined(_WIN32)
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace {
-struct Read {
+struct Transfer {
   int64_t ticket;
   int32_t file;
   int64_t offset;
-  char *to;
+  char *memory;
   int64_t bytes;
+  bool writes;
 };
 } // namespace
 
@@ -26,19 +28,22 @@ struct flx_disk {
   std::vector<std::thread> threads;
   std::mutex mutex;
   std::condition_variable wanted, finished;
-  std::deque<Read> queue;
+  std::deque<Transfer> queue;
   std::deque<flx_disk_done> done;
   int64_t open = 0; /* queued or under way */
   bool stopped = false;
 };
 
-/* As much as there is: less than `bytes` only at the end of the file. Returns -errno if nothing could be read. */
-static int64_t read_all(const Read &read) {
+/* As much as there is: less than `bytes` only at the end of a file that is read. Returns -errno if nothing could be moved, or not all could be written. */
+static int64_t move_all(const Transfer &all) {
   int64_t have = 0;
-  while (have < read.bytes) {
-    const ssize_t count = pread(read.file, read.to + have, static_cast<size_t>(read.bytes - have), static_cast<off_t>(read.offset + have));
+  while (have < all.bytes) {
+    char *memory = all.memory + have;
+    const size_t left = static_cast<size_t>(all.bytes - have);
+    const off_t offset = static_cast<off_t>(all.offset + have);
+    const ssize_t count = all.writes ? pwrite(all.file, memory, left, offset) : pread(all.file, memory, left, offset);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return have > 0 ? have : -static_cast<int64_t>(errno);
+    if (count < 0) return have > 0 && !all.writes ? have : -static_cast<int64_t>(errno);
     if (count == 0) break;
     have += count;
   }
@@ -50,12 +55,12 @@ static void serve(flx_disk *disk) {
   for (;;) {
     disk->wanted.wait(lock, [&] { return disk->stopped || !disk->queue.empty(); });
     if (disk->queue.empty()) return;
-    const Read read = disk->queue.front();
+    const Transfer transfer = disk->queue.front();
     disk->queue.pop_front();
     lock.unlock();
-    const int64_t bytes = read_all(read);
+    const int64_t bytes = move_all(transfer);
     lock.lock();
-    disk->done.push_back({read.ticket, bytes});
+    disk->done.push_back({transfer.ticket, bytes});
     disk->open--;
     disk->finished.notify_one();
   }
@@ -83,13 +88,31 @@ extern "C" void flx_disk_free(flx_disk *disk) {
   delete disk;
 }
 
-extern "C" void flx_disk_read(flx_disk *disk, int32_t file, int64_t offset, void *to, int64_t bytes, int64_t ticket) {
+static void want(flx_disk *disk, const Transfer &transfer) {
   {
     const std::lock_guard<std::mutex> lock(disk->mutex);
-    disk->queue.push_back({ticket, file, offset, static_cast<char *>(to), bytes});
+    disk->queue.push_back(transfer);
     disk->open++;
   }
   disk->wanted.notify_one();
+}
+
+extern "C" void flx_disk_read(flx_disk *disk, int32_t file, int64_t offset, void *to, int64_t bytes, int64_t ticket) {
+  want(disk, {ticket, file, offset, static_cast<char *>(to), bytes, false});
+}
+
+extern "C" void flx_disk_write(flx_disk *disk, int32_t file, int64_t offset, const void *from, int64_t bytes, int64_t ticket) {
+  want(disk, {ticket, file, offset, static_cast<char *>(const_cast<void *>(from)), bytes, true});
+}
+
+extern "C" int32_t flx_disk_set_aside(int32_t file, int64_t bytes) {
+#if defined(__linux__)
+  if (fallocate(file, 0, 0, static_cast<off_t>(bytes)) == 0) return 0; /* posix_fallocate would write zeros where the file system cannot */
+  return errno == EOPNOTSUPP || errno == ENOSYS ? 1 : -errno;
+#else
+  (void)file, (void)bytes;
+  return 1;
+#endif
 }
 
 extern "C" int64_t flx_disk_wait(flx_disk *disk, flx_disk_done *done, int64_t most) {
@@ -107,5 +130,7 @@ struct flx_disk {};
 extern "C" flx_disk *flx_disk_create(int32_t) { return nullptr; }
 extern "C" void flx_disk_free(flx_disk *) {}
 extern "C" void flx_disk_read(flx_disk *, int32_t, int64_t, void *, int64_t, int64_t) {}
+extern "C" void flx_disk_write(flx_disk *, int32_t, int64_t, const void *, int64_t, int64_t) {}
+extern "C" int32_t flx_disk_set_aside(int32_t, int64_t) { return 1; }
 extern "C" int64_t flx_disk_wait(flx_disk *, flx_disk_done *, int64_t) { return 0; }
 #endif

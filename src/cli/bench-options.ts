@@ -28,6 +28,8 @@ export interface BenchOptions {
   readonly device: DeviceName;
   /** Bytes. */
   readonly mem?: number;
+  /** Bytes. */
+  readonly disk?: number;
   readonly threads?: number;
   readonly trace?: string;
   readonly plan?: string;
@@ -64,7 +66,7 @@ function addWorkload(command: Command): void {
     .optionsGroup('Workload:')
     .option('--model <name>', 'such as facebook/opt-30b; in PATH, the part behind / is the name', notEmpty, 'facebook/opt-6.7b')
     .option('--path <path>', 'a model, or a folder of models; with _DUMMY_ in it: random weights', notEmpty, '~/opt_weights')
-    .option('--offload-dir <folder>', 'accepted: weights are read from where they are', notEmpty)
+    .option('--offload-dir <folder>', 'for what --percent puts on disk; weights are read from where they are', notEmpty)
     .option('--prompt-len <n>', 'tokens of each prompt', integer(1, MAX_COUNT), 512)
     .option('--gen-len <n>', 'tokens to generate for each prompt', integer(1, MAX_COUNT), 32)
     .option('--cut-gen-len <n>', 'run only so many of them and project the others', integer(2, MAX_COUNT))
@@ -91,6 +93,7 @@ function addBenchReport(command: Command): Command {
     .optionsGroup('Machine:')
     .addOption(new Option('--device <name>', 'what computes').choices(DEVICES).default('cpu'))
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
+    .option('--disk <size>', 'disk that may be used beside the weights (default: what is free, less a tenth)', size)
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
   return addPlanOptions(command)
     .optionsGroup('Report:')

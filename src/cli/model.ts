@@ -43,7 +43,22 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  const {
+    dummy,
+    device,
+    compute,
+    kvType,
+    gpuBatchSize,
+    numGpuBatches,
+    threads,
+    sharePrefixes,
+    mem,
+    percent,
+    offloadDir,
+    disk,
+    overlap,
+    trace,
+  } = options;
   return {
     device,
     compute,
@@ -57,6 +72,8 @@ function loadOptions(options: ModelOptions): LoadOptions {
     ...(sharePrefixes !== undefined && { sharePrefixes }),
     ...(mem !== undefined && { memoryBytes: mem }),
     ...(percent !== undefined && { percent }),
+    ...(offloadDir !== undefined && { offloadFolder: offloadDir }),
+    ...(disk !== undefined && { diskBytes: disk }),
     overlap: overlap !== 'off',
     ...(trace !== undefined && { trace }),
   };

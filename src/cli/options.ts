@@ -19,6 +19,9 @@ export interface ComputeOptions {
   /** Bytes. */
   readonly mem?: number;
   readonly percent?: readonly number[];
+  readonly offloadDir?: string;
+  /** Bytes. */
+  readonly disk?: number;
   readonly overlap?: 'on' | 'off';
 }
 
@@ -112,6 +115,8 @@ export function addComputeOptions(command: Command): Command {
       'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',
       percents,
     )
+    .option('--offload-dir <folder>', 'for what --percent puts on disk beside the weights (default: the cache folder)', notEmpty)
+    .option('--disk <size>', 'disk that may be used there (default: what is free, less a tenth)', size)
     .addOption(
       new Option('--overlap <mode>', 'read weights while others compute; off shows what that brings (default: on)').choices(['on', 'off']),
     )

@@ -6,6 +6,7 @@ const NAMES = {
   ring: 'weights in passing',
   staging: 'buffers of reads',
   kv: 'KV cache',
+  staged: 'cache in passing',
   hidden: 'hidden states',
   logits: 'logits',
   scratch: 'intermediate results',
@@ -13,14 +14,19 @@ const NAMES = {
 } as const;
 
 /** What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`. */
-export function planText({ bytes, weights }: ExecutionPlan): string {
+export function planText({ bytes, weights, kvDisk }: ExecutionPlan): string {
   const items = (Object.keys(NAMES) as (keyof typeof NAMES)[])
     .filter((name) => bytes[name] > 0)
     .toSorted((a, b) => bytes[b] - bytes[a])
     .map((name) => `${NAMES[name]} ${formatBytes(bytes[name])}`);
   const beside = bytes.program > 0 ? '' : ' beside the program itself';
   const memory = `memory: up to ${formatBytes(bytes.total)} (${items.join(', ')})${beside}`;
-  if (weights.streamedBytes === 0) return memory;
   const kept = Math.round(weights.share * 100);
-  return `${memory}\nweights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`;
+  const lines = [
+    memory,
+    weights.streamedBytes > 0 &&
+      `weights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`,
+    kvDisk && `disk: up to ${formatBytes(kvDisk.bytes)} for the KV cache`,
+  ];
+  return lines.filter((line) => typeof line === 'string').join('\n');
 }

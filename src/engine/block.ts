@@ -37,12 +37,13 @@ export class Block {
     return [...this.sequences, ...this.#waiting].find(({ request }) => request.id === id);
   }
 
-  emptiest(): Sequence[] {
-    return this.slots.toSorted((a, b) => a.length - b.length)[0]!;
+  /** Indices of the slots, the emptiest first. */
+  byLength(): number[] {
+    return this.slots.map((_, i) => i).toSorted((a, b) => this.slots[a]!.length - this.slots[b]!.length);
   }
 
-  enter(sequence: Sequence, slot: Sequence[]): void {
-    slot.push(sequence);
+  enter(sequence: Sequence, slot: number): void {
+    this.slots[slot]!.push(sequence);
     if (this.#waiting[0] === sequence) this.#waiting.shift();
     if (!this.#ages.has(sequence)) this.#ages.set(sequence, this.#entered++);
   }
@@ -55,10 +56,10 @@ export class Block {
     this.#ages.delete(sequence);
   }
 
-  /** The sequence that entered last gives its room to the others, and comes back when there is room. @returns it, or undefined if it would be the only one */
-  preemptYoungest(): Sequence | undefined {
+  /** The sequence of `among` that entered last gives its room to the others, and comes back when there is room. @returns it, or undefined if it would be the only one */
+  preemptYoungest(among: readonly Sequence[] = this.sequences): Sequence | undefined {
     if (this.running < 2) return undefined;
-    const youngest = this.sequences.toSorted((a, b) => this.#ages.get(b)! - this.#ages.get(a)!)[0]!;
+    const youngest = among.toSorted((a, b) => this.#ages.get(b)! - this.#ages.get(a)!)[0]!;
     this.#release(youngest);
     this.#waiting.push(youngest);
     this.#waiting.sort((a, b) => this.#ages.get(a)! - this.#ages.get(b)!);

@@ -8,6 +8,7 @@ import type { Executor } from './executor.ts';
 import { Inlet } from './inlet.ts';
 import { type MicroBatch, type OutputPosition, assembleChunks, chunkSizes } from './micro-batch.ts';
 import { logitsRow, noteTaken, sequenceOfRow } from './outputs.ts';
+import { Admission } from './admission.ts';
 import { Prefixes } from './prefixes.ts';
 import { Block } from './block.ts';
 import { LengthEstimate } from './length-estimate.ts';
@@ -39,7 +40,7 @@ export class Engine {
   readonly #takeRows: RowSampler;
   readonly #block: Block;
   readonly #lengths = new LengthEstimate();
-  readonly #reserveAll: boolean;
+  readonly #admission: Admission;
   #busy = false;
   #working: Promise<unknown> = Promise.resolve();
 
@@ -51,8 +52,14 @@ export class Engine {
     this.#cache = cache;
     this.#prefixes = new Prefixes(cache, sharePrefixes ? (model.originalContext ?? Infinity) : 0);
     this.#takeRows = parts.takeRows ?? takeRows;
-    this.#reserveAll = parts.reserveAll ?? false;
     this.#block = new Block(parts.plan.numGpuBatches);
+    this.#admission = new Admission({
+      ...parts,
+      prefixes: this.#prefixes,
+      block: this.#block,
+      lengths: this.#lengths,
+      reserveAll: parts.reserveAll ?? false,
+    });
   }
 
   /** @throws {RequestError} when the request could not be served however long it waited; says both numbers */
@@ -88,7 +95,7 @@ export class Engine {
     const inlet = new Inlet(source, signal);
     try {
       for (;;) {
-        const admittedTokens = await this.#admit(inlet, signal);
+        const admittedTokens = await this.#track(this.#admission.admit(inlet, signal));
         if (this.#block.size === 0 && inlet.ended) return;
         signal?.throwIfAborted(); // before anything is touched that may be freed by now
         yield this.#block.running === 0 ? NOTHING : await this.#track(this.#sweep(admittedTokens, signal));
@@ -120,61 +127,6 @@ export class Engine {
     return work;
   }
 
-  /** Fills the block as far as slots, cache and source allow. @returns prompt tokens admitted */
-  async #admit(inlet: Inlet<EngineInput>, signal: AbortSignal | undefined): Promise<number> {
-    let admitted = 0;
-    for (;;) {
-      const slot = this.#block.emptiest();
-      if (slot.length >= this.#plan.gpuBatchSize) return admitted;
-      const waiting = this.#block.nextWaiting;
-      if (waiting) {
-        if (!this.#comeBack(waiting, slot)) return admitted;
-        continue;
-      }
-      const request = await inlet.peek(this.#block.running === 0);
-      if (!request) return admitted;
-      if (request === 'pause') {
-        inlet.take();
-        return admitted;
-      }
-      signal?.throwIfAborted();
-      if (!(await this.#track(this.#enter(request, slot)))) return admitted;
-      inlet.take();
-      admitted += request.tokens.length;
-    }
-  }
-
-  /** @returns whether there is room for the sequence */
-  async #enter(request: SequenceRequest, slot: Sequence[]): Promise<boolean> {
-    const { tokens, sampling } = request;
-    const maxLength = Math.min(tokens.length + sampling.maxTokens, this.#model.contextLength);
-    const reserve = this.#reserveAll ? maxLength : Math.min(maxLength, tokens.length + this.#lengths.tokens(sampling.maxTokens));
-    let sequence = await this.#prefixes.open(request, maxLength, reserve, this.#block.sequences);
-    if (!sequence && this.#block.running > 0) return false;
-    if (!sequence) {
-      this.#prefixes.clear();
-      sequence = await this.#prefixes.open(request, maxLength, reserve, []);
-    }
-    if (!sequence) throw internalError(`sequence ${request.id} never fits; it was not checked`);
-    this.#block.enter(sequence, slot);
-    await this.#prefixes.keep(sequence, sequence.shared);
-    return true;
-  }
-
-  /** It gets all the room that it may ever need, so that it need not leave again. @returns whether there is so much */
-  #comeBack(sequence: Sequence, slot: Sequence[]): boolean {
-    let cache = this.#cache.open(sequence.maxLength);
-    if (!cache && this.#block.running === 0) {
-      this.#prefixes.clear();
-      cache = this.#cache.open(sequence.maxLength);
-      if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
-    }
-    if (!cache) return false;
-    sequence.resume(cache);
-    this.#block.enter(sequence, slot);
-    return true;
-  }
-
   async #sweep(admittedTokens: number, signal: AbortSignal | undefined): Promise<SweepOutcome> {
     const started = performance.now();
     const microBatches = await this.#assemble();
@@ -200,6 +152,7 @@ export class Engine {
   }
 
   async #assemble(): Promise<MicroBatch[]> {
+    this.#cache.spill?.settle();
     for (const sequence of this.#block.sequences) this.#restartOutgrown(sequence);
     while (!(await this.#takePages()));
     return this.#block.slots
@@ -217,13 +170,27 @@ export class Engine {
       const pieces = this.#chunksOf(slot);
       for (const [i, sequence] of slot.entries()) {
         const tokens = pieces.reduce((sum, sizes) => sum + sizes[i]!, 0);
-        if (await this.#cache.extend(sequence.cache, sequence.computed + tokens)) continue;
+        if (await this.#extend(sequence, sequence.computed + tokens)) continue;
         if (this.#prefixes.keeps) this.#prefixes.clear();
-        else if (!this.#block.preemptYoungest()) throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
+        else if (!this.#block.preemptYoungest(this.#rivals(slot)))
+          throw internalError(`sequence ${sequence.request.id} never fits; it was not checked`);
         return false;
       }
     }
     return true;
+  }
+
+  /** Those whose room is of use to a sequence of the slot: pages on disk are the slot's own. */
+  #rivals(slot: readonly Sequence[]): readonly Sequence[] {
+    return this.#cache.spill && slot.length > 1 ? slot : this.#block.sequences;
+  }
+
+  /** Pages that are on their way to disk make room. */
+  async #extend({ cache }: Sequence, length: number): Promise<boolean> {
+    if (await this.#cache.extend(cache, length)) return true;
+    if (!(await this.#cache.spill?.idle())) return false;
+    this.#cache.spill?.settle();
+    return this.#cache.extend(cache, length);
   }
 
   /** Beyond the context that a model was first made for, other keys count for all positions. */
@@ -231,7 +198,7 @@ export class Engine {
     const { originalContext } = this.#model;
     if (originalContext === undefined || !sequence.outgrows(originalContext)) return;
     sequence.cache[Symbol.dispose]();
-    const cache = this.#cache.open(sequence.maxLength, sequence.computed);
+    const cache = this.#cache.open(sequence.maxLength, sequence.computed, sequence.bay);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
     sequence.restart(cache);
   }
@@ -252,6 +219,8 @@ export class Engine {
       if (!scored) this.#lengths.add(sequence.generated.length);
       finished.push(sequence.result(end));
     }
+    const awaited = new Set(this.#block.sequences.flatMap(({ awaits }) => (awaits ? [awaits.source] : [])));
+    for (const sequence of this.#block.sequences) if (!awaited.has(sequence)) this.#cache.store(sequence.cache);
     return finished;
   }
 
@@ -269,6 +238,7 @@ export class Engine {
   async #earlierLayer(sequence: Sequence): Promise<string | undefined> {
     for (const { cache } of this.#block.sequences) cache[Symbol.dispose]();
     this.#prefixes.clear();
+    await this.#cache.spill?.flush();
     using cache = this.#cache.open(sequence.maxLength);
     if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the empty cache`);
     const { batchTokens } = this.#plan;
@@ -279,6 +249,8 @@ export class Engine {
       const found = await this.#executor.findNonFinite([{ tokens, start, total: sequence.length, ...cache.pageLists }]);
       if (found) return found.layer;
       cache.slide();
+      this.#cache.store(cache);
+      await this.#cache.spill?.flush();
     }
     return undefined;
   }

@@ -1,9 +1,11 @@
-import { heldPages, layerGroups, pageBytes, pagesFor } from '../kv/layer-groups.ts';
-import { type Model, attentionWindows } from '../models/model.ts';
+import { pagesFor } from '../kv/layer-groups.ts';
+import type { Model } from '../models/model.ts';
 import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
+import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
+import { hiddenTensors } from './hidden-states.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -26,6 +28,12 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
+  /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
+  readonly cacheShare?: number | undefined;
+  /** Share of the micro-batches whose hidden states stay in memory; those of the others are on disk. Default 1. */
+  readonly hiddenShare?: number | undefined;
+  /** Bytes that may be used on disk. Default: no limit. */
+  readonly diskBytes?: number | undefined;
   /** Whether the device reads the cache where it lies. Default false. */
   readonly pagedAttention?: boolean | undefined;
 }
@@ -39,6 +47,8 @@ export interface PlanBytes {
   /** Buffers through which weights are read. */
   readonly staging: number;
   readonly kv: number;
+  /** Slots for pages of the cache that are read from disk. */
+  readonly staged: number;
   /** Hidden states between layers. */
   readonly hidden: number;
   readonly logits: number;
@@ -60,8 +70,12 @@ export interface ExecutionPlan {
   /** Positions that pass the head at a time. */
   readonly headRows: number;
   readonly kvType: KvType;
-  /** Of each group of layers that see the same positions, in the order of layerGroups. */
+  /** Pages of the cache that stay in memory, of each group of layers that see the same positions, in the order of layerGroups. */
   readonly kvPages: readonly number[];
+  /** What the cache has beside them; null where all of it stays in memory. */
+  readonly kvDisk: CacheOnDisk | null;
+  /** Micro-batches, each chunk of a sweep counted, whose hidden states rest on disk between two layers. */
+  readonly hiddenOnDisk: number;
   readonly weights: PlannedHomes;
   readonly bytes: PlanBytes;
 }
@@ -107,7 +121,7 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const plan = planBlock(model, options, options.numGpuBatches ?? 1, 1);
   if (plan.weights.slots === 0) return plan;
   // Every row and every token more shares the reading of the weights.
-  const rows = Math.min(...plan.kvPages) / SHORT_ROW_PAGES;
+  const rows = cachedPages(plan) / SHORT_ROW_PAGES;
   const batches = options.numGpuBatches ?? Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize));
   const chunkBytes = 4 * model.hiddenSize * plan.batchTokens * batches;
   const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor((plan.bytes.kv * MOST_HIDDEN) / chunkBytes));
@@ -118,42 +132,58 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const gpuBatchSize = options.gpuBatchSize ?? DEFAULT_BATCH_SIZE;
   const batchTokens = Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
   const headRows = Math.min(HEAD_ROWS, batchTokens);
-  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, sweepChunks, headRows, kvType: options.kvType };
+  const hiddenOnDisk = Math.round((1 - (options.hiddenShare ?? 1)) * numGpuBatches * sweepChunks);
+  const sizes = { gpuBatchSize, numGpuBatches, batchTokens, sweepChunks, headRows, kvType: options.kvType, hiddenOnDisk };
   const buffers = bufferBytes(model, sizes, options);
   const sequencePages = pagesFor(model.contextLength);
   const leastPages = leastCachePages(model, options.cachePositions);
   const goodPages = Math.max(leastPages, Math.min(sequencePages, pagesFor(GOOD_POSITIONS)));
-  const pool = pagePools(model, sizes);
+  const pool = cachePools(model, sizes, options.cacheShare);
+  const memory = (pages: number): number => memoryOf(pool(pages));
   const room = options.budgetBytes - totalOf(buffers);
   const blockPages = gpuBatchSize * numGpuBatches * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
-  const cache = { least: pool(leastPages).bytes, good: pool(goodPages).bytes, block: pool(Math.max(leastPages, blockPages)).bytes };
+  const cache = { least: memory(leastPages), good: memory(goodPages), block: memory(Math.max(leastPages, blockPages)) };
   const homes = weightHomes(options, room, cache);
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.budgetBytes - totalOf(fixed);
-  const wantedPages = Math.max(leastPages, gpuBatchSize * numGpuBatches * sequencePages);
-  const most = (bytes: number): number => largest(wantedPages, (pages) => pool(pages).bytes <= bytes);
+  const onDisk = (options.cacheShare ?? 1) < 1;
+  const ownPages = onDisk ? blockPages : gpuBatchSize * numGpuBatches * sequencePages;
+  const wantedPages = onDisk && options.cachePositions !== undefined ? leastPages : Math.max(leastPages, ownPages);
+  const fits = (pages: number): boolean => (pool(pages).kvDisk?.bytes ?? 0) <= (options.diskBytes ?? Infinity);
+  const most = (bytes: number): number => largest(wantedPages, (pages) => memory(pages) <= bytes && fits(pages));
   // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
   const isAutomatic = homes.slots > 0 && options.weightShare === undefined;
   const share = options.programBytes !== undefined || isAutomatic ? 1 : KV_SHARE;
   const pages = Math.min(most(leftBytes), Math.max(goodPages, most(leftBytes * share)));
-  if (pages < leastPages) throw tooLarge(options, fixed, pool(leastPages).bytes);
-  const { kvPages, bytes: kv } = pool(pages);
-  const bytes = Object.freeze({ ...fixed, kv, total: totalOf(fixed) + kv });
+  if (!fits(leastPages)) throw diskTooSmall(options, pool(leastPages).kvDisk!.bytes);
+  if (pages < leastPages) throw tooLarge(options, fixed, memory(leastPages));
+  const { kvPages, kvDisk, kvBytes: kv, stagedBytes: staged } = pool(pages);
+  const bytes = Object.freeze({ ...fixed, kv, staged, total: totalOf(fixed) + kv + staged });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
-  return Object.freeze({ ...sizes, kvPages, weights, bytes });
+  return Object.freeze({ ...sizes, kvPages, kvDisk, weights, bytes });
 }
 
+/** Pages of the cache wherever they are, of the group of layers that has the fewest. */
+function cachedPages({ kvPages, kvDisk, numGpuBatches }: ExecutionPlan): number {
+  return Math.min(...kvPages.map((pages, i) => pages + numGpuBatches * (kvDisk?.bayPages[i] ?? 0)));
+}
+
+const memoryOf = ({ kvBytes, stagedBytes }: PlannedCache): number => kvBytes + stagedBytes;
+
 /** What decides the size of everything but the weights. */
-export type PlanSizes = Pick<ExecutionPlan, 'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType'>;
+export type PlanSizes = Pick<
+  ExecutionPlan,
+  'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType' | 'hiddenOnDisk'
+>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
-  { batchTokens, sweepChunks, numGpuBatches, headRows }: PlanSizes,
+  { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
   { stagingBytes = 0, programBytes = 0, pagedAttention }: Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention'>,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
   return {
-    hidden: 4 * model.hiddenSize * batchTokens * numGpuBatches * sweepChunks,
+    hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
     logits: 4 * model.vocabularySize * headRows,
     scratch: 4 * Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize)),
     staging: stagingBytes,
@@ -185,30 +215,6 @@ function weightHomes(
   const least = leastHomes(placeWeights);
   const spare = room - least.residentBytes - least.ringBytes;
   return chooseHomes(placeWeights, room - Math.max(cache.least, Math.min(cache.block, spare)));
-}
-
-/** Bytes of a cache with so many pages in each group of layers, null pages included. */
-export function cacheBytes(model: Model, kvType: KvType, kvPages: readonly number[]): number {
-  const columns = model.kvHeads * model.headDim;
-  return layerGroups(attentionWindows(model)).reduce(
-    (sum, { layers }, i) => sum + (kvPages[i]! + 1) * pageBytes({ columns, type: kvType }, layers.length),
-    0,
-  );
-}
-
-/**
- * The pages of each group of layers when those that see everything have `pages`, and the bytes of all. A group with a window never needs
- * more than all sequences hold at most of it; it gets no less for the case that rows are shorter than the window.
- */
-export function pagePools(model: Model, sizes: PlanSizes): (pages: number) => { kvPages: readonly number[]; bytes: number } {
-  const sequences = sizes.gpuBatchSize * sizes.numGpuBatches;
-  const mostPages = layerGroups(attentionWindows(model)).map(
-    ({ window }) => sequences * heldPages(model.contextLength, window, sizes.batchTokens * sizes.sweepChunks),
-  );
-  return (pages) => {
-    const kvPages = Object.freeze(mostPages.map((most) => Math.min(pages, most)));
-    return { kvPages, bytes: cacheBytes(model, sizes.kvType, kvPages) };
-  };
 }
 
 /** The largest whole number from 0 to `limit` that still holds; 0 if none does. */
@@ -249,7 +255,7 @@ function itemName(name: string, cachePositions = LEAST_POSITIONS): string {
   return name === 'ring' ? 'weights in passing' : name;
 }
 
-function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, kv: number): MemoryError {
+function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>, kv: number): MemoryError {
   const needed = totalOf({ ...fixed, kv });
   const items = Object.entries({ ...fixed, kv })
     .toSorted(([, a], [, b]) => b - a)
@@ -259,5 +265,13 @@ function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'total'>, 
     `the model needs ${formatBytes(needed)}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
       `A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
     { needed, budgetBytes: options.budgetBytes, pagePositions: PAGE_POSITIONS },
+  );
+}
+
+function diskTooSmall({ cachePositions = LEAST_POSITIONS, diskBytes = 0 }: PlanOptions, needed: number): MemoryError {
+  return new MemoryError(
+    `the KV cache of ${cachePositions} positions takes ${formatBytes(needed)} on disk, ${formatBytes(diskBytes)} may be used. ` +
+      `A larger --disk, another --offload-dir, --kv-type q8_0 or a larger share in memory would help`,
+    { needed, diskBytes },
   );
 }

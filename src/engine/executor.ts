@@ -1,5 +1,7 @@
 /** Runs sweeps: acquires weights, keeps compiled graphs for reuse, hands logits to the caller. Decides nothing. */
 import type { KvCache } from '../kv/kv-cache.ts';
+import type { KvStaging, StagedPages, StagedStep, StagedSweep } from '../kv/kv-staging.ts';
+import { stageRows, type StagedRows } from '../kv/stage-rows.ts';
 import { type LayerInputs, type Model, attentionWindows } from '../models/model.ts';
 import type { Batch, BatchRow, Device, Program, Tensor, Weight } from '../tensor/device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
@@ -7,6 +9,7 @@ import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
+import type { HiddenStates } from './hidden-states.ts';
 import type { MicroBatch, OutputPosition } from './micro-batch.ts';
 import { ProgramCache, type ShapePrograms } from './program-cache.ts';
 import { sweepSteps } from './schedule.ts';
@@ -19,6 +22,9 @@ export interface ExecutorParts {
   readonly model: Model;
   readonly weights: WeightStore;
   readonly cache: KvCache;
+  /** Where pages of the cache on disk pass through memory, if there are such. */
+  readonly staging?: KvStaging | undefined;
+  readonly hidden: HiddenStates;
   readonly plan: ExecutionPlan;
   /** Gains a piece of `compute` for each layer run of a micro-batch. */
   readonly lanes?: LaneLog;
@@ -26,36 +32,23 @@ export interface ExecutorParts {
 
 export class Executor implements Disposable {
   readonly #parts: ExecutorParts;
-  /** Hidden state of each micro-batch, [batchTokens, hiddenSize]. */
-  readonly #hidden: readonly Tensor[];
   readonly #logits: Tensor;
   /** Of devices whose memory the processor does not reach. */
   #hostLogits: Float32Array | undefined;
   readonly #programs: ProgramCache;
   /** Index among the attending layers, for the cache. */
   readonly #cacheIndex: readonly number[];
+  /** Of the attending layers. */
+  readonly #windows: readonly number[];
 
   /** @throws {MemoryError} */
   constructor(parts: ExecutorParts) {
     const { device, model, plan } = parts;
     this.#parts = parts;
-    const owned: Tensor[] = [];
-    const allocate = (name: string, rows: number, columns: number): Tensor => {
-      const tensor = device.allocate(name, 'f32', [rows, columns]);
-      owned.push(tensor);
-      return tensor;
-    };
-    try {
-      this.#hidden = Array.from({ length: plan.numGpuBatches * plan.sweepChunks }, (_, i) =>
-        allocate(`hidden ${i}`, plan.batchTokens, model.hiddenSize),
-      );
-      this.#logits = allocate('logits', plan.headRows, model.vocabularySize);
-    } catch (cause) {
-      for (const tensor of owned) tensor[Symbol.dispose]();
-      throw cause;
-    }
+    this.#logits = device.allocate('logits', 'f32', [plan.headRows, model.vocabularySize]);
+    this.#windows = attentionWindows(model);
     this.#programs = new ProgramCache(device, plan.numGpuBatches * plan.sweepChunks, {
-      windows: [...new Set(attentionWindows(model))],
+      windows: [...new Set(this.#windows)],
       lengthLimit: model.originalContext,
     });
     let attending = 0;
@@ -64,11 +57,14 @@ export class Executor implements Disposable {
 
   /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
   async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
-    const { model, weights } = this.#parts;
-    const shapes = await Promise.all(microBatches.map((microBatch, i) => this.#prepare(microBatch.rows, i)));
+    const { model, weights, hidden } = this.#parts;
+    await hidden.begin(microBatches.length);
+    const staged = microBatches.map(({ rows }) => stageRows(rows));
+    const shapes = await Promise.all(staged.map(({ rows }, i) => this.#prepare(rows, i)));
     const last = model.layers.length - 1;
     let ready: ReadonlyMap<string, Weight> = new Map();
     let held: number | undefined;
+    await using cache = this.#stage(staged);
     try {
       for (const { layer, microBatch, acquire, release } of sweepSteps(model.layers.length, microBatches.length)) {
         signal?.throwIfAborted();
@@ -76,8 +72,10 @@ export class Executor implements Disposable {
           ready = await weights.acquire(layer);
           held = layer;
         }
-        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready);
+        await hidden.acquire(microBatch);
+        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready, cache);
         else await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
+        hidden.release(microBatch, shapes[microBatch]!.batch.tokenCount, layer === last);
         if (!release) continue;
         weights.release(layer);
         held = undefined;
@@ -90,16 +88,19 @@ export class Executor implements Disposable {
   /** Repeats rows of the last sweep layer by layer. @returns the first layer and token whose hidden state is not finite */
   async findNonFinite(rows: readonly BatchRow[]): Promise<{ layer: string; row: number } | undefined> {
     const { device, model, weights } = this.#parts;
-    const shape = await this.#prepare(rows, 0);
+    await this.#parts.hidden.begin(1);
+    const staged = stageRows(rows);
+    const shape = await this.#prepare(staged.rows, 0);
+    await using cache = this.#stage([staged]);
     const hidden = new Float32Array(shape.batch.tokenCount * model.hiddenSize);
     for (const [index, layer] of model.layers.slice(0, -1).entries()) {
       const ready = await weights.acquire(index);
       try {
-        await this.#runLayer(index, 0, shape, ready);
+        await this.#runLayer(index, 0, shape, ready, cache);
       } finally {
         weights.release(index);
       }
-      await device.read(this.#hidden[0]!, 0, bytesOf(hidden));
+      await device.read(this.#parts.hidden.tensor(0), 0, bytesOf(hidden));
       const bad = hidden.findIndex((value) => !Number.isFinite(value));
       if (bad >= 0) return { layer: layer.name, row: Math.floor(bad / model.hiddenSize) };
     }
@@ -108,7 +109,6 @@ export class Executor implements Disposable {
 
   [Symbol.dispose](): void {
     this.#programs[Symbol.dispose]();
-    for (const tensor of this.#hidden) tensor[Symbol.dispose]();
     this.#logits[Symbol.dispose]();
   }
 
@@ -118,10 +118,30 @@ export class Executor implements Disposable {
     return shape;
   }
 
-  async #runLayer(index: number, microBatch: number, shape: ShapePrograms, weights: ReadonlyMap<string, Weight>): Promise<void> {
-    const key = `${index} ${this.#parts.weights.binding}`;
-    const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights));
+  /** Begins to read what layers attend to on disk, in the order of the steps. */
+  #stage(microBatches: readonly StagedRows[]): StagedSweep | undefined {
+    const { model, staging } = this.#parts;
+    const steps: StagedStep[] = [];
+    for (const { layer, microBatch } of sweepSteps(model.layers.length - 1, microBatches.length)) {
+      const index = this.#cacheIndex[layer]!;
+      const pages = index < 0 ? [] : (microBatches[microBatch]!.pages.get(this.#windows[index]!) ?? []);
+      if (pages.length > 0) steps.push({ layer: index, microBatch, pages });
+    }
+    return staging?.open(steps);
+  }
+
+  async #runLayer(
+    index: number,
+    microBatch: number,
+    shape: ShapePrograms,
+    weights: ReadonlyMap<string, Weight>,
+    cache: StagedSweep | undefined,
+  ): Promise<void> {
+    const staged = await cache?.acquire(this.#cacheIndex[index]!, microBatch);
+    const key = `${index} ${this.#parts.weights.binding} ${staged?.slot ?? ''}`;
+    const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights, staged));
     await this.#compute(program, microBatch);
+    cache?.release(this.#cacheIndex[index]!, microBatch);
   }
 
   async #compute(program: Program, microBatch: number): Promise<void> {
@@ -134,15 +154,21 @@ export class Executor implements Disposable {
     }
   }
 
-  #compileLayer(index: number, microBatch: number, batch: Batch, weights: ReadonlyMap<string, Weight>): Program {
+  #compileLayer(
+    index: number,
+    microBatch: number,
+    batch: Batch,
+    weights: ReadonlyMap<string, Weight>,
+    staged: StagedPages | undefined,
+  ): Program {
     const { device, model, cache } = this.#parts;
     const layer = model.layers[index]!;
-    const hidden = this.#hidden[microBatch]!;
+    const hidden = this.#parts.hidden.tensor(microBatch);
     const graph = new GraphBuilder(layer.name, batch.tokenCount);
     const inputs: LayerInputs = {
       weights,
       ...(index > 0 && { hidden: graph.load(hidden) }),
-      ...(layer.attends && { cache: cache.layers[this.#cacheIndex[index]!]! }),
+      ...(layer.attends && { cache: { ...cache.layers[this.#cacheIndex[index]!]!, staged } }),
     };
     graph.store(layer.build(graph, inputs), hidden);
     return device.compile(graph.finish(), batch);
@@ -182,7 +208,7 @@ export class Executor implements Disposable {
     const layer = model.layers.at(-1);
     if (!layer) throw internalError('a model without layers');
     const graph = new GraphBuilder(layer.name, ids.shape[0]!);
-    const hidden = graph.select(this.#hidden[microBatch]!, ids);
+    const hidden = graph.select(this.#parts.hidden.tensor(microBatch), ids);
     graph.store(layer.build(graph, { hidden, weights }), this.#logits);
     return device.compile(graph.finish());
   }

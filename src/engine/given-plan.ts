@@ -3,20 +3,21 @@ import { layerGroups } from '../kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
-import {
-  bufferBytes,
-  cacheBytes,
-  type ExecutionPlan,
-  leastCachePages,
-  pagePools,
-  type PlanBytes,
-  type PlanOptions,
-  totalOf,
-} from './execution-plan.ts';
+import { bufferBytes, type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
+import { cacheOf, cachePools } from './cache-homes.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 /** Bytes that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
-const COMPARED = ['weights', 'ring', 'staging', 'kv', 'hidden', 'logits', 'scratch'] as const satisfies readonly (keyof PlanBytes)[];
+const COMPARED = [
+  'weights',
+  'ring',
+  'staging',
+  'kv',
+  'staged',
+  'hidden',
+  'logits',
+  'scratch',
+] as const satisfies readonly (keyof PlanBytes)[];
 
 export interface GivenPlanOptions extends PlanOptions {
   /** Bytes by which the plan may go beyond the budget. Default 0. */
@@ -32,11 +33,13 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
   for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType'] as const)
     if (options[name] !== undefined && options[name] !== plan[name]) throw mismatch(name, options[name], plan[name]);
   if (plan.batchTokens < plan.gpuBatchSize) throw mismatch('batchTokens', `at least gpuBatchSize, ${plan.gpuBatchSize},`, plan.batchTokens);
+  const states = plan.numGpuBatches * plan.sweepChunks;
+  if (plan.hiddenOnDisk > states) throw mismatch('hiddenOnDisk', `at most ${states}`, plan.hiddenOnDisk);
   checkPages(model, plan, options.cachePositions);
   const homes = plannedHomes(plan, options);
   const { residentBytes: weights, ringBytes: ring } = homes;
-  const kv = cacheBytes(model, plan.kvType, plan.kvPages);
-  const items = { ...bufferBytes(model, plan, options), weights, ring, kv };
+  const { kvBytes: kv, stagedBytes: staged } = cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk);
+  const items = { ...bufferBytes(model, plan, options), weights, ring, kv, staged };
   for (const name of COMPARED) if (items[name] !== plan.bytes[name]) throw mismatch(`bytes.${name}`, items[name], plan.bytes[name]);
   const total = totalOf(items);
   if (total - (options.slackBytes ?? 0) > options.budgetBytes)
@@ -50,10 +53,15 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
 function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | undefined): void {
   const groups = layerGroups(attentionWindows(model)).length;
   if (plan.kvPages.length !== groups) throw mismatch('kvPages', `numbers of ${groups} groups of layers`, plan.kvPages.length);
+  const { kvDisk, numGpuBatches } = plan;
+  for (const name of ['workingPages', 'bayPages'] as const)
+    if (kvDisk && kvDisk[name].length !== groups)
+      throw mismatch(`kvDisk.${name}`, `numbers of ${groups} groups of layers`, kvDisk[name].length);
   if (cachePositions === undefined) return;
-  const least = pagePools(model, plan)(leastCachePages(model, cachePositions)).kvPages;
-  if (least.some((pages, i) => plan.kvPages[i]! < pages))
-    throw mismatch('kvPages', `at least ${least.join(', ')} for ${cachePositions} positions`, plan.kvPages.join(', '));
+  const least = cachePools(model, plan)(leastCachePages(model, cachePositions)).kvPages;
+  const pages = plan.kvPages.map((count, i) => count + numGpuBatches * (kvDisk?.bayPages[i] ?? 0));
+  if (least.some((count, i) => pages[i]! < count))
+    throw mismatch('kvPages', `at least ${least.join(', ')} for ${cachePositions} positions`, pages.join(', '));
 }
 
 function plannedHomes({ weights }: ExecutionPlan, { placeWeights, weightShare, weightBytes }: PlanOptions): WeightHomesPlan {

@@ -6,6 +6,7 @@ import { KV_TYPES } from '../tensor/dtype.ts';
 import { replaceFile } from '../util/durable-file.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { errorCode, reason } from '../util/system-errors.ts';
+import type { CacheOnDisk } from './cache-homes.ts';
 import type { ExecutionPlan, PlanBytes } from './execution-plan.ts';
 
 /** A plan has about 600 bytes. */
@@ -20,6 +21,7 @@ const BYTES = [
   'ring',
   'staging',
   'kv',
+  'staged',
   'hidden',
   'logits',
   'scratch',
@@ -81,7 +83,9 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     sweepChunks: count('sweepChunks'),
     headRows: count('headRows'),
     kvType,
-    kvPages: Object.freeze(pagesOf(file, plan['kvPages'])),
+    kvPages: Object.freeze(pagesOf(file, 'kvPages', plan['kvPages'], plan['kvDisk'] === null ? 1 : 0)),
+    kvDisk: plan['kvDisk'] === null ? null : diskOf(file, plan['kvDisk']),
+    hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
     weights: Object.freeze({
       share: shareOf(file, weights['share']),
       slots: wholeNumber(file, 'weights.slots', weights['slots'], 0, MAX_COUNT),
@@ -91,9 +95,18 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
   });
 }
 
-function pagesOf(file: string, value: unknown): number[] {
-  if (!Array.isArray(value) || value.length > MAX_GROUPS) throw wrong(file, 'kvPages', `a list of at most ${MAX_GROUPS} numbers`, value);
-  return value.map((pages: unknown, i) => wholeNumber(file, `kvPages[${i}]`, pages, 1, MAX_COUNT));
+function diskOf(file: string, value: unknown): CacheOnDisk {
+  const disk = objectOf(file, 'kvDisk', value);
+  return Object.freeze({
+    workingPages: Object.freeze(pagesOf(file, 'kvDisk.workingPages', disk['workingPages'], 1)),
+    bayPages: Object.freeze(pagesOf(file, 'kvDisk.bayPages', disk['bayPages'], 1)),
+    bytes: wholeNumber(file, 'kvDisk.bytes', disk['bytes'], 0),
+  });
+}
+
+function pagesOf(file: string, what: string, value: unknown, least: number): number[] {
+  if (!Array.isArray(value) || value.length > MAX_GROUPS) throw wrong(file, what, `a list of at most ${MAX_GROUPS} numbers`, value);
+  return value.map((pages: unknown, i) => wholeNumber(file, `${what}[${i}]`, pages, least, MAX_COUNT));
 }
 
 function shareOf(file: string, value: unknown): number {

@@ -13,6 +13,13 @@ const KEPT_SHARE = 0.25;
 /** Every row that enters is compared with all of them, and what they hold is memory that has been touched. */
 const MOST_KEPT = 64;
 
+/** What a sequence wants of the cache: positions, those that are reserved, and where its pages may go. */
+export interface Room {
+  readonly maxLength: number;
+  readonly reserve: number;
+  readonly bay: number;
+}
+
 export class Prefixes {
   readonly #cache: KvCache;
   readonly #longest: number;
@@ -29,12 +36,12 @@ export class Prefixes {
    * A sequence with room in the cache, which begins behind a prefix that is there, or waits for one that a running sequence computes; undefined
    * while there is no room.
    */
-  async open(request: SequenceRequest, maxLength: number, reserve: number, running: readonly Sequence[]): Promise<Sequence | undefined> {
+  async open(request: SequenceRequest, { maxLength, reserve, bay }: Room, running: readonly Sequence[]): Promise<Sequence | undefined> {
     const prefix = this.#find(request, maxLength, running);
     const ready = prefix !== undefined && prefix.source.computed >= prefix.length;
     const cache = ready
-      ? await this.#cache.fork(prefix.source.cache, prefix.length, maxLength, reserve)
-      : this.#cache.open(maxLength, reserve);
+      ? await this.#cache.fork(prefix.source.cache, prefix.length, maxLength, reserve, bay)
+      : this.#cache.open(maxLength, reserve, bay);
     if (!cache) return undefined;
     const sequence = new Sequence(request, cache, maxLength, reserve);
     if (!ready) sequence.awaits = prefix;
@@ -46,8 +53,10 @@ export class Prefixes {
     for (const sequence of running) {
       const { awaits } = sequence;
       if (!awaits || awaits.source.computed < awaits.length) continue;
+      const { maxLength, reserve, bay } = sequence;
       sequence.cache[Symbol.dispose]();
-      const cache = await this.#cache.fork(awaits.source.cache, awaits.length, sequence.maxLength, sequence.reserve);
+      const fork = await this.#cache.fork(awaits.source.cache, awaits.length, maxLength, reserve, bay);
+      const cache = fork ?? this.#cache.open(maxLength, reserve, bay); // a fork may want more pages in memory
       if (!cache) throw internalError(`sequence ${sequence.request.id} does not fit the room that it left`);
       sequence.begin(cache);
       await this.keep(sequence, sequence.shared);
@@ -108,6 +117,6 @@ function commonLength({ tokens, cache, computed }: PrefixSource, prompt: Int32Ar
   if (end < least || tokens[least - 1] !== prompt[least - 1]) return 0;
   let length = 0;
   while (length < end && tokens[length] === prompt[length]) length++;
-  const isThere = computed < length || cache.reaches(length);
+  const isThere = computed < length ? !cache.isOnDisk(computed) : cache.reaches(length);
   return length >= least && isThere ? length : 0;
 }

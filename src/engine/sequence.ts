@@ -79,6 +79,11 @@ export class Sequence implements PrefixSource {
     this.counts = hasPenalties(request.sampling) ? new TokenCounts(request.tokens) : undefined;
   }
 
+  /** The micro-batch that it belongs to. */
+  get bay(): number {
+    return this.cache.bay;
+  }
+
   /** Of the prompt. */
   get tokens(): Int32Array {
     return this.request.tokens;

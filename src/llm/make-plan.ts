@@ -11,7 +11,7 @@ import { placeWeights } from '../weights/placement.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { stagingBytes } from '../weights/weight-uploader.ts';
 import { resolveKvType } from './kv-type.ts';
-import { weightShareOf } from './percent.ts';
+import { memoryShares, type MemoryShares } from './percent.ts';
 
 /** Of LoadOptions, what plans are made from. */
 export interface PlanSettings {
@@ -22,6 +22,8 @@ export interface PlanSettings {
   readonly memoryBytes?: number | undefined;
   readonly cachePositions?: number | undefined;
   readonly percent?: readonly number[] | undefined;
+  /** Bytes of disk that may be used. Default: no limit. */
+  readonly diskBytes?: number | undefined;
   readonly plan?: ExecutionPlan | undefined;
   readonly onNotice?: ((notice: string) => void) | undefined;
 }
@@ -44,11 +46,15 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
   const kvType = resolveKvType(wanted === 'auto' && given ? given.kvType : wanted, { device, compute, headDim: model.headDim });
+  const shares = sharesOf(settings, device);
   const options = {
     kvType,
     weightBytes: weights.bytes,
     placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
-    weightShare: shareOf(settings, device),
+    weightShare: shares?.weights,
+    cacheShare: shares?.cache,
+    hiddenShare: shares?.hidden,
+    diskBytes: settings.diskBytes,
     stagingBytes: stagingBytes(device, weights.plan.weights),
     pagedAttention: device.capabilities.pagedAttention,
     budgetBytes: memoryBytes ?? availableMemoryBytes(),
@@ -60,9 +66,11 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   return given ? checkPlan(model, given, { ...options, slackBytes: START_SLACK_BYTES }) : createPlan(model, options);
 }
 
-function shareOf({ percent, onNotice }: PlanSettings, device: Device): number | undefined {
+function sharesOf({ percent, onNotice }: PlanSettings, device: Device): MemoryShares | undefined {
   if (!percent) return undefined;
-  const share = weightShareOf(percent, device.tier, onNotice);
-  if (share < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
-  return share;
+  const shares = memoryShares(percent, device.tier, onNotice);
+  if (shares.weights < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
+  if (shares.cache < 1 && !device.capabilities.stagedPages)
+    throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
+  return shares;
 }

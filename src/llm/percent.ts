@@ -7,11 +7,15 @@ const NAMES = ['weights', 'KV cache', 'hidden states'] as const;
 /** As many as there are numbers. */
 export const PERCENT_COUNT = 6;
 
-/**
- * The share of the weights that stays in memory, from 0 to 1.
- * @throws {UsageError} for numbers that are no shares, and for homes that there are not
- */
-export function weightShareOf(percent: readonly number[], tier: Tier, onNotice?: (notice: string) => void): number {
+/** What stays in memory, shares from 0 to 1. */
+export interface MemoryShares {
+  readonly weights: number;
+  readonly cache: number;
+  readonly hidden: number;
+}
+
+/** @throws {UsageError} for numbers that are no shares, and for homes that there are not */
+export function memoryShares(percent: readonly number[], tier: Tier, onNotice?: (notice: string) => void): MemoryShares {
   const wrong = percent.length !== PERCENT_COUNT || percent.some((each) => !Number.isInteger(each) || each < 0 || each > 100);
   if (wrong) throw new UsageError(`percent: six integers from 0 to 100 expected, got ${percent.join(' ') || 'none'}`);
   const shares = NAMES.map((name, i) => {
@@ -19,8 +23,7 @@ export function weightShareOf(percent: readonly number[], tier: Tier, onNotice?:
     if (gpu + cpu > 100) throw new UsageError(`percent: ${gpu} + ${cpu} percent of the ${name} are more than all`);
     return { name, gpu, memory: gpu + cpu };
   });
-  for (const { name, memory } of shares.slice(1))
-    if (memory < 100) throw new UsageError(`percent: ${name}: ${100 - memory} percent on disk cannot be had, all of it stays in memory`);
+  const [weights, cache, hidden] = shares as [(typeof shares)[0], (typeof shares)[0], (typeof shares)[0]];
   if (tier === 'cpu' && shares.some(({ gpu }) => gpu > 0)) onNotice?.('there is no GPU: what --percent puts there stays in RAM');
-  return shares[0]!.memory / 100;
+  return { weights: weights.memory / 100, cache: cache.memory / 100, hidden: hidden.memory / 100 };
 }

@@ -1,17 +1,18 @@
 /**
- * Reads of files on native threads of their own. Node's file system shares four threads with everything else that blocks, computing included, and fast disks
- * want more requests at a time.
+ * Transfers from and to files on native threads of their own. Node's file system shares four threads with everything else that blocks, computing included, and
+ * fast disks want more requests at a time.
  */
+import { getSystemErrorName } from 'node:util';
 import { type Disk, type Kernels, loadKernels } from './kernels.ts';
 
-/** Reads under way at a time. A disk of 2.5 GB/s gives 1.6 with 3, all of its rate with 8. */
+/** Transfers under way at a time. A disk of 2.5 GB/s gives 1.6 with 3, all of its rate with 8. */
 const THREADS = 8;
-/** Ended reads that are told at once. */
+/** Ended transfers that are told at once. */
 const MOST_DONE = 64;
 
 interface Pending {
-  /** Kept while it is read into. */
-  readonly target: Uint8Array;
+  /** Kept while it is read into or written. */
+  readonly memory: Uint8Array;
   readonly resolve: (bytes: number) => void;
   readonly reject: (error: Error) => void;
 }
@@ -43,7 +44,7 @@ export class DiskLane {
     return shared.lane;
   }
 
-  /** One user less; with the last one the threads end. Its reads must have ended. */
+  /** One user less; with the last one the threads end. Its transfers must have ended. */
   close(): void {
     if (!shared || --shared.users > 0) return;
     shared = undefined;
@@ -52,10 +53,25 @@ export class DiskLane {
 
   /** Fills `target` from byte `start` of an open file on. @returns bytes, fewer at the end of the file. @throws an error whose code is the system's */
   read(fd: number, start: number, target: Uint8Array): Promise<number> {
+    return this.#transfer(target, (ticket) => this.#kernels.diskRead(this.#disk, fd, start, target, target.byteLength, ticket));
+  }
+
+  /** Writes all of `bytes` from byte `start` of an open file on. @throws an error whose code is the system's */
+  async write(fd: number, start: number, bytes: Uint8Array): Promise<void> {
+    await this.#transfer(bytes, (ticket) => this.#kernels.diskWrite(this.#disk, fd, start, bytes, bytes.byteLength, ticket));
+  }
+
+  /** Sets room for so many bytes of an open file aside, where the file system can. @throws an error whose code is the system's */
+  setAside(fd: number, byteLength: number): void {
+    const result = this.#kernels.diskSetAside(fd, byteLength);
+    if (result < 0) throw systemError(result);
+  }
+
+  #transfer(memory: Uint8Array, begin: (ticket: number) => void): Promise<number> {
     return new Promise((resolve, reject) => {
       const ticket = ++this.#lastTicket;
-      this.#pending.set(ticket, { target, resolve, reject });
-      this.#kernels.diskRead(this.#disk, fd, start, target, target.byteLength, ticket);
+      this.#pending.set(ticket, { memory, resolve, reject });
+      begin(ticket);
       this.#wait();
     });
   }
@@ -75,11 +91,17 @@ export class DiskLane {
     const { resolve, reject } = this.#pending.get(ticket)!;
     this.#pending.delete(ticket);
     if (bytes >= 0) resolve(bytes);
-    else reject(Object.assign(new Error(`reading failed with error ${-bytes} of the system`), { errno: bytes }));
+    else reject(systemError(bytes));
   }
 
   #fail(error: Error): void {
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }
+}
+
+/** `errno` as the system has it, negative. */
+function systemError(errno: number): Error {
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${code}, error ${-errno} of the system`), { errno, code });
 }

@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 5;
+const ABI = 6;
 /** Widest first, of all architectures: libraries of another one are not there. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -50,7 +50,7 @@ const ARGUMENTS = {
     factor: 'float',
   }),
   attention: koffi.struct('flx_attention', {
-    ...pointers('q', 'k', 'v', 'keys', 'values', 'y', 'batch'),
+    ...pointers('q', 'k', 'v', 'keys', 'values', 'staged_keys', 'staged_values', 'y', 'batch'),
     ...integers('type', 'heads', 'kv_heads', 'head', 'window'),
     scale: 'float',
     softcap: 'float',
@@ -114,6 +114,8 @@ export interface Kernels {
   readonly diskCreate: (threads: number) => Disk | null;
   readonly diskFree: (disk: Disk) => void;
   readonly diskRead: (disk: Disk, file: number, offset: number, to: Uint8Array, bytes: number, ticket: number) => void;
+  readonly diskWrite: (disk: Disk, file: number, offset: number, from: Uint8Array, bytes: number, ticket: number) => void;
+  readonly diskSetAside: (file: number, bytes: number) => number;
   /** `done`: pairs of ticket and bytes. */
   readonly diskWait: AsyncCall<[disk: Disk, done: BigInt64Array, most: number], number>;
   readonly run: AsyncCall<[team: Team, steps: Uint8Array, count: number], void>;
@@ -179,6 +181,8 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     diskCreate: bind('flx_disk_create', 'void*', ['int32']),
     diskFree: bind('flx_disk_free', 'void', ['void*']),
     diskRead: bind('flx_disk_read', 'void', ['void*', 'int32', 'int64', 'void*', 'int64', 'int64']),
+    diskWrite: bind('flx_disk_write', 'void', ['void*', 'int32', 'int64', 'void*', 'int64', 'int64']),
+    diskSetAside: bind('flx_disk_set_aside', 'int32', ['int32', 'int64']),
     diskWait: bind('flx_disk_wait', 'int64', ['void*', 'void*', 'int64']),
     run: bind('flx_run', 'void', ['void*', 'void*', 'int64']),
   };

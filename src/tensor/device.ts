@@ -45,14 +45,23 @@ export interface Weight {
   readonly segments: readonly WeightSegment[];
 }
 
-/** One layer's share of the KV cache. Both tensors are [pages * PAGE_POSITIONS, kvHeads * headDim]. */
-export interface KvLayer {
+/** Tensors [pages * PAGE_POSITIONS, kvHeads * headDim]. */
+export interface KvPages {
   readonly keys: Tensor;
   readonly values: Tensor;
 }
 
+/** One layer's share of the KV cache. */
+export interface KvLayer extends KvPages {
+  /** Copies of pages that rest elsewhere, to be read: those with numbers from STAGED_PAGE on. */
+  readonly staged?: KvPages | undefined;
+}
+
 /** Positions in a page of the KV cache. Attention kernels tile by the same number. */
 export const PAGE_POSITIONS = 64;
+
+/** Number of the first page of `staged`: FLX_STAGED. */
+export const STAGED_PAGE: number = 2 ** 30;
 
 /** A page that belongs to no sequence and holds zeros: devices that gather pages read it as padding. */
 export const NULL_PAGE = 0;
@@ -103,6 +112,8 @@ export interface DeviceCapabilities {
   readonly kv: readonly KvType[];
   /** Attention reads pages where they lie. Otherwise it gathers a row's pages before each use. */
   readonly pagedAttention: boolean;
+  /** Attention reads staged pages. */
+  readonly stagedPages: boolean;
   /**
    * Order of the elements in a page: `positions` is [position, head, element]; `heads` is [head, element, position] for keys and [head, position,
    * element] for values. Only whole pages mean the same in both.

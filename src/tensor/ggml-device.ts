@@ -119,6 +119,7 @@ class GgmlDevice implements Device {
       weights: ['f32', 'bf16', ...supportedQuantTypes(ggml.base, ggml.base.backendDevice(backend))],
       kv: ['f32', 'f16'],
       pagedAttention: false,
+      stagedPages: false,
       cacheOrder: 'positions',
       splitLookups: false,
     };

@@ -26,6 +26,7 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   weights: [...FLOATS, ...WEIGHT_TYPES.filter((type) => blockElements(type) > 1)],
   kv: KV_TYPES,
   pagedAttention: true,
+  stagedPages: true,
   cacheOrder: 'heads',
   splitLookups: true,
 });

@@ -201,6 +201,8 @@ class Lowering {
       v: this.#value(v),
       keys: keys.address,
       values: nativeTensor(cache.values).address,
+      staged_keys: cache.staged ? nativeTensor(cache.staged.keys).address : null,
+      staged_values: cache.staged ? nativeTensor(cache.staged.values).address : null,
       y,
       batch: this.#batchOf(node).rows(window),
       type: KERNEL_TYPE[keys.dtype],

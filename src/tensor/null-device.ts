@@ -147,7 +147,9 @@ function tensorsOf(graph: OpGraph): Tensor[] {
     return [
       ...('tensor' in node ? [node.tensor] : []),
       ...('ids' in node ? [node.ids] : []),
-      ...('cache' in node ? [node.cache.keys, node.cache.values] : []),
+      ...('cache' in node
+        ? [node.cache, ...(node.cache.staged ? [node.cache.staged] : [])].flatMap(({ keys, values }) => [keys, values])
+        : []),
       ...weights.flatMap((weight) => weight?.segments.map(({ tensor }) => tensor) ?? []),
     ];
   });

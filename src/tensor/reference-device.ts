@@ -1,10 +1,35 @@
 import { internalError } from '../util/errors.ts';
-import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
+import {
+  type Arena,
+  type Batch,
+  type BatchRow,
+  type Device,
+  type DeviceCapabilities,
+  type DeviceMemory,
+  type KvPages,
+  PAGE_POSITIONS,
+  type Program,
+  STAGED_PAGE,
+  type Tensor,
+  type Tier,
+  type Weight,
+} from './device.ts';
 import type { DType } from './dtype.ts';
 import type { Node, OpGraph, Value } from './op-graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
 import { mixExperts } from './reference/moe.ts';
-import { appendToCache, attend, linear, lookUp, type Matrix, newMatrix, normalise, rotate, softcap } from './reference/ops.ts';
+import {
+  appendToCache,
+  attend,
+  type Elements,
+  linear,
+  lookUp,
+  type Matrix,
+  newMatrix,
+  normalise,
+  rotate,
+  softcap,
+} from './reference/ops.ts';
 import { checkBatch, isLong, RowBatch, tokenCountKey } from './row-batch.ts';
 import { SCRIPT_CAPABILITIES } from './script-capabilities.ts';
 import { checkByteRange, MemoryLedger, renewPlaced, TrackedArena, TrackedTensor } from './tracked-tensor.ts';
@@ -173,12 +198,28 @@ function compute(node: Node, results: readonly Matrix[], rows: readonly BatchRow
       const [keys, values] = [open(node.cache.keys), open(node.cache.values)];
       appendToCache(result(node.k), keys, rows, node.window);
       appendToCache(result(node.v), values, rows, node.window);
-      attend({ ...node, q: result(node.q), keys, values }, rows, out);
+      attend({ ...node, q: result(node.q), ...withStaged({ keys, values }, node.cache.staged, node.k.columns, open) }, rows, out);
       return out;
     }
     default:
       return node satisfies never;
   }
+}
+
+interface CacheElements {
+  readonly keys: Elements;
+  readonly values: Elements;
+}
+
+/** A cache and its staged pages, as one that is read by page numbers. */
+function withStaged({ keys, values }: CacheElements, staged: KvPages | undefined, columns: number, open: Open): CacheElements {
+  if (!staged) return { keys, values };
+  const first = STAGED_PAGE * PAGE_POSITIONS * columns;
+  const join = (cache: Elements, pages: Elements): Elements => ({
+    ...cache,
+    read: (index) => (index < first ? cache.read(index) : pages.read(index - first)),
+  });
+  return { keys: join(keys, open(staged.keys)), values: join(values, open(staged.values)) };
 }
 
 /** Rows of `a` where `isA` says so, otherwise of `b`. */

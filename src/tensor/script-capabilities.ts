@@ -6,6 +6,7 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   weights: ['f32', 'f16', 'bf16'],
   kv: ['f32', 'f16'],
   pagedAttention: true,
+  stagedPages: true,
   cacheOrder: 'positions',
   splitLookups: true,
 };

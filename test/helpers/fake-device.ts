@@ -45,6 +45,7 @@ export function makeFakeDevice({ capabilities, bytes: room = Infinity, beforeWri
       weights: ['f32'],
       kv: ['f32'],
       pagedAttention: true,
+      stagedPages: true,
       cacheOrder: 'positions',
       splitLookups: true,
       ...capabilities,

@@ -4,10 +4,13 @@ import type { EngineInput, SweepOutcome } from '../../src/engine/sweep-outcome.t
 import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
 import { Executor } from '../../src/engine/executor.ts';
 import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
+import { HiddenStates } from '../../src/engine/hidden-states.ts';
 import { KvCache } from '../../src/kv/kv-cache.ts';
+import { KvStaging } from '../../src/kv/kv-staging.ts';
 import { layerGroups } from '../../src/kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
+import type { SpillFile } from '../../src/native/spill-file.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
 import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
 import type { Device } from '../../src/tensor/device.ts';
@@ -79,6 +82,11 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   readonly weightShare?: number;
   readonly slots?: number;
   readonly lanes?: LaneLog;
+  /** File for pages of the cache that rest on disk, as `kvDisk` says. */
+  readonly file?: SpillFile;
+  /** For hidden states on disk. */
+  readonly hiddenFile?: SpillFile;
+  readonly overlap?: boolean;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -88,7 +96,7 @@ export interface TinyEngine extends AsyncDisposable {
   readonly model: Model;
 }
 
-const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, hidden: 0, logits: 0, scratch: 0, program: 0, total: 0 };
+const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, staged: 0, hidden: 0, logits: 0, scratch: 0, program: 0, total: 0 };
 
 export function openTiny({
   device = createReferenceDevice(),
@@ -100,6 +108,9 @@ export function openTiny({
   weightShare = 1,
   slots = 3,
   lanes,
+  file,
+  hiddenFile,
+  overlap,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -111,6 +122,8 @@ export function openTiny({
     headRows: 8,
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     kvType: 'f32',
+    kvDisk: null,
+    hiddenOnDisk: 0,
     ...sizes,
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,
@@ -118,8 +131,15 @@ export function openTiny({
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
-  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
-  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, plan, ...(lanes && { lanes }) }));
+  const { kvDisk, numGpuBatches } = plan;
+  const disk = kvDisk && file && { working: kvDisk.workingPages, bay: kvDisk.bayPages, bays: numGpuBatches, file, lanes };
+  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages, disk ?? undefined));
+  const pages = Math.max(...(kvDisk?.bayPages ?? [0]));
+  const staging = cache.spill && lifetime.use(new KvStaging({ device, shape, spill: cache.spill, pages, lanes, overlap }));
+  const count = numGpuBatches * plan.sweepChunks;
+  const hiddenSizes = { count, onDisk: plan.hiddenOnDisk, tokens: plan.batchTokens, hiddenSize: model.hiddenSize };
+  const hidden = lifetime.use(new HiddenStates({ device, sizes: hiddenSizes, file: hiddenFile, lanes }));
+  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, staging, hidden, plan, ...(lanes && { lanes }) }));
   store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes, reserveAll });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };

@@ -100,17 +100,6 @@ describe("FlexGen's placements", () => {
     for (const numGpuBatches of [1, 2])
       expect(await ask(BUNDLED_MODEL, BUNDLED_PROMPTS, { percent, gpuBatchSize: 16, numGpuBatches })).toEqual(await all);
   });
-
-  it.each([
-    ['the cache', 'KV cache', [100, 0, 0, 0, 100, 0]],
-    ['half of the cache', 'KV cache', [0, 100, 0, 50, 0, 100]],
-    ['hidden states', 'hidden states', [0, 100, 0, 100, 0, 0]],
-  ] as const)('with %s on disk is refused', async (_what, name, percent) => {
-    await expect(LLM.load(BUNDLED_MODEL, { percent })).rejects.toMatchObject({
-      code: 'usage',
-      message: expect.stringMatching(new RegExp(`${name}: \\d+ percent on disk cannot be had, all of it stays in memory`)) as unknown,
-    });
-  });
 });
 
 const SIZES = { vocab_size: 100, hidden_size: 128, num_attention_heads: 2, max_position_embeddings: 256 };

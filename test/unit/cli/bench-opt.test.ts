@@ -99,7 +99,6 @@ describe('flags of bench-opt', () => {
 describe('bench-opt', () => {
   it.each([
     ['--attn-sparsity 0.1', 'sparse attention is not available'],
-    ['--percent 0 50 0 0 0 100', '100 percent on disk cannot be had'],
     ['--percent 0 50', 'six integers from 0 to 100 expected'],
     ['--log-file nowhere/at/all.log', '--log-file nowhere/at/all.log: its folder cannot be written to'],
   ])('refuses %s before it opens anything', async (line, message) => {
@@ -109,13 +108,12 @@ describe('bench-opt', () => {
   });
 
   it('says what happens instead of what it has no switch for, in one line each', async () => {
-    const { options } = await parse('--sep-layer --pin-weight no --cpu-cache-compute --offload-dir x --debug-mode breakdown');
+    const { options } = await parse('--sep-layer --pin-weight no --cpu-cache-compute --debug-mode breakdown');
     const notices = benchNotices(options);
     expect(notices.map((notice) => notice.split(/[ :]/)[0])).toEqual([
       '--sep-layer',
       '--pin-weight',
       '--cpu-cache-compute',
-      '--offload-dir',
       '--debug-mode',
     ]);
     expect(notices.join('')).not.toContain('\n');

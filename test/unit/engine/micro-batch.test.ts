@@ -10,7 +10,7 @@ import { makeRequest, type RequestOptions } from '../../helpers/tiny-engine.ts';
 function pageHolder(page: number): KvSequence {
   const pool = new PagePool(page);
   for (let i = 1; i < page; i++) if (pool.reserve(1)) pool.take();
-  const table = PageTable.open(pool, { positions: 1, window: Infinity, chunk: 1 })!;
+  const table = PageTable.open({ memory: pool, pools: [pool] }, { positions: 1, window: Infinity, chunk: 1 })!;
   table.takePage();
   return new KvSequence([Infinity], [table], 0);
 }

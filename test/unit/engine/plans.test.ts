@@ -34,6 +34,7 @@ describe('createPlan', () => {
       logits: 4 * 40 * 128,
       scratch: 4 * (512 * 2 * (3 * 16 + 4 * 16 + 32 + 16) + 4 * 2048 * 16),
       kv: (4 * 2 * 4 + 1) * page,
+      staged: 0,
     };
     const total = Object.values(bytes).reduce((a, b) => a + b);
     expect(plan).toEqual({
@@ -44,6 +45,8 @@ describe('createPlan', () => {
       headRows: 128,
       kvType: 'f32',
       kvPages: [4 * 2 * 4],
+      kvDisk: null,
+      hiddenOnDisk: 0,
       weights: { share: 1, slots: 0, streamedBytes: 0 },
       bytes: { ...bytes, total },
     });

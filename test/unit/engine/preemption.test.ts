@@ -58,18 +58,18 @@ describe('rows that grow longer than was thought', () => {
 describe('Block', () => {
   const pool = new PagePool(100);
   const sequence = (id: number): Sequence => {
-    const table = PageTable.open(pool, { positions: 64, window: Infinity, chunk: 1 })!;
+    const table = PageTable.open({ memory: pool, pools: [pool] }, { positions: 64, window: Infinity, chunk: 1 })!;
     return new Sequence(makeRequest(id), new KvSequence([Infinity], [table], 0), 64);
   };
 
   it('preempts the youngest, has it come back before others, and never preempts the last one', () => {
     const block = new Block(2);
     const [a, b, c] = [sequence(1), sequence(2), sequence(3)];
-    for (const each of [a, b, c]) block.enter(each, block.emptiest());
+    for (const each of [a, b, c]) block.enter(each, block.byLength()[0]!);
     expect(pool.available).toBe(97);
     expect([block.preemptYoungest(), block.preemptYoungest(), block.preemptYoungest()]).toEqual([c, b, undefined]);
     expect([pool.available, block.running, block.size, block.nextWaiting]).toEqual([99, 1, 3, b]);
-    block.enter(b, block.emptiest());
+    block.enter(b, block.byLength()[0]!);
     expect([block.nextWaiting, block.find(3)]).toEqual([c, c]);
     // It is as old as it was.
     expect(block.preemptYoungest()).toBe(b);

@@ -1,0 +1,24 @@
+/** Rows whose keys and values are on disk. */
+export interface CacheCase {
+  readonly shape: string;
+  readonly rows: number;
+  readonly batches: number;
+  /** That each row attends to. */
+  readonly positions: number;
+  readonly sweeps: number;
+  /** For the file, and for one of the same disk's own rate. */
+  readonly folder: string;
+}
+
+export interface CacheRun {
+  /** Bytes of keys and values that a sweep reads. */
+  readonly cacheBytes: number;
+  /** Seconds of each sweep. */
+  readonly seconds: readonly number[];
+  /** That the system counted in all sweeps. */
+  readonly diskBytes: number;
+  /** Bytes a second of the disk alone, before and behind the sweeps. */
+  readonly diskRates: readonly number[];
+  readonly peakBytes: number;
+  readonly plannedBytes: number;
+}
