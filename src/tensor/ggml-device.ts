@@ -6,13 +6,29 @@ import {
   type GgmlBase,
   type Graph,
   type GraphAllocator,
+  DEVICE_TYPE_INTEGRATED,
   STATUS_SUCCESS,
 } from '../native/ggml.ts';
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
-import type { Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import type {
+  Arena,
+  ArenaRules,
+  Batch,
+  BatchNeeds,
+  BatchRow,
+  Device,
+  DeviceCapabilities,
+  DeviceMemory,
+  DeviceRoom,
+  HostArena,
+  Program,
+  Tensor,
+  Tier,
+} from './device.ts';
 import type { DType } from './dtype.ts';
+import { arenaRules, GgmlArena, GgmlHostArena, hostViewOf, MOST_LOCKED_BYTES, renewPlaced } from './ggml-arena.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
@@ -34,6 +50,13 @@ export interface GgmlDeviceOptions {
 const COPY_CHUNK_BYTES = 1 << 20;
 /** Writes from this size on do not hold up the event loop. */
 const ASYNC_BYTES = 1 << 20;
+/** Copies to a GPU go in pieces of this size, so that a graph need not wait long for its turn where it has to. */
+const UPLOAD_BYTES = 16 << 20;
+/**
+ * GPU backends whose memory is written while a graph runs on another thread: CUDA copies on a stream of the thread, Vulkan holds a lock of the device while
+ * it records and submits. Metal's is not known to be safe, so writes and graphs take turns there.
+ */
+const WRITES_BESIDE = ['cuda', 'vulkan'];
 
 /** In the description of the device. */
 const SOFTWARE_DRIVER = /llvmpipe/;
@@ -86,6 +109,7 @@ class GgmlDevice implements Device {
   readonly name: string;
   readonly tier: Tier;
   readonly capabilities: DeviceCapabilities;
+  readonly arenaRules: ArenaRules;
   readonly #ggml: Ggml;
   readonly #base: GgmlBase;
   #backend: Backend;
@@ -104,6 +128,8 @@ class GgmlDevice implements Device {
   #freesAtStart = 0;
   /** The call in flight; the next one waits for it. */
   #lane: Promise<unknown> = Promise.resolve();
+  /** The same of large writes, on backends that take them while a graph runs. */
+  #uploads: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
   constructor(ggml: Ggml, backend: Backend, threads: GgmlThreads | undefined, name: string) {
@@ -127,7 +153,9 @@ class GgmlDevice implements Device {
       alignment: ggml.base.alignment(backend),
       checkedBy: ggml.cpu ? undefined : ggml.base.backendDevice(backend),
     };
-    this.#scratch = ggml.base.gallocrNew(ggml.base.defaultBufferType(backend));
+    const type = ggml.base.defaultBufferType(backend);
+    this.arenaRules = arenaRules(ggml.base, type);
+    this.#scratch = ggml.base.gallocrNew(type);
   }
 
   memory(): DeviceMemory {
@@ -139,12 +167,47 @@ class GgmlDevice implements Device {
     return new TensorGroup(this.#base, this.#backend, this.#meter, [{ name, dtype, shape }], this.tier === 'cpu').tensors[0]!;
   }
 
+  reserve(name: string, byteLength: number): Arena {
+    this.#checkOpen();
+    const type = this.#base.defaultBufferType(this.#backend);
+    return new GgmlArena(this.#base, this.#meter, { name, byteLength, type, isPlain: this.tier === 'cpu' });
+  }
+
+  reserveHost(name: string, byteLength: number): HostArena {
+    this.#checkOpen();
+    const locked = byteLength <= MOST_LOCKED_BYTES && this.#base.hostBufferType(this.#base.backendDevice(this.#backend));
+    const type = locked || this.#base.cpuBufferType();
+    return new GgmlHostArena(this.#base, this.#meter, { name, byteLength, type, isPlain: !locked });
+  }
+
+  renew(tensor: Tensor): void {
+    this.#checkOpen();
+    renewPlaced(tensor);
+  }
+
+  room(): DeviceRoom | undefined {
+    if (this.#ggml.cpu) return undefined;
+    const device = this.#base.backendDevice(this.#backend);
+    const free = new BigUint64Array(1);
+    this.#base.deviceMemory(device, free, new BigUint64Array(1));
+    const isRam =
+      this.#base.deviceType(device) === DEVICE_TYPE_INTEGRATED || this.#ggml.name === 'metal' || SOFTWARE_DRIVER.test(this.name);
+    return { freeBytes: Number(free[0]), isRam };
+  }
+
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
     checkRange('write', tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
     const pointer = pointerOf(tensor);
-    if (this.#ggml.cpu && bytes.byteLength >= ASYNC_BYTES) return this.#writeAside(pointer, offset, bytes);
-    await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
+    if (bytes.byteLength < ASYNC_BYTES || !this.#writesBeside) {
+      await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
+      return;
+    }
+    if (this.#ggml.cpu) return this.#writeAside(pointer, offset, bytes);
+    // One at a time: there is one way to a GPU, and graphs want a thread of the same pool.
+    const written = this.#uploads.then(() => this.#writeAside(pointer, offset, bytes));
+    this.#uploads = written.catch(() => {});
+    await written;
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
@@ -154,6 +217,8 @@ class GgmlDevice implements Device {
   }
 
   async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
+    const bytes = hostViewOf(source, sourceOffset, byteLength);
+    if (bytes) return this.#upload(bytes, target, targetOffset);
     const chunk = new Uint8Array(Math.min(byteLength, COPY_CHUNK_BYTES));
     for (let done = 0; done < byteLength; done += chunk.byteLength) {
       const part = chunk.subarray(0, Math.min(chunk.byteLength, byteLength - done));
@@ -190,7 +255,7 @@ class GgmlDevice implements Device {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#lane;
+    await Promise.all([this.#lane, this.#uploads]);
     this.#base.gallocrFree(this.#scratch);
     this.#meter.add(-this.#scratchBytes);
     this.#base.backendFree(this.#backend);
@@ -247,8 +312,18 @@ class GgmlDevice implements Device {
     this.#freesAtStart = this.#meter.frees;
   }
 
-  /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
-  /** On another thread: fresh memory takes longer to be had from the system than to be filled. */
+  async #upload(bytes: Uint8Array, target: Tensor, offset: number): Promise<void> {
+    checkRange('copy', target, offset, bytes.byteLength);
+    for (let at = 0; at < bytes.byteLength; at += UPLOAD_BYTES)
+      await this.write(target, offset + at, bytes.subarray(at, Math.min(at + UPLOAD_BYTES, bytes.byteLength)));
+  }
+
+  /** Whether large writes need not wait for the graph that runs. */
+  get #writesBeside(): boolean {
+    return this.#ggml.cpu !== undefined || WRITES_BESIDE.some((backend) => this.#ggml.name === backend);
+  }
+
+  /** On another thread: a GPU takes its time, and fresh memory takes longer to be had from the system than to be filled. */
   async #writeAside(pointer: TensorPointer, offset: number, bytes: Uint8Array): Promise<void> {
     this.#checkOpen();
     await new Promise<void>((resolve, reject) => {
@@ -256,6 +331,7 @@ class GgmlDevice implements Device {
     });
   }
 
+  /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
   async #transfer(call: () => void): Promise<void> {
     this.#checkOpen();
     if (this.#ggml.cpu) return call();

@@ -1,5 +1,17 @@
 import { internalError } from '../util/errors.ts';
-import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier, Weight } from './device.ts';
+import type {
+  Arena,
+  Batch,
+  BatchRow,
+  Device,
+  DeviceCapabilities,
+  DeviceMemory,
+  HostArena,
+  Program,
+  Tensor,
+  Tier,
+  Weight,
+} from './device.ts';
 import type { DType } from './dtype.ts';
 import type { Node, OpGraph, Value } from './op-graph.ts';
 import { newStorage, type Storage, widen } from './reference/elements.ts';
@@ -17,6 +29,20 @@ export interface ReferenceDeviceOptions {
 /** The plain TypeScript device: slow, exact, and what other devices are compared with. Needs nothing native. */
 export function createReferenceDevice(options: ReferenceDeviceOptions = {}): Device {
   return new ReferenceDevice(options);
+}
+
+class ReferenceHostArena extends TrackedArena<Storage> implements HostArena {
+  readonly #ledger: MemoryLedger;
+
+  constructor(ledger: MemoryLedger, name: string, byteLength: number) {
+    super(ledger, name, byteLength, newStorage);
+    this.#ledger = ledger;
+  }
+
+  view(tensor: Tensor, offset: number, byteLength: number): Uint8Array {
+    checkByteRange(tensor, offset, byteLength);
+    return (tensor as TrackedTensor<Storage>).open(this.#ledger).bytes.subarray(offset, offset + byteLength);
+  }
 }
 
 class ReferenceDevice implements Device {
@@ -39,6 +65,10 @@ class ReferenceDevice implements Device {
 
   reserve(name: string, byteLength: number): Arena {
     return new TrackedArena<Storage>(this.#ledger, name, byteLength, newStorage);
+  }
+
+  reserveHost(name: string, byteLength: number): HostArena {
+    return new ReferenceHostArena(this.#ledger, name, byteLength);
   }
 
   renew(tensor: Tensor): void {
@@ -77,10 +107,17 @@ class ReferenceDevice implements Device {
 
   async run(program: Program): Promise<void> {
     if (!(program instanceof ReferenceProgram)) throw internalError(`program ${program.name} belongs to another device`);
-    program.run((tensor) => this.#open(tensor));
+    program.run((tensor) => this.#openForGraph(tensor));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
+
+  /** As a GPU would, it does not see what lies in RAM beside it. */
+  #openForGraph(tensor: Tensor): Storage {
+    if (tensor instanceof TrackedTensor && tensor.arena instanceof ReferenceHostArena)
+      throw internalError(`tensor ${tensor.name} lies in RAM beside the device`);
+    return this.#open(tensor);
+  }
 
   #open(tensor: Tensor): Storage {
     if (!(tensor instanceof TrackedTensor)) throw internalError(`tensor ${tensor.name} belongs to another device`);
