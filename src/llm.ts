@@ -31,7 +31,7 @@ import { FlexError, UsageError } from './util/errors.ts';
 import { LaneLog, MAX_LANE_EVENTS } from './util/lanes.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { processorFacts } from './util/machine.ts';
-import { placeWeights } from './weights/placement.ts';
+import { placementRules, placeWeights } from './weights/placement.ts';
 import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
 
@@ -226,7 +226,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     sharePrefixes: options.sharePrefixes,
     reserveAll,
   });
-  weights.start({ placement: placeWeights(weights.plan, plan.weights.share, device.capabilities.splitLookups), slots: plan.weights.slots });
+  weights.start({ placement: placeWeights(weights.plan, plan.weights.share, placementRules(device)), slots: plan.weights.slots });
   if (options.trace !== undefined) lifetime.use(traceWriter(options.trace, lanes, options.onNotice));
   const info: GeneratorInfo = {
     model: name,

@@ -7,7 +7,7 @@ import type { Device } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import { availableMemoryBytes } from '../util/machine.ts';
-import { placeWeights } from '../weights/placement.ts';
+import { placementRules, placeWeights } from '../weights/placement.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { stagingBytes } from '../weights/weight-uploader.ts';
 import { resolveKvType } from './kv-type.ts';
@@ -47,7 +47,7 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   const options = {
     kvType,
     weightBytes: weights.bytes,
-    placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
+    placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, placementRules(device))),
     weightShare: shareOf(settings, device),
     stagingBytes: stagingBytes(device, weights.plan.weights),
     pagedAttention: device.capabilities.pagedAttention,
