@@ -64,9 +64,11 @@ export interface LoadOptions {
   readonly defaults?: GenerationParams;
   /** Bytes of memory that the whole process may use. Default: what is free now, container limits included. */
   readonly memoryBytes?: number;
+  /** Bytes of a GPU's memory that may be used. Default: what is free now, less a reserve. */
+  readonly vramBytes?: number;
   /**
    * FlexGen's placement: percent of the weights, the KV cache and the hidden states on the GPU and in RAM, the rest on disk. Default: all weights in memory if
-   * there is room, otherwise what there is room for beside the cache.
+   * there is room, otherwise what there is room for beside the cache; with a GPU, on it as far as they fit, then in RAM.
    */
   readonly percent?: readonly number[];
   /** Whether weights are read while others compute. Default true; without, which shows what that brings, results are the same. */
@@ -226,7 +228,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     sharePrefixes: options.sharePrefixes,
     reserveAll,
   });
-  weights.start({ placement: placeWeights(weights.plan, plan.weights.share, placementRules(device)), slots: plan.weights.slots });
+  const shares = { resident: plan.weights.share, held: plan.host?.share ?? 0 };
+  weights.start({ placement: placeWeights(weights.plan, shares, placementRules(device)), slots: plan.weights.slots });
   if (options.trace !== undefined) lifetime.use(traceWriter(options.trace, lanes, options.onNotice));
   const info: GeneratorInfo = {
     model: name,
@@ -246,7 +249,7 @@ async function openSource(name: string, options: LoadOptions, lifetime: Lifetime
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */
 function checkCounts(options: LoadOptions): void {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'cachePositions'] as const) {
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'vramBytes', 'cachePositions'] as const) {
     const value = options[name];
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);

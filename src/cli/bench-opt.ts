@@ -5,9 +5,10 @@ import { logBlock, logName } from '../apps/bench-log.ts';
 import { findBenchModel, type BenchModel } from '../apps/bench-model.ts';
 import { measure, type Measurement } from '../apps/bench-opt.ts';
 import { benchSizes, type BenchSizes } from '../apps/bench-sizes.ts';
+import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { readPlan } from '../engine/plan-file.ts';
 import type { LLM } from '../llm.ts';
-import { weightShareOf } from '../llm/percent.ts';
+import { weightSharesOf } from '../llm/percent.ts';
 import { PAGE_POSITIONS } from '../tensor/device.ts';
 import { UsageError } from '../util/errors.ts';
 import { peakMemoryBytes } from '../util/machine.ts';
@@ -42,7 +43,7 @@ interface Policy {
 export async function benchOpt(options: BenchOptions, output: CliOutput = PROCESS_OUTPUT): Promise<number> {
   checkAvailable(options);
   const policy = await policyOf(options);
-  weightShareOf(policy.percent, 'cpu');
+  weightSharesOf(policy.percent, 'cpu');
   const logFile = options.log ? logFileOf(options, policy) : undefined;
   if (logFile !== undefined) await checkFolder(logFile);
   const progress = stderrProgress({ quiet: options.verbose === 0, json: options.json ?? false });
@@ -66,7 +67,7 @@ export function benchNotices(options: BenchOptions): string[] {
   const place = device === 'cpu' ? 'on the processor, there is no GPU' : 'on the GPU, where the cache is';
   const notices = [
     sepLayer !== undefined && '--sep-layer: attention and MLP of a layer move together here, whatever it says',
-    pinWeight !== undefined && '--pin-weight: no memory is pinned here, whatever it says',
+    pinWeight !== undefined && '--pin-weight: RAM beside a GPU is page-locked where its driver does that, whatever it says',
     cpuCacheCompute !== undefined && `--cpu-cache-compute: attention is computed ${place}, whatever it says`,
     offloadDir !== undefined && '--offload-dir: nothing is written there; weights are read from where they are',
     debugMode === 'fewer_batch' && '--debug-mode fewer_batch: all batches are run, nothing is projected from fewer',
@@ -78,7 +79,7 @@ export function benchNotices(options: BenchOptions): string[] {
 /** A plan that is given decides what the flags leave open. */
 async function policyOf(options: BenchOptions): Promise<Policy> {
   const plan = options.plan === undefined ? undefined : await readPlan(options.plan);
-  const planned = plan && { ...plan, percent: [0, Math.round(100 * plan.weights.share), 0, 100, 0, 100] };
+  const planned = plan && { ...plan, percent: percentOf(plan) };
   const { gpuBatchSize, numGpuBatches, percent } = { ...BENCH_DEFAULTS, ...planned };
   return {
     task: {
@@ -90,6 +91,12 @@ async function policyOf(options: BenchOptions): Promise<Policy> {
     },
     percent: options.percent ?? percent,
   };
+}
+
+/** FlexGen's numbers, as near as whole percents come. */
+function percentOf({ weights, host }: ExecutionPlan): number[] {
+  const share = Math.round(100 * weights.share);
+  return host ? [share, Math.round(100 * host.share), 100, 0, 100, 0] : [0, share, 0, 100, 0, 100];
 }
 
 function logFileOf(options: BenchOptions, { task, percent }: Policy): string {
@@ -127,7 +134,7 @@ async function openModel(
   { name, dummy }: BenchModel,
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<LLM> {
-  const { device, mem, threads, trace, plan, planOut } = options;
+  const { device, mem, vram, threads, trace, plan, planOut } = options;
   const cachePositions = rowsOf(task) * Math.ceil((task.promptTokens + task.newTokens) / PAGE_POSITIONS) * PAGE_POSITIONS;
   const model = {
     model: name,
@@ -143,6 +150,7 @@ async function openModel(
     ...((options.percent !== undefined || plan === undefined) && { percent }),
     ...(options.overlap === false && { overlap: 'off' as const }),
     ...(mem !== undefined && { mem }),
+    ...(vram !== undefined && { vram }),
     ...(threads !== undefined && { threads }),
     ...(trace !== undefined && { trace }),
     ...(plan !== undefined && { plan }),

@@ -43,7 +43,8 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, vram, percent, overlap, trace } =
+    options;
   return {
     device,
     compute,
@@ -56,6 +57,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     ...(threads !== undefined && { threads }),
     ...(sharePrefixes !== undefined && { sharePrefixes }),
     ...(mem !== undefined && { memoryBytes: mem }),
+    ...(vram !== undefined && { vramBytes: vram }),
     ...(percent !== undefined && { percent }),
     overlap: overlap !== 'off',
     ...(trace !== undefined && { trace }),

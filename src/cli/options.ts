@@ -18,6 +18,8 @@ export interface ComputeOptions {
   readonly sharePrefixes?: boolean;
   /** Bytes. */
   readonly mem?: number;
+  /** Bytes. */
+  readonly vram?: number;
   readonly percent?: readonly number[];
   readonly overlap?: 'on' | 'off';
 }
@@ -107,6 +109,7 @@ export function addComputeOptions(command: Command): Command {
       integer(1, MAX_COUNT),
     )
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
+    .option('--vram <size>', 'memory of the GPU that may be used (default: what is free, less a reserve)', size)
     .option(
       '--percent <n...>',
       'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',

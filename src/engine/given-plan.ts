@@ -13,14 +13,19 @@ import {
   type PlanOptions,
   totalOf,
 } from './execution-plan.ts';
+import type { HostPlan, HostPlanner } from './host-plan.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 /** Bytes that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
 const COMPARED = ['weights', 'ring', 'staging', 'kv', 'hidden', 'logits', 'scratch'] as const satisfies readonly (keyof PlanBytes)[];
 
 export interface GivenPlanOptions extends PlanOptions {
-  /** Bytes by which the plan may go beyond the budget. Default 0. */
+  /** Bytes by which the plan may go beyond the budgets. Default 0. */
   readonly slackBytes?: number | undefined;
+  /** Of devices with memory of their own, whose `placeWeights` is that of the plan's shares. */
+  readonly host?: HostPlanner | undefined;
+  /** Share of the weights that was asked for in RAM beside such a device. */
+  readonly heldShare?: number | undefined;
 }
 
 /**
@@ -44,7 +49,15 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
       needed: total,
       budgetBytes: options.budgetBytes,
     });
-  return Object.freeze({ ...plan, bytes: Object.freeze({ ...items, total }) });
+  const host = checkedHost(plan, options);
+  return Object.freeze({ ...plan, bytes: Object.freeze({ ...items, total }), ...(host && { host }) });
+}
+
+function checkedHost({ host, weights }: ExecutionPlan, options: GivenPlanOptions): HostPlan | undefined {
+  const { host: planner, heldShare, slackBytes = 0 } = options;
+  if (!host !== !planner) throw mismatch('host', planner ? 'RAM beside a GPU' : 'nothing', host ? 'RAM beside a GPU' : 'nothing');
+  if (host && heldShare !== undefined && heldShare !== host.share) throw mismatch('host.share', heldShare, host.share);
+  return host && planner?.check(host, weights.share, slackBytes);
 }
 
 function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | undefined): void {
@@ -63,7 +76,7 @@ function plannedHomes({ weights }: ExecutionPlan, { placeWeights, weightShare, w
   const all = { share: 1, slots: 0, residentBytes: weightBytes, ringBytes: 0, streamedBytes: 0 };
   const homes = placeWeights ? homesOf(placeWeights, share, slots) : all;
   if (homes.streamedBytes !== streamedBytes) throw mismatch('weights.streamedBytes', homes.streamedBytes, streamedBytes);
-  if (streamedBytes > 0 && slots < LEAST_SLOTS) throw mismatch('weights.slots', `at least ${LEAST_SLOTS}`, slots);
+  if (homes.ringBytes > 0 && slots < LEAST_SLOTS) throw mismatch('weights.slots', `at least ${LEAST_SLOTS}`, slots);
   if (homes.slots !== slots) throw mismatch('weights.slots', homes.slots, slots);
   return homes;
 }

@@ -52,8 +52,6 @@ export const GGML_TYPE = {
   q1_0: 41,
   q2_0: 42,
 } as const;
-/** GGML_BACKEND_DEVICE_TYPE_IGPU: its memory is the machine's. */
-export const DEVICE_TYPE_INTEGRATED = 2;
 /** GGML_STATUS_SUCCESS */
 export const STATUS_SUCCESS = 0;
 

@@ -1,17 +1,8 @@
 /** Devices on ggml: the CPU, and any GPU backend that a platform package carries. */
-import {
-  type TensorPointer,
-  type Backend,
-  type Context,
-  type GgmlBase,
-  type Graph,
-  type GraphAllocator,
-  DEVICE_TYPE_INTEGRATED,
-  STATUS_SUCCESS,
-} from '../native/ggml.ts';
+import { type TensorPointer, type Backend, type GgmlBase, type Graph, type GraphAllocator, STATUS_SUCCESS } from '../native/ggml.ts';
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
-import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
+import { MemoryError, NativeError, internalError } from '../util/errors.ts';
 import type {
   Arena,
   ArenaRules,
@@ -35,7 +26,10 @@ import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-
 import { GgmlThreads } from './ggml-threads.ts';
 import { supportedQuantTypes } from './ggml-types.ts';
 import type { OpGraph } from './op-graph.ts';
+import { GgmlProgram } from './ggml-program.ts';
+import { isSoftware, roomOf } from './ggml-room.ts';
 import { checkBatch } from './row-batch.ts';
+import { checkByteRange } from './tracked-tensor.ts';
 
 export interface GgmlDeviceOptions {
   /** `cpu`, `vulkan`, `cuda` or `metal`. */
@@ -56,10 +50,7 @@ const UPLOAD_BYTES = 16 << 20;
  * GPU backends whose memory is written while a graph runs on another thread: CUDA copies on a stream of the thread, Vulkan holds a lock of the device while
  * it records and submits. Metal's is not known to be safe, so writes and graphs take turns there.
  */
-const WRITES_BESIDE = ['cuda', 'vulkan'];
-
-/** In the description of the device. */
-const SOFTWARE_DRIVER = /llvmpipe/;
+const WRITES_BESIDE: ReadonlySet<string> = new Set(['cuda', 'vulkan']);
 
 /** @throws {NativeError} when the backend is not installed or does not start */
 export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device> {
@@ -74,34 +65,6 @@ export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device
   } catch (cause) {
     ggml.base.backendFree(backend);
     throw cause;
-  }
-}
-
-/** A lowered graph; lowered again when the memory of intermediate results has moved. */
-class GgmlProgram implements Program {
-  readonly name: string;
-  readonly source: OpGraph;
-  readonly batch: GgmlBatch | undefined;
-  readonly #free: (context: Context) => void;
-  lowered: { readonly context: Context; readonly graph: Graph; readonly generation: number } | undefined;
-  disposed = false;
-
-  constructor(source: OpGraph, batch: GgmlBatch | undefined, free: (context: Context) => void) {
-    this.name = source.name;
-    this.source = source;
-    this.batch = batch;
-    this.#free = free;
-  }
-
-  /** Frees the native graph; running the program lowers it again. */
-  drop(): void {
-    if (this.lowered) this.#free(this.lowered.context);
-    this.lowered = undefined;
-  }
-
-  [Symbol.dispose](): void {
-    this.drop();
-    this.disposed = true;
   }
 }
 
@@ -186,20 +149,14 @@ class GgmlDevice implements Device {
   }
 
   room(): DeviceRoom | undefined {
-    if (this.#ggml.cpu) return undefined;
-    const device = this.#base.backendDevice(this.#backend);
-    const free = new BigUint64Array(1);
-    this.#base.deviceMemory(device, free, new BigUint64Array(1));
-    const isRam =
-      this.#base.deviceType(device) === DEVICE_TYPE_INTEGRATED || this.#ggml.name === 'metal' || SOFTWARE_DRIVER.test(this.name);
-    return { freeBytes: Number(free[0]), isRam };
+    return this.#ggml.cpu ? undefined : roomOf(this.#ggml, this.#base.backendDevice(this.#backend));
   }
 
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
-    checkRange('write', tensor, offset, bytes.byteLength);
+    checkByteRange(tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
     const pointer = pointerOf(tensor);
-    if (bytes.byteLength < ASYNC_BYTES || !this.#writesBeside) {
+    if (bytes.byteLength < ASYNC_BYTES || !(this.#ggml.cpu || WRITES_BESIDE.has(this.#ggml.name))) {
       await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
       return;
     }
@@ -211,7 +168,7 @@ class GgmlDevice implements Device {
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
-    checkRange('read', tensor, offset, target.byteLength);
+    checkByteRange(tensor, offset, target.byteLength);
     if (target.byteLength === 0) return;
     await this.#transfer(() => this.#base.tensorGet(pointerOf(tensor), target, offset, target.byteLength));
   }
@@ -304,7 +261,7 @@ class GgmlDevice implements Device {
    */
   #forgetFreedMemory(): void {
     const { checkedBy: device } = this.#target;
-    if (!device || this.#meter.frees === this.#freesAtStart || !SOFTWARE_DRIVER.test(this.name)) return;
+    if (!device || this.#meter.frees === this.#freesAtStart || !isSoftware(this.name)) return;
     const backend = this.#base.deviceInit(device, null);
     if (!backend) throw new NativeError(`${this.name}: did not start again`);
     this.#base.backendFree(this.#backend);
@@ -313,14 +270,9 @@ class GgmlDevice implements Device {
   }
 
   async #upload(bytes: Uint8Array, target: Tensor, offset: number): Promise<void> {
-    checkRange('copy', target, offset, bytes.byteLength);
+    checkByteRange(target, offset, bytes.byteLength);
     for (let at = 0; at < bytes.byteLength; at += UPLOAD_BYTES)
       await this.write(target, offset + at, bytes.subarray(at, Math.min(at + UPLOAD_BYTES, bytes.byteLength)));
-  }
-
-  /** Whether large writes need not wait for the graph that runs. */
-  get #writesBeside(): boolean {
-    return this.#ggml.cpu !== undefined || WRITES_BESIDE.some((backend) => this.#ggml.name === backend);
   }
 
   /** On another thread: a GPU takes its time, and fresh memory takes longer to be had from the system than to be filled. */
@@ -343,9 +295,4 @@ class GgmlDevice implements Device {
   #checkOpen(): void {
     if (this.#disposed) throw internalError(`device ${this.name} is used after it was closed`);
   }
-}
-
-function checkRange(what: string, tensor: Tensor, offset: number, length: number): void {
-  if (offset >= 0 && offset + length <= tensor.byteLength) return;
-  throw new FlexError('shape', `${what} ${tensor.name}: bytes ${offset} to ${offset + length}, it has ${tensor.byteLength}`);
 }

@@ -137,6 +137,7 @@ export class WeightStore implements AsyncDisposable {
       uploader: this.#uploader!,
       layers: streaming.map(({ layer, streamed }) => ({ layer, passages: streamed.map((rows) => this.#passage(rows)) })),
       slots,
+      loaded: (layer) => this.#layer(layer),
       checkpoint: () => this.#stop.signal.throwIfAborted(), // the other signal is about loading
       lanes: this.#lanes,
       overlap: this.#overlap,

@@ -23,6 +23,8 @@ export interface StreamParts {
   readonly layers: readonly StreamedLayer[];
   /** Slot of each of them. */
   readonly slots: readonly number[];
+  /** Resolves when all that stays of a layer has been read, also what is held in RAM. */
+  readonly loaded: (layer: number) => Promise<unknown>;
   /** Called before every piece; throws to stop. */
   readonly checkpoint: () => void;
   readonly lanes?: LaneLog | undefined;
@@ -121,10 +123,11 @@ export class WeightStream {
     }
   }
 
-  async #load({ passages }: StreamedLayer): Promise<void> {
-    const { device, lanes } = this.#parts;
+  async #load({ layer, passages }: StreamedLayer): Promise<void> {
+    const { device, lanes, loaded } = this.#parts;
     const read = this.#reading.then(async () => {
       if (this.#failure) throw this.#failure.cause;
+      if (passages.some(({ held }) => held)) await loaded(layer);
       const uploads = [];
       for (const passage of passages) uploads.push(await this.#bring(passage));
       return uploads;

@@ -94,7 +94,7 @@ const exactNumbers = (seed: number, count: number): Float32Array =>
 /** Such numbers as a type stores them. */
 function storedNumbers(type: WeightType, seed: number, count: number): { bytes: Uint8Array; values: Float32Array } {
   const numbers = exactNumbers(seed, count);
-  if (type !== 'q8_0') return { bytes: encode(type as 'f32', numbers), values: numbers };
+  if (type !== 'q8_0') return { bytes: encode(type, numbers), values: numbers };
   const bytes = new Uint8Array(byteLengthOf(type, count));
   const view = new DataView(bytes.buffer);
   for (const [i, value] of numbers.entries()) {

@@ -26,6 +26,8 @@ interface Reads {
   broken: string | undefined;
   /** Reads of matrices wait for this. */
   gate: Promise<void>;
+  /** Only those of this name do. */
+  gated: string | undefined;
 }
 
 /** Every element of a layer's matrix is the layer's number plus a thousandth of the row. */
@@ -33,13 +35,14 @@ function makeReads(): Reads {
   const reads: Reads = {
     order: [],
     broken: undefined,
+    gated: undefined,
     gate: Promise.resolve(),
     source: {
       find: ({ name }) => ({
         dtype: 'f32',
         read: async (first, target) => {
           if (name.startsWith('w')) reads.order.push(name);
-          if (name.startsWith('w')) await reads.gate;
+          if (name.startsWith('w') && name === (reads.gated ?? name)) await reads.gate;
           if (name === reads.broken) throw new Error(`the disk lost ${name}`);
           const numbers = new Float32Array(target.buffer, target.byteOffset, target.byteLength / 4);
           for (let i = 0; i < numbers.length; i++) numbers[i] = Number(name.slice(1)) + Math.floor((first + i) / COLUMNS) / 1000;
@@ -122,7 +125,7 @@ describe('a store whose weights pass through', () => {
     const reads = makeReads();
     const opened = openStore(reads, { resident: 0.34, held: 0.66 }, 2);
     await using _ = opened.store;
-    const homes = [...(await opened.store.acquire(3)).get('w3')!.segments.map(({ from, to, home }) => [from, to, home])];
+    const homes = (await opened.store.acquire(3)).get('w3')!.segments.map(({ from, to, home }) => [from, to, home]);
     expect(homes).toEqual([
       [0, 32, 'cpu'], // the reference computes in RAM
       [32, ROWS, 'cpu'],
@@ -131,7 +134,16 @@ describe('a store whose weights pass through', () => {
     for (let sweep = 0; sweep < 3; sweep++)
       for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
     // Each layer's part on the device, and its part in RAM.
-    expect(reads.order.toSorted()).toEqual(Array.from({ length: 2 * LAYERS }, (_, i) => `w${Math.floor(i / 2)}`));
+    expect(reads.order.toSorted()).toEqual(layers.flatMap(({ weights: [w] }) => [w!.name, w!.name]));
+  });
+
+  it('copies nothing to the device before it is in RAM', async () => {
+    const reads = makeReads();
+    reads.gated = 'w6';
+    reads.gate = new Promise((resolve) => setTimeout(resolve, 50));
+    const opened = openStore(reads, { resident: 0, held: 1 }, 3);
+    await using _ = opened.store;
+    for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
   });
 
   it('says what it copies', async () => {
