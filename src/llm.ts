@@ -36,7 +36,10 @@ import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
 
 export interface LoadOptions {
-  /** What computes. `reference` is plain TypeScript: slow, for tests. Default `cpu`. */
+  /**
+   * What computes. `gpu`: the first GPU backend that is installed and works; `auto`: that, or the processor. `reference` is plain TypeScript: slow, for tests.
+   * Default `cpu`.
+   */
   readonly device?: DeviceName;
   /** `f32`: nothing is rounded below f32. `auto`: as fast as the weights allow. Default `auto`. */
   readonly compute?: 'auto' | 'f32';
@@ -209,7 +212,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const { model } = source;
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
-  const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
+  const device = lifetime.use(await openDevice(options.device ?? 'cpu', { threads, exact: compute === 'f32', onNotice: options.onNotice }));
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
   const plan = makePlan({ model, device, weights }, { ...options, compute });

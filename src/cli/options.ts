@@ -59,7 +59,7 @@ export interface ReportOptions {
 }
 
 /** Without the slow reference, which is for tests. */
-export const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
+export const DEVICES: readonly DeviceName[] = ['auto', 'cpu', 'gpu', 'cuda', 'metal', 'vulkan'];
 
 /** Beyond any model or machine; a larger number is a slip of the keyboard. */
 export const MAX_COUNT = 2 ** 31 - 1;
@@ -100,7 +100,14 @@ export function dtypeOption(): Option {
 export function addComputeOptions(command: Command): Command {
   command
     .optionsGroup('Computation:')
-    .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'));
+    .addOption(
+      new Option(
+        '--device <name>',
+        'what computes: gpu is the first that works, auto that or the cpu; `flexllmgen doctor` shows what there is',
+      )
+        .choices(DEVICES)
+        .default('cpu'),
+    );
   return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option(
