@@ -81,7 +81,7 @@ async function main(): Promise<CacheRun> {
   await using lifetime = new Lifetime();
   const { threads } = processorFacts();
   const { model, weights: source } = dummyModelSource(one.shape, 'f16');
-  const device = lifetime.use(await openDevice('cpu', threads, false));
+  const device = lifetime.use(await openDevice('cpu', { threads, exact: false }));
   const weights = lifetime.use(new WeightStore(device, model, source, { compute: 'auto' }));
   const settings = {
     compute: 'auto',

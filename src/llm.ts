@@ -30,12 +30,15 @@ import { FlexError, UsageError } from './util/errors.ts';
 import { LaneLog, MAX_LANE_EVENTS } from './util/lanes.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { processorFacts } from './util/machine.ts';
-import { placeWeights } from './weights/placement.ts';
+import { placementRules, placeWeights } from './weights/placement.ts';
 import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
 
 export interface LoadOptions {
-  /** What computes. `reference` is plain TypeScript: slow, for tests. Default `cpu`. */
+  /**
+   * What computes. `gpu`: the first GPU backend that is installed and works; `auto`: that, or the processor. `reference` is plain TypeScript: slow, for tests.
+   * Default `cpu`.
+   */
   readonly device?: DeviceName;
   /** `f32`: nothing is rounded below f32. `auto`: as fast as the weights allow. Default `auto`. */
   readonly compute?: 'auto' | 'f32';
@@ -63,9 +66,11 @@ export interface LoadOptions {
   readonly defaults?: GenerationParams;
   /** Bytes of memory that the whole process may use. Default: what is free now, container limits included. */
   readonly memoryBytes?: number;
+  /** Bytes of a GPU's memory that may be used. Default: what is free now, less a reserve. */
+  readonly vramBytes?: number;
   /**
    * FlexGen's placement: percent of the weights, the KV cache and the hidden states on the GPU and in RAM, the rest on disk. Default: all weights in memory if
-   * there is room, otherwise what there is room for beside the cache.
+   * there is room, otherwise what there is room for beside the cache; with a GPU, on it as far as they fit, then in RAM.
    */
   readonly percent?: readonly number[];
   /** Folder for what `percent` puts on disk beside the weights; it must not be in memory. Default: the cache folder of this program. */
@@ -210,7 +215,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const { model } = source;
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
-  const device = lifetime.use(await openDevice(options.device ?? 'cpu', threads, compute === 'f32'));
+  const device = lifetime.use(await openDevice(options.device ?? 'cpu', { threads, exact: compute === 'f32', onNotice: options.onNotice }));
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
   const plan = makePlan({ model, device, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
@@ -228,7 +233,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     sharePrefixes: options.sharePrefixes,
     reserveAll,
   });
-  weights.start({ placement: placeWeights(weights.plan, plan.weights.share, device.capabilities.splitLookups), slots: plan.weights.slots });
+  const shares = { resident: plan.weights.share, held: plan.host?.share ?? 0 };
+  weights.start({ placement: placeWeights(weights.plan, shares, placementRules(device)), slots: plan.weights.slots });
   if (options.trace !== undefined) lifetime.use(traceWriter(options.trace, lanes, options.onNotice));
   const info: GeneratorInfo = {
     model: name,
@@ -248,7 +254,7 @@ async function openSource(name: string, options: LoadOptions, lifetime: Lifetime
 
 /** A batch of 0 rows would wait for ever, and native code takes what it is given. */
 function checkCounts(options: LoadOptions): void {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'diskBytes', 'cachePositions'] as const) {
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'threads', 'memoryBytes', 'vramBytes', 'diskBytes', 'cachePositions'] as const) {
     const value = options[name];
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);

@@ -8,7 +8,7 @@ import { benchSizes, type BenchSizes } from '../apps/bench-sizes.ts';
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { readPlan } from '../engine/plan-file.ts';
 import type { LLM } from '../llm.ts';
-import { memoryShares } from '../llm/percent.ts';
+import { sharesOf } from '../llm/percent.ts';
 import { PAGE_POSITIONS } from '../tensor/device.ts';
 import { UsageError } from '../util/errors.ts';
 import { peakMemoryBytes } from '../util/machine.ts';
@@ -43,7 +43,7 @@ interface Policy {
 export async function benchOpt(options: BenchOptions, output: CliOutput = PROCESS_OUTPUT): Promise<number> {
   checkAvailable(options);
   const policy = await policyOf(options);
-  memoryShares(policy.percent, 'cpu');
+  sharesOf(policy.percent, 'cpu');
   const logFile = options.log ? logFileOf(options, policy) : undefined;
   if (logFile !== undefined) await checkFolder(logFile);
   const progress = stderrProgress({ quiet: options.verbose === 0, json: options.json ?? false });
@@ -67,7 +67,7 @@ export function benchNotices(options: BenchOptions): string[] {
   const place = device === 'cpu' ? 'on the processor, there is no GPU' : 'on the GPU, where the cache is';
   const notices = [
     sepLayer !== undefined && '--sep-layer: attention and MLP of a layer move together here, whatever it says',
-    pinWeight !== undefined && '--pin-weight: no memory is pinned here, whatever it says',
+    pinWeight !== undefined && '--pin-weight: RAM beside a GPU is page-locked where its driver does that, whatever it says',
     cpuCacheCompute !== undefined && `--cpu-cache-compute: attention is computed ${place}, whatever it says`,
     debugMode === 'fewer_batch' && '--debug-mode fewer_batch: all batches are run, nothing is projected from fewer',
     debugMode === 'breakdown' && '--debug-mode breakdown: --trace FILE records where the time goes, without slowing anything down',
@@ -92,11 +92,12 @@ async function policyOf(options: BenchOptions): Promise<Policy> {
   };
 }
 
-/** Rounded: the shares of a plan are finer. */
-function percentOf({ weights, kvPages, kvDisk, numGpuBatches, sweepChunks, hiddenOnDisk }: ExecutionPlan): number[] {
-  const inMemory = kvDisk ? kvPages[0]! / (kvPages[0]! + numGpuBatches * kvDisk.bayPages[0]!) : 1;
+/** FlexGen's numbers, as near as whole percents come. */
+function percentOf({ weights, host, kvPages, kvDisk, numGpuBatches, sweepChunks, hiddenOnDisk }: ExecutionPlan): number[] {
+  const cache = kvDisk ? kvPages[0]! / (kvPages[0]! + numGpuBatches * kvDisk.bayPages[0]!) : 1;
   const hidden = 1 - hiddenOnDisk / (numGpuBatches * sweepChunks);
-  return [weights.share, inMemory, hidden].flatMap((share) => [0, Math.round(100 * share)]);
+  const shares = host ? [weights.share, host.share, cache, 0, hidden, 0] : [0, weights.share, 0, cache, 0, hidden];
+  return shares.map((share) => Math.round(100 * share));
 }
 
 function logFileOf(options: BenchOptions, { task, percent }: Policy): string {
@@ -134,7 +135,7 @@ async function openModel(
   { name, dummy }: BenchModel,
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<LLM> {
-  const { device, mem, disk, offloadDir, threads, trace, plan, planOut } = options;
+  const { device, mem, vram, disk, offloadDir, threads, trace, plan, planOut } = options;
   const cachePositions = rowsOf(task) * Math.ceil((task.promptTokens + task.newTokens) / PAGE_POSITIONS) * PAGE_POSITIONS;
   const model = {
     model: name,
@@ -152,6 +153,7 @@ async function openModel(
     ...(mem !== undefined && { mem }),
     ...(disk !== undefined && { disk }),
     ...(offloadDir !== undefined && { offloadDir }),
+    ...(vram !== undefined && { vram }),
     ...(threads !== undefined && { threads }),
     ...(trace !== undefined && { trace }),
     ...(plan !== undefined && { plan }),

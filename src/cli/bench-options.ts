@@ -28,6 +28,7 @@ export interface BenchOptions {
   readonly device: DeviceName;
   /** Bytes. */
   readonly mem?: number;
+  readonly vram?: number;
   /** Bytes. */
   readonly disk?: number;
   readonly threads?: number;
@@ -80,7 +81,7 @@ function addPolicy(command: Command): void {
     .optionsGroup('Policy:')
     .option('--percent <n...>', 'percent of weights, cache and hidden states on GPU and in RAM (default: 100 0 100 0 100 0)', percents)
     .option('--sep-layer [bool]', 'accepted: attention and MLP move together', flag)
-    .option('--pin-weight [bool]', 'accepted: no memory is pinned', flag)
+    .option('--pin-weight [bool]', 'accepted: RAM beside a GPU is page-locked where the driver does it', flag)
     .option('--cpu-cache-compute [bool]', 'accepted: attention is computed where the cache is', flag)
     .option('--attn-sparsity <p>', 'only 1.0: all past values are used', decimal(0, 1, 'exclusive'), 1)
     .option('--compress-weight [bool]', 'weights in 4 bits (--dtype q4 of other commands)', flag)
@@ -94,6 +95,7 @@ function addBenchReport(command: Command): Command {
     .addOption(new Option('--device <name>', 'what computes').choices(DEVICES).default('cpu'))
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
     .option('--disk <size>', 'disk that may be used beside the weights (default: what is free, less a tenth)', size)
+    .option('--vram <size>', 'memory of the GPU that may be used (default: what is free, less a reserve)', size)
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
   return addPlanOptions(command)
     .optionsGroup('Report:')

@@ -18,6 +18,8 @@ export interface ComputeOptions {
   readonly sharePrefixes?: boolean;
   /** Bytes. */
   readonly mem?: number;
+  /** Bytes. */
+  readonly vram?: number;
   readonly percent?: readonly number[];
   readonly offloadDir?: string;
   /** Bytes. */
@@ -60,7 +62,7 @@ export interface ReportOptions {
 }
 
 /** Without the slow reference, which is for tests. */
-export const DEVICES: readonly DeviceName[] = ['cpu', 'cuda', 'metal', 'vulkan'];
+export const DEVICES: readonly DeviceName[] = ['auto', 'cpu', 'gpu', 'cuda', 'metal', 'vulkan'];
 
 /** Beyond any model or machine; a larger number is a slip of the keyboard. */
 export const MAX_COUNT = 2 ** 31 - 1;
@@ -101,7 +103,14 @@ export function dtypeOption(): Option {
 export function addComputeOptions(command: Command): Command {
   command
     .optionsGroup('Computation:')
-    .addOption(new Option('--device <name>', 'what computes; `flexllmgen doctor` shows what there is').choices(DEVICES).default('cpu'));
+    .addOption(
+      new Option(
+        '--device <name>',
+        'what computes: gpu is the first that works, auto that or the cpu; `flexllmgen doctor` shows what there is',
+      )
+        .choices(DEVICES)
+        .default('cpu'),
+    );
   return addTypeOptions(command)
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option(
@@ -110,6 +119,7 @@ export function addComputeOptions(command: Command): Command {
       integer(1, MAX_COUNT),
     )
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
+    .option('--vram <size>', 'memory of the GPU that may be used (default: what is free, less a reserve)', size)
     .option(
       '--percent <n...>',
       'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',

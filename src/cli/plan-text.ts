@@ -13,20 +13,37 @@ const NAMES = {
   program: 'the program itself',
 } as const;
 
-/** What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`. */
-export function planText({ bytes, weights, kvDisk }: ExecutionPlan): string {
-  const items = (Object.keys(NAMES) as (keyof typeof NAMES)[])
-    .filter((name) => bytes[name] > 0)
-    .toSorted((a, b) => bytes[b] - bytes[a])
-    .map((name) => `${NAMES[name]} ${formatBytes(bytes[name])}`);
-  const beside = bytes.program > 0 ? '' : ' beside the program itself';
-  const memory = `memory: up to ${formatBytes(bytes.total)} (${items.join(', ')})${beside}`;
-  const kept = Math.round(weights.share * 100);
-  const lines = [
-    memory,
-    weights.streamedBytes > 0 &&
-      `weights: ${kept} % stay in memory, ${formatBytes(weights.streamedBytes)} are read from disk for every sweep`,
-    kvDisk && `disk: up to ${formatBytes(kvDisk.bytes)} for the KV cache`,
+type Items = Readonly<Partial<Record<keyof typeof NAMES, number>>> & { readonly total: number };
+
+/**
+ * What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`; with a GPU, a line
+ * for its memory and one for RAM.
+ */
+export function planText({ bytes, weights, host, kvDisk }: ExecutionPlan): string {
+  const lines = host ? [`GPU memory: ${itemsText(bytes)}`, `RAM: ${itemsText(host.bytes)}${besideText(host.bytes)}`] : [];
+  if (!host) lines.push(`memory: ${itemsText(bytes)}${besideText(bytes)}`);
+  const passing = [
+    ...(host && host.uploadedBytes > 0 ? [`${formatBytes(host.uploadedBytes)} are copied from RAM`] : []),
+    ...(weights.streamedBytes > 0 ? [`${formatBytes(weights.streamedBytes)} are read from disk`] : []),
   ];
-  return lines.filter((line) => typeof line === 'string').join('\n');
+  if (kvDisk) lines.push(`disk: up to ${formatBytes(kvDisk.bytes)} for the KV cache`);
+  if (passing.length === 0) return lines.join('\n');
+  const staying = [
+    `${percentOf(weights.share)} % stay ${host ? 'on the GPU' : 'in memory'}`,
+    ...(host ? [`${percentOf(host.share)} % in RAM`] : []),
+  ];
+  return [...lines, `weights: ${[...staying, passing.join(' and ')].join(', ')} for every sweep`].join('\n');
+}
+
+const percentOf = (share: number): number => Math.round(share * 100);
+
+const besideText = ({ program }: { readonly program: number }): string => (program > 0 ? '' : ' beside the program itself');
+
+function itemsText(bytes: Items): string {
+  const items = (Object.keys(NAMES) as (keyof typeof NAMES)[])
+    .map((name) => ({ name, size: bytes[name] ?? 0 }))
+    .filter(({ size }) => size > 0)
+    .toSorted((a, b) => b.size - a.size)
+    .map(({ name, size }) => `${NAMES[name]} ${formatBytes(size)}`);
+  return `up to ${formatBytes(bytes.total)}${items.length > 0 ? ` (${items.join(', ')})` : ''}`;
 }

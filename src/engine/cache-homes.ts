@@ -66,7 +66,7 @@ export function cachePools(model: Model, sizes: PlanSizes, inMemory = 1): (pages
     const oneRow = (count: number): number => (inMemory > 0 ? Math.ceil(count / (gpuBatchSize * bays)) : 0);
     const bayPages = all.map((count, i) => Math.ceil((count - kvPages[i]!) / bays) + oneRow(count));
     const workingPages = all.map((count) => Math.min(working, count));
-    const bytes = diskBytes(
+    const bytes = cacheDiskBytes(
       model,
       kvType,
       bayPages.map((count) => count * bays),
@@ -80,7 +80,8 @@ export function cachePools(model: Model, sizes: PlanSizes, inMemory = 1): (pages
   };
 }
 
-function diskBytes(model: Model, type: KvType, pages: readonly number[]): number {
+/** Bytes of the file that holds so many pages of each group of layers. */
+export function cacheDiskBytes(model: Model, type: KvType, pages: readonly number[]): number {
   const groups = layerGroups(attentionWindows(model));
   return groups.reduce((sum, { layers }, i) => sum + 2 * layers.length * pages[i]! * diskPageBytes({ type, columns: columnsOf(model) }), 0);
 }

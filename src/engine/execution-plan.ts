@@ -6,6 +6,7 @@ import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
 import { hiddenTensors } from './hidden-states.ts';
+import type { HostPlan } from './host-plan.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -20,8 +21,10 @@ export interface PlanOptions {
   readonly placeWeights?: PlaceWeights | undefined;
   /** Share of the weights that stays in memory. Default: as much as there is room for. */
   readonly weightShare?: number | undefined;
-  /** Bytes that may be used in all. */
+  /** Bytes of the device's memory that may be used in all. */
   readonly budgetBytes: number;
+  /** What messages call that memory. Default: nothing. */
+  readonly memoryName?: string | undefined;
   /** Of those, what the program takes beside the model. Default 0. */
   readonly programBytes?: number | undefined;
   /** Buffers through which weights are read. Default 0. */
@@ -77,16 +80,19 @@ export interface ExecutionPlan {
   /** Micro-batches, each chunk of a sweep counted, whose hidden states rest on disk between two layers. */
   readonly hiddenOnDisk: number;
   readonly weights: PlannedHomes;
+  /** Of the memory of the device that computes. */
   readonly bytes: PlanBytes;
+  /** RAM beside a GPU; missing where the device computes in RAM. */
+  readonly host?: HostPlan;
 }
 
 /** Where weights rest. */
 export interface PlannedHomes {
-  /** Share of their bytes that stays in memory. */
+  /** Share of their bytes that stays in the device's memory. */
   readonly share: number;
   /** Layers that the ring holds at a time; 0 where all stays. */
   readonly slots: number;
-  /** Bytes that every sweep reads. */
+  /** Bytes that every sweep reads from disk. */
   readonly streamedBytes: number;
 }
 
@@ -257,13 +263,14 @@ function itemName(name: string, cachePositions = LEAST_POSITIONS): string {
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>, kv: number): MemoryError {
   const needed = totalOf({ ...fixed, kv });
+  const memory = options.memoryName === undefined ? '' : ` of ${options.memoryName}`;
   const items = Object.entries({ ...fixed, kv })
     .toSorted(([, a], [, b]) => b - a)
     .slice(0, 3)
     .map(([name, bytes]) => `${itemName(name, options.cachePositions)} ${formatBytes(bytes)}`);
   return new MemoryError(
-    `the model needs ${formatBytes(needed)}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
-      `A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
+    `the model needs ${formatBytes(needed)}${memory}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
+      `${fittingShare(options, fixed, kv)}A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
     { needed, budgetBytes: options.budgetBytes, pagePositions: PAGE_POSITIONS },
   );
 }
@@ -274,4 +281,16 @@ function diskTooSmall({ cachePositions = LEAST_POSITIONS, diskBytes = 0 }: PlanO
       `A larger --disk, another --offload-dir, --kv-type q8_0 or a larger share in memory would help`,
     { needed, diskBytes },
   );
+}
+
+/** A sentence about the share of the weights that would fit, when a larger one was asked for. */
+function fittingShare(
+  { placeWeights, weightShare, budgetBytes }: PlanOptions,
+  fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>,
+  kv: number,
+): string {
+  if (!placeWeights || weightShare === undefined) return '';
+  const room = budgetBytes - totalOf({ ...fixed, kv }) + fixed.weights + fixed.ring;
+  const { share, residentBytes, ringBytes } = chooseHomes(placeWeights, room);
+  return residentBytes + ringBytes > room || share >= weightShare ? '' : `At most ${Math.floor(100 * share)} percent of the weights fit. `;
 }

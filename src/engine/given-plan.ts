@@ -4,7 +4,8 @@ import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import { bufferBytes, type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
-import { cacheOf, cachePools } from './cache-homes.ts';
+import { cacheDiskBytes, cacheOf, cachePools } from './cache-homes.ts';
+import type { HostPlan, HostPlanner } from './host-plan.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 /** Bytes that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
@@ -20,8 +21,12 @@ const COMPARED = [
 ] as const satisfies readonly (keyof PlanBytes)[];
 
 export interface GivenPlanOptions extends PlanOptions {
-  /** Bytes by which the plan may go beyond the budget. Default 0. */
+  /** Bytes by which the plan may go beyond the budgets. Default 0. */
   readonly slackBytes?: number | undefined;
+  /** Of devices with memory of their own, whose `placeWeights` is that of the plan's shares. */
+  readonly host?: HostPlanner | undefined;
+  /** Share of the weights that was asked for in RAM beside such a device. */
+  readonly heldShare?: number | undefined;
 }
 
 /**
@@ -35,6 +40,10 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
   if (plan.batchTokens < plan.gpuBatchSize) throw mismatch('batchTokens', `at least gpuBatchSize, ${plan.gpuBatchSize},`, plan.batchTokens);
   const states = plan.numGpuBatches * plan.sweepChunks;
   if (plan.hiddenOnDisk > states) throw mismatch('hiddenOnDisk', `at most ${states}`, plan.hiddenOnDisk);
+  const wantedOnDisk = options.hiddenShare === undefined ? plan.hiddenOnDisk : Math.round((1 - options.hiddenShare) * states);
+  if (plan.hiddenOnDisk !== wantedOnDisk) throw mismatch('hiddenOnDisk', wantedOnDisk, plan.hiddenOnDisk);
+  if (options.cacheShare !== undefined && options.cacheShare < 1 !== (plan.kvDisk !== null))
+    throw mismatch('kvDisk', options.cacheShare < 1 ? 'pages' : 'nothing', plan.kvDisk ? 'pages' : 'nothing');
   checkPages(model, plan, options.cachePositions);
   const homes = plannedHomes(plan, options);
   const { residentBytes: weights, ringBytes: ring } = homes;
@@ -47,7 +56,15 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
       needed: total,
       budgetBytes: options.budgetBytes,
     });
-  return Object.freeze({ ...plan, bytes: Object.freeze({ ...items, total }) });
+  const host = checkedHost(plan, options);
+  return Object.freeze({ ...plan, bytes: Object.freeze({ ...items, total }), ...(host && { host }) });
+}
+
+function checkedHost({ host, weights }: ExecutionPlan, options: GivenPlanOptions): HostPlan | undefined {
+  const { host: planner, heldShare, slackBytes = 0 } = options;
+  if (!host !== !planner) throw mismatch('host', planner ? 'RAM beside a GPU' : 'nothing', host ? 'RAM beside a GPU' : 'nothing');
+  if (host && heldShare !== undefined && heldShare !== host.share) throw mismatch('host.share', heldShare, host.share);
+  return host && planner?.check(host, weights.share, slackBytes);
 }
 
 function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | undefined): void {
@@ -57,6 +74,14 @@ function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | 
   for (const name of ['workingPages', 'bayPages'] as const)
     if (kvDisk && kvDisk[name].length !== groups)
       throw mismatch(`kvDisk.${name}`, `numbers of ${groups} groups of layers`, kvDisk[name].length);
+  if (kvDisk) {
+    const bytes = cacheDiskBytes(
+      model,
+      plan.kvType,
+      kvDisk.bayPages.map((count) => count * numGpuBatches),
+    );
+    if (kvDisk.bytes !== bytes) throw mismatch('kvDisk.bytes', bytes, kvDisk.bytes);
+  }
   if (cachePositions === undefined) return;
   const least = cachePools(model, plan)(leastCachePages(model, cachePositions)).kvPages;
   const pages = plan.kvPages.map((count, i) => count + numGpuBatches * (kvDisk?.bayPages[i] ?? 0));
@@ -71,7 +96,7 @@ function plannedHomes({ weights }: ExecutionPlan, { placeWeights, weightShare, w
   const all = { share: 1, slots: 0, residentBytes: weightBytes, ringBytes: 0, streamedBytes: 0 };
   const homes = placeWeights ? homesOf(placeWeights, share, slots) : all;
   if (homes.streamedBytes !== streamedBytes) throw mismatch('weights.streamedBytes', homes.streamedBytes, streamedBytes);
-  if (streamedBytes > 0 && slots < LEAST_SLOTS) throw mismatch('weights.slots', `at least ${LEAST_SLOTS}`, slots);
+  if (homes.ringBytes > 0 && slots < LEAST_SLOTS) throw mismatch('weights.slots', `at least ${LEAST_SLOTS}`, slots);
   if (homes.slots !== slots) throw mismatch('weights.slots', homes.slots, slots);
   return homes;
 }

@@ -8,6 +8,7 @@ import { FormatError, UsageError } from '../util/errors.ts';
 import { errorCode, reason } from '../util/system-errors.ts';
 import type { CacheOnDisk } from './cache-homes.ts';
 import type { ExecutionPlan, PlanBytes } from './execution-plan.ts';
+import type { HostBytes, HostPlan } from './host-plan.ts';
 
 /** A plan has about 600 bytes. */
 const MAX_FILE_BYTES = 64 * 1024;
@@ -28,6 +29,8 @@ const BYTES = [
   'program',
   'total',
 ] as const satisfies readonly (keyof PlanBytes)[];
+
+const HOST_BYTES = ['weights', 'staging', 'program', 'total'] as const satisfies readonly (keyof HostBytes)[];
 
 /** @throws {FormatError} naming the file, what was expected and what was found */
 export async function readPlan(path: string): Promise<ExecutionPlan> {
@@ -72,10 +75,9 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
   const plan = objectOf(file, 'the plan', value);
   const count = (name: string): number => wholeNumber(file, name, plan[name], 1, MAX_COUNT);
   const weights = objectOf(file, 'weights', plan['weights']);
-  const bytes = objectOf(file, 'bytes', plan['bytes']);
   const kvType = KV_TYPES.find((type) => type === plan['kvType']);
   if (kvType === undefined) throw wrong(file, 'kvType', `one of ${KV_TYPES.join(', ')}`, plan['kvType']);
-  const sizes = BYTES.map((name) => [name, wholeNumber(file, `bytes.${name}`, bytes[name], 0)] as const);
+  const host = plan['host'] === undefined ? undefined : hostOf(file, objectOf(file, 'host', plan['host']));
   return Object.freeze({
     gpuBatchSize: count('gpuBatchSize'),
     numGpuBatches: count('numGpuBatches'),
@@ -87,11 +89,12 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     kvDisk: plan['kvDisk'] === null ? null : diskOf(file, plan['kvDisk']),
     hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
     weights: Object.freeze({
-      share: shareOf(file, weights['share']),
+      share: shareOf(file, 'weights.share', weights['share']),
       slots: wholeNumber(file, 'weights.slots', weights['slots'], 0, MAX_COUNT),
       streamedBytes: wholeNumber(file, 'weights.streamedBytes', weights['streamedBytes'], 0),
     }),
-    bytes: Object.freeze(Object.fromEntries(sizes) as Record<keyof PlanBytes, number>),
+    bytes: bytesOf(file, 'bytes', plan['bytes'], BYTES),
+    ...(host && { host }),
   });
 }
 
@@ -109,8 +112,23 @@ function pagesOf(file: string, what: string, value: unknown, least: number): num
   return value.map((pages: unknown, i) => wholeNumber(file, `${what}[${i}]`, pages, least, MAX_COUNT));
 }
 
-function shareOf(file: string, value: unknown): number {
-  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw wrong(file, 'weights.share', 'a number from 0 to 1', value);
+function hostOf(file: string, host: JsonObject): HostPlan {
+  return Object.freeze({
+    share: shareOf(file, 'host.share', host['share']),
+    uploadedBytes: wholeNumber(file, 'host.uploadedBytes', host['uploadedBytes'], 0),
+    bytes: bytesOf(file, 'host.bytes', host['bytes'], HOST_BYTES),
+  });
+}
+
+/** Those of an object that have these names, and no others. */
+function bytesOf<Name extends string>(file: string, what: string, value: unknown, names: readonly Name[]): Readonly<Record<Name, number>> {
+  const bytes = objectOf(file, what, value);
+  const sizes = names.map((name) => [name, wholeNumber(file, `${what}.${name}`, bytes[name], 0)] as const);
+  return Object.freeze(Object.fromEntries(sizes) as Record<Name, number>);
+}
+
+function shareOf(file: string, what: string, value: unknown): number {
+  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw wrong(file, what, 'a number from 0 to 1', value);
   return value;
 }
 

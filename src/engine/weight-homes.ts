@@ -1,14 +1,14 @@
-/** How much of the weights stays in memory, and how the rest passes through it. */
+/** How much of the weights stays in the device's memory, and how the rest passes through it. */
 import type { WeightPlacement } from '../weights/placement.ts';
 
 export interface WeightHomesPlan {
-  /** Share of the weights' bytes that stay, of every layer. */
+  /** Share of the weights' bytes that stay in the device's memory, of every layer. */
   readonly share: number;
   /** Layers that the ring holds at a time: one that computes, others that are read. 0 where all stays. */
   readonly slots: number;
   readonly residentBytes: number;
   readonly ringBytes: number;
-  /** Bytes that every sweep reads. */
+  /** Bytes that every sweep reads from disk. */
   readonly streamedBytes: number;
 }
 
@@ -28,9 +28,9 @@ export function homesOf(place: PlaceWeights, share: number, slots: number = SLOT
   const { residentBytes, streamedBytes, slotBytes } = place(share);
   return {
     share,
-    slots: streamedBytes > 0 ? slots : 0,
+    slots: slotBytes > 0 ? slots : 0,
     residentBytes,
-    ringBytes: streamedBytes > 0 ? slots * slotBytes : 0,
+    ringBytes: slots * slotBytes,
     streamedBytes,
   };
 }

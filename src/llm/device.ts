@@ -1,18 +1,53 @@
+import { findLibraryDirectory, hasBackend } from '../native/libraries.ts';
 import { loadKernels } from '../native/kernels.ts';
 import type { Device } from '../tensor/device.ts';
 import { openGgmlDevice } from '../tensor/ggml-device.ts';
 import { openNativeDevice } from '../tensor/native-device.ts';
 import { createReferenceDevice } from '../tensor/reference-device.ts';
-
-/** `cpu` computes with our own kernels, or with ggml where there are none; the GPU backends with ggml; `reference` is plain TypeScript. */
-export type DeviceName = 'cpu' | 'cuda' | 'metal' | 'vulkan' | 'reference';
+import { FlexError, NativeError } from '../util/errors.ts';
+import { GPU_BACKENDS, type GpuBackend, probeGpu } from './gpu-probe.ts';
 
 /**
- * `exact`: nothing is rounded below f32.
- * @throws {UsageError} when there is no such device on this platform, {NativeError} with the command that installs it
+ * `cpu` computes with our own kernels, or with ggml where there are none; the GPU backends with ggml, `gpu` with the first of them that works here, `auto`
+ * with that or else like `cpu`; `reference` is plain TypeScript.
  */
-export async function openDevice(name: DeviceName, threads: number, exact: boolean): Promise<Device> {
+export type DeviceName = 'auto' | 'cpu' | 'cuda' | 'gpu' | 'metal' | 'vulkan' | 'reference';
+
+export interface DeviceOptions {
+  readonly threads: number;
+  /** Nothing is rounded below f32. */
+  readonly exact: boolean;
+  readonly onNotice?: ((notice: string) => void) | undefined;
+}
+
+/** @throws {UsageError} when there is no such device on this platform, {NativeError} with the command that installs it, or why it does not work */
+export async function openDevice(name: DeviceName, options: DeviceOptions): Promise<Device> {
+  const { threads, exact, onNotice } = options;
   if (name === 'reference') return createReferenceDevice();
-  const kernels = name === 'cpu' ? loadKernels() : undefined;
-  return kernels ? openNativeDevice(kernels, threads) : openGgmlDevice({ backend: name, threads, exact });
+  if (name === 'cpu') return openCpu(options);
+  if (name !== 'gpu' && name !== 'auto') return openGpu(name, options);
+  const failures: string[] = [];
+  for (const backend of GPU_BACKENDS.filter(hasBackend)) {
+    try {
+      return await openGpu(backend, options);
+    } catch (cause) {
+      if (!(cause instanceof FlexError)) throw cause;
+      failures.push(cause.message);
+    }
+  }
+  const why = failures.length > 0 ? failures.join('; ') : 'no GPU backend is installed; `flexllmgen doctor` shows the commands';
+  if (name === 'gpu') throw new NativeError(`no GPU can be used: ${why}`);
+  onNotice?.(`the processor computes, no GPU can be used: ${why}`);
+  return openCpu({ threads, exact });
+}
+
+async function openCpu({ threads, exact }: DeviceOptions): Promise<Device> {
+  const kernels = loadKernels();
+  return kernels ? openNativeDevice(kernels, threads) : openGgmlDevice({ backend: 'cpu', threads, exact });
+}
+
+async function openGpu(backend: GpuBackend, { threads, exact }: DeviceOptions): Promise<Device> {
+  findLibraryDirectory(backend); // what is not installed need not be tried
+  await probeGpu(backend, exact);
+  return openGgmlDevice({ backend, threads, exact });
 }

@@ -53,7 +53,7 @@ export async function inspectModel(name: string, options: InspectOptions): Promi
   const opened = await openNamedSource(name, lifetime, options);
   const source = dtype === 'auto' ? opened : recodedSource(opened, dtype, options.onNotice);
   const { model } = source;
-  const device = lifetime.use(await openDevice('cpu', 1, compute === 'f32'));
+  const device = lifetime.use(await openDevice('cpu', { threads: 1, exact: compute === 'f32' }));
   const { weights, bytes: weightBytes } = planWeights(model, source.weights, device.capabilities, compute);
   const stored = weights.filter(({ spec }) => !spec.values);
   const availableBytes = availableMemoryBytes();

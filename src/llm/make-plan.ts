@@ -1,17 +1,19 @@
 /** What will run: the plan that was given, if it suits, or a new one. */
 import { createPlan, type ExecutionPlan } from '../engine/execution-plan.ts';
 import { checkPlan } from '../engine/given-plan.ts';
+import { HostPlanner } from '../engine/host-plan.ts';
 import { parsePlan } from '../engine/plan-file.ts';
 import type { Model } from '../models/model.ts';
 import type { Device } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import { availableMemoryBytes } from '../util/machine.ts';
-import { placeWeights } from '../weights/placement.ts';
+import { placementRules, placeWeights, type TierShares, type WeightPlacement } from '../weights/placement.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { stagingBytes } from '../weights/weight-uploader.ts';
+import { gpuBudget, heldLimit } from './gpu-budget.ts';
 import { resolveKvType } from './kv-type.ts';
-import { memoryShares, type MemoryShares } from './percent.ts';
+import { sharesOf, type Shares } from './percent.ts';
 
 /** Of LoadOptions, what plans are made from. */
 export interface PlanSettings {
@@ -20,6 +22,7 @@ export interface PlanSettings {
   readonly gpuBatchSize?: number | undefined;
   readonly numGpuBatches?: number | undefined;
   readonly memoryBytes?: number | undefined;
+  readonly vramBytes?: number | undefined;
   readonly cachePositions?: number | undefined;
   readonly percent?: readonly number[] | undefined;
   /** Bytes of disk that may be used. Default: no limit. */
@@ -41,35 +44,58 @@ const START_SLACK_BYTES = 64 << 20;
 
 /** @throws {MemoryError} {UsageError} {FormatError} */
 export function makePlan({ model, device, weights }: PlannedParts, settings: PlanSettings): ExecutionPlan {
-  const { compute, memoryBytes, gpuBatchSize, numGpuBatches, cachePositions } = settings;
+  const { compute, gpuBatchSize, numGpuBatches, cachePositions } = settings;
   // Also of programs without types, whose plans may be anything.
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
   const kvType = resolveKvType(wanted === 'auto' && given ? given.kvType : wanted, { device, compute, headDim: model.headDim });
-  const shares = sharesOf(settings, device);
+  const shares = wantedShares(settings, device);
+  if (given?.kvDisk && !device.capabilities.stagedPages)
+    throw new UsageError(`plan: kvDisk: ${device.name} keeps the whole KV cache in memory`);
   const options = {
     kvType,
     weightBytes: weights.bytes,
-    placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
-    weightShare: shares?.weights,
     cacheShare: shares?.cache,
     hiddenShare: shares?.hidden,
     diskBytes: settings.diskBytes,
-    stagingBytes: stagingBytes(device, weights.plan.weights),
     pagedAttention: device.capabilities.pagedAttention,
-    budgetBytes: memoryBytes ?? availableMemoryBytes(),
-    programBytes: memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
     gpuBatchSize,
     numGpuBatches,
     cachePositions,
   };
-  return given ? checkPlan(model, given, { ...options, slackBytes: START_SLACK_BYTES }) : createPlan(model, options);
+  const place = (tiers: TierShares): WeightPlacement => placeWeights(weights.plan, tiers, placementRules(device));
+  const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));
+  const room = device.room?.();
+  if (room) {
+    const planner = new HostPlanner({ ...ram, place, share: given?.host?.share ?? shares?.weights.held, ...heldLimit(room, settings) });
+    const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: planner.place, weightShare: shares?.weights.resident };
+    if (given) return checkPlan(model, given, { ...gpu, host: planner, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
+    const plan = createPlan(model, gpu);
+    return Object.freeze({ ...plan, host: planner.plan(plan.weights.share) });
+  }
+  if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
+  const placeInRam = device.reserve && ((resident: number) => place({ resident, held: 0 }));
+  const inRam = { ...options, ...ram, placeWeights: placeInRam, weightShare: shares?.weights.resident };
+  return given ? checkPlan(model, given, { ...inRam, slackBytes: START_SLACK_BYTES }) : createPlan(model, inRam);
 }
 
-function sharesOf({ percent, onNotice }: PlanSettings, device: Device): MemoryShares | undefined {
+/** What may be used of RAM, and what of that is not the model's. */
+function ramOf(
+  { memoryBytes }: PlanSettings,
+  staging: number,
+): { budgetBytes: number; programBytes: number | undefined; stagingBytes: number } {
+  return {
+    budgetBytes: memoryBytes ?? availableMemoryBytes(),
+    programBytes: memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
+    stagingBytes: staging,
+  };
+}
+
+function wantedShares({ percent, onNotice }: PlanSettings, device: Device): Shares | undefined {
   if (!percent) return undefined;
-  const shares = memoryShares(percent, device.tier, onNotice);
-  if (shares.weights < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
+  const shares = sharesOf(percent, device.tier, onNotice);
+  const { resident, held } = shares.weights;
+  if (resident + held < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
   if (shares.cache < 1 && !device.capabilities.stagedPages)
     throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
   return shares;

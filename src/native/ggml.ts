@@ -219,6 +219,24 @@ export function bindBase(lib: Library) {
     allocContextTensors: bind<(ctx: Context, backend: Backend) => Buffer | null>('ggml_backend_alloc_ctx_tensors', P, [P, P]),
 
     // --- ggml-backend.h
+    // ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(ggml_backend_buffer_type_t buft, size_t size);
+    allocBuffer: bind<(type: BufferType, bytes: number) => Buffer | null>('ggml_backend_buft_alloc_buffer', P, [P, 'size_t']),
+    // size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t buft);
+    maxBufferSize: bind<(type: BufferType) => number | bigint>('ggml_backend_buft_get_max_size', 'size_t', [P]),
+    // size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t buft);
+    bufferTypeAlignment: bind<(type: BufferType) => number>('ggml_backend_buft_get_alignment', 'size_t', [P]),
+    // size_t ggml_backend_buft_get_alloc_size(ggml_backend_buffer_type_t buft, const struct ggml_tensor * tensor);
+    allocSize: bind<(type: BufferType, t: T) => number>('ggml_backend_buft_get_alloc_size', 'size_t', [P, P]),
+    // enum ggml_status ggml_backend_tensor_alloc(ggml_backend_buffer_t buffer, struct ggml_tensor * tensor, void * addr);
+    tensorAlloc: bind<(buffer: Buffer, t: T, address: bigint) => number>('ggml_backend_tensor_alloc', 'int', [P, P, P]),
+    // enum ggml_status ggml_backend_buffer_init_tensor(ggml_backend_buffer_t buffer, struct ggml_tensor * tensor);
+    initTensor: bind<(buffer: Buffer, t: T) => number>('ggml_backend_buffer_init_tensor', 'int', [P, P]),
+    // ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type(void);
+    cpuBufferType: bind<() => BufferType>('ggml_backend_cpu_buffer_type', P, []),
+    // ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t device);
+    hostBufferType: bind<(device: BackendDevice) => BufferType | null>('ggml_backend_dev_host_buffer_type', P, [P]),
+    // enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t device);
+    deviceType: bind<(device: BackendDevice) => number>('ggml_backend_dev_type', 'int', [P]),
     // size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer);
     bufferSize: bind<(buffer: Buffer) => number>('ggml_backend_buffer_get_size', 'size_t', [P]),
     // void * ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer);

@@ -199,6 +199,9 @@ function checkSize(file: string, what: string, expected: number, got: number): v
 /** Address of an array's memory, which does not move; it must outlive all uses. */
 export const addressOf = (array: ArrayBufferView): Address => koffi.address(array);
 
+/** Arrays of more bytes are not sure to be had everywhere. */
+export const MOST_VIEWED_BYTES = 2 ** 31 - 1;
+
 /** Memory of a device as bytes. */
 export const viewOf = (memory: Address, byteLength: number): Uint8Array => new Uint8Array(koffi.view(memory, byteLength));
 

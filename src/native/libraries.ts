@@ -69,6 +69,15 @@ export function findLibraryDirectory(backend: string): LibraryDirectory {
   throw new NativeError(`backend ${backend}: ${packages.join(' or ')} is not installed; install it with: ${install}`, { packages });
 }
 
+/** Whether a library of the backend is installed; it may still not run here. */
+export function hasBackend(backend: string): boolean {
+  try {
+    return libraryFile(findLibraryDirectory(backend), `ggml-${backend}`) !== '';
+  } catch {
+    return false;
+  }
+}
+
 /** The first of these packages that is installed. */
 export function installedPackage(packages: readonly string[]): LibraryDirectory | undefined {
   const require = createRequire(import.meta.url);

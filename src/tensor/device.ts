@@ -28,6 +28,22 @@ export interface Arena extends Disposable {
 /** Bytes. Reads past the page cache want pages of memory. */
 export const ARENA_ALIGNMENT = 4096;
 
+/** Memory in RAM beside a device with memory of its own: its tensors can be written, read and copied to the device, but not computed with. */
+export interface HostArena extends Arena {
+  /** Memory of one of its tensors, without a copy, valid until the arena is freed. */
+  view(tensor: Tensor, offset: number, byteLength: number): Uint8Array;
+}
+
+/** What a device asks of arenas. */
+export interface ArenaRules {
+  /** Most bytes of one arena. */
+  readonly mostBytes: number;
+  /** The same of a host arena that should be page-locked. */
+  readonly mostHostBytes: number;
+  /** Bytes that must follow a placed tensor, because kernels read beyond its end. */
+  readonly paddingBytes: number;
+}
+
 /** Rows `from` (inclusive) to `to` (exclusive) of a weight, ready on the device. The tensor holds these rows alone. */
 export interface WeightSegment {
   readonly from: number;
@@ -123,6 +139,12 @@ export interface DeviceCapabilities {
   readonly splitLookups: boolean;
 }
 
+export interface DeviceRoom {
+  readonly freeBytes: number;
+  /** Its memory is the machine's RAM: what one takes, the other has no more. */
+  readonly isRam: boolean;
+}
+
 export interface DeviceMemory {
   readonly usedBytes: number;
   readonly peakBytes: number;
@@ -144,6 +166,15 @@ export interface Device extends AsyncDisposable {
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor;
   /** Uninitialised memory for tensors that take turns. Devices that cannot place tensors lack it. @throws {MemoryError} as `allocate` */
   reserve?(name: string, byteLength: number): Arena;
+  /** Default: arenas of any size, and no padding. */
+  readonly arenaRules?: ArenaRules;
+  /**
+   * Memory in RAM from which copies to the device are fast: page-locked where the system allows it. Devices that compute in RAM need none, and may lack it.
+   * @throws {MemoryError} as `allocate`
+   */
+  reserveHost?(name: string, byteLength: number): HostArena;
+  /** What is free of its own memory. Undefined where the device computes in the RAM of the processor. */
+  room?(): DeviceRoom | undefined;
   /** Says that a placed tensor will be written anew, whatever its memory holds now. */
   renew?(tensor: Tensor): void;
   /** Copies `bytes` to `offset` (bytes from the start of the tensor). The source may be reused once the promise resolves. */
@@ -159,7 +190,7 @@ export interface Device extends AsyncDisposable {
   view?(tensor: Tensor, offset: number, byteLength: number): Uint8Array;
   /** Computes something beside graphs on the device's threads, when it is its turn. Devices without our kernels lack it. */
   withKernels?<T>(call: (kernels: Kernels, team: Team) => Promise<T>): Promise<T>;
-  /** Copies within or between tensors of this device; ranges must not overlap. All numbers in bytes. */
+  /** Copies within or between tensors of this device, those in its host arenas too; ranges must not overlap. All numbers in bytes. */
   copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void>;
 
   /** Two lists of rows with equal keys can be written to the same batch. */

@@ -1,25 +1,35 @@
 /** Devices on ggml: the CPU, and any GPU backend that a platform package carries. */
-import {
-  type TensorPointer,
-  type Backend,
-  type Context,
-  type GgmlBase,
-  type Graph,
-  type GraphAllocator,
-  STATUS_SUCCESS,
-} from '../native/ggml.ts';
+import { type TensorPointer, type Backend, type GgmlBase, type Graph, type GraphAllocator, STATUS_SUCCESS } from '../native/ggml.ts';
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
-import { FlexError, MemoryError, NativeError, internalError } from '../util/errors.ts';
-import type { Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
+import { MemoryError, NativeError, internalError } from '../util/errors.ts';
+import type {
+  Arena,
+  ArenaRules,
+  Batch,
+  BatchNeeds,
+  BatchRow,
+  Device,
+  DeviceCapabilities,
+  DeviceMemory,
+  DeviceRoom,
+  HostArena,
+  Program,
+  Tensor,
+  Tier,
+} from './device.ts';
 import type { DType } from './dtype.ts';
+import { arenaRules, GgmlArena, GgmlHostArena, hostViewOf, MOST_LOCKED_BYTES, renewPlaced } from './ggml-arena.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import { GgmlThreads } from './ggml-threads.ts';
 import { supportedQuantTypes } from './ggml-types.ts';
 import type { OpGraph } from './op-graph.ts';
+import { GgmlProgram } from './ggml-program.ts';
+import { isSoftware, roomOf } from './ggml-room.ts';
 import { checkBatch } from './row-batch.ts';
+import { checkByteRange } from './tracked-tensor.ts';
 
 export interface GgmlDeviceOptions {
   /** `cpu`, `vulkan`, `cuda` or `metal`. */
@@ -34,9 +44,13 @@ export interface GgmlDeviceOptions {
 const COPY_CHUNK_BYTES = 1 << 20;
 /** Writes from this size on do not hold up the event loop. */
 const ASYNC_BYTES = 1 << 20;
-
-/** In the description of the device. */
-const SOFTWARE_DRIVER = /llvmpipe/;
+/** Copies to a GPU go in pieces of this size, so that a graph need not wait long for its turn where it has to. */
+const UPLOAD_BYTES = 16 << 20;
+/**
+ * GPU backends whose memory is written while a graph runs on another thread: CUDA copies on a stream of the thread, Vulkan holds a lock of the device while
+ * it records and submits. Metal's is not known to be safe, so writes and graphs take turns there.
+ */
+const WRITES_BESIDE: ReadonlySet<string> = new Set(['cuda', 'vulkan']);
 
 /** @throws {NativeError} when the backend is not installed or does not start */
 export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device> {
@@ -54,38 +68,11 @@ export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device
   }
 }
 
-/** A lowered graph; lowered again when the memory of intermediate results has moved. */
-class GgmlProgram implements Program {
-  readonly name: string;
-  readonly source: OpGraph;
-  readonly batch: GgmlBatch | undefined;
-  readonly #free: (context: Context) => void;
-  lowered: { readonly context: Context; readonly graph: Graph; readonly generation: number } | undefined;
-  disposed = false;
-
-  constructor(source: OpGraph, batch: GgmlBatch | undefined, free: (context: Context) => void) {
-    this.name = source.name;
-    this.source = source;
-    this.batch = batch;
-    this.#free = free;
-  }
-
-  /** Frees the native graph; running the program lowers it again. */
-  drop(): void {
-    if (this.lowered) this.#free(this.lowered.context);
-    this.lowered = undefined;
-  }
-
-  [Symbol.dispose](): void {
-    this.drop();
-    this.disposed = true;
-  }
-}
-
 class GgmlDevice implements Device {
   readonly name: string;
   readonly tier: Tier;
   readonly capabilities: DeviceCapabilities;
+  readonly arenaRules: ArenaRules;
   readonly #ggml: Ggml;
   readonly #base: GgmlBase;
   #backend: Backend;
@@ -104,6 +91,8 @@ class GgmlDevice implements Device {
   #freesAtStart = 0;
   /** The call in flight; the next one waits for it. */
   #lane: Promise<unknown> = Promise.resolve();
+  /** The same of large writes, on backends that take them while a graph runs. */
+  #uploads: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
   constructor(ggml: Ggml, backend: Backend, threads: GgmlThreads | undefined, name: string) {
@@ -128,7 +117,9 @@ class GgmlDevice implements Device {
       alignment: ggml.base.alignment(backend),
       checkedBy: ggml.cpu ? undefined : ggml.base.backendDevice(backend),
     };
-    this.#scratch = ggml.base.gallocrNew(ggml.base.defaultBufferType(backend));
+    const type = ggml.base.defaultBufferType(backend);
+    this.arenaRules = arenaRules(ggml.base, type);
+    this.#scratch = ggml.base.gallocrNew(type);
   }
 
   memory(): DeviceMemory {
@@ -140,21 +131,52 @@ class GgmlDevice implements Device {
     return new TensorGroup(this.#base, this.#backend, this.#meter, [{ name, dtype, shape }], this.tier === 'cpu').tensors[0]!;
   }
 
+  reserve(name: string, byteLength: number): Arena {
+    this.#checkOpen();
+    const type = this.#base.defaultBufferType(this.#backend);
+    return new GgmlArena(this.#base, this.#meter, { name, byteLength, type, isPlain: this.tier === 'cpu' });
+  }
+
+  reserveHost(name: string, byteLength: number): HostArena {
+    this.#checkOpen();
+    const locked = byteLength <= MOST_LOCKED_BYTES && this.#base.hostBufferType(this.#base.backendDevice(this.#backend));
+    const type = locked || this.#base.cpuBufferType();
+    return new GgmlHostArena(this.#base, this.#meter, { name, byteLength, type, isPlain: !locked });
+  }
+
+  renew(tensor: Tensor): void {
+    this.#checkOpen();
+    renewPlaced(tensor);
+  }
+
+  room(): DeviceRoom | undefined {
+    return this.#ggml.cpu ? undefined : roomOf(this.#ggml, this.#base.backendDevice(this.#backend));
+  }
+
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
-    checkRange('write', tensor, offset, bytes.byteLength);
+    checkByteRange(tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
     const pointer = pointerOf(tensor);
-    if (this.#ggml.cpu && bytes.byteLength >= ASYNC_BYTES) return this.#writeAside(pointer, offset, bytes);
-    await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
+    if (bytes.byteLength < ASYNC_BYTES || !(this.#ggml.cpu || WRITES_BESIDE.has(this.#ggml.name))) {
+      await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
+      return;
+    }
+    if (this.#ggml.cpu) return this.#writeAside(pointer, offset, bytes);
+    // One at a time: there is one way to a GPU, and graphs want a thread of the same pool.
+    const written = this.#uploads.then(() => this.#writeAside(pointer, offset, bytes));
+    this.#uploads = written.catch(() => {});
+    await written;
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
-    checkRange('read', tensor, offset, target.byteLength);
+    checkByteRange(tensor, offset, target.byteLength);
     if (target.byteLength === 0) return;
     await this.#transfer(() => this.#base.tensorGet(pointerOf(tensor), target, offset, target.byteLength));
   }
 
   async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
+    const bytes = hostViewOf(source, sourceOffset, byteLength);
+    if (bytes) return this.#upload(bytes, target, targetOffset);
     const chunk = new Uint8Array(Math.min(byteLength, COPY_CHUNK_BYTES));
     for (let done = 0; done < byteLength; done += chunk.byteLength) {
       const part = chunk.subarray(0, Math.min(chunk.byteLength, byteLength - done));
@@ -191,7 +213,7 @@ class GgmlDevice implements Device {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#lane;
+    await Promise.all([this.#lane, this.#uploads]);
     this.#base.gallocrFree(this.#scratch);
     this.#meter.add(-this.#scratchBytes);
     this.#base.backendFree(this.#backend);
@@ -240,7 +262,7 @@ class GgmlDevice implements Device {
    */
   #forgetFreedMemory(): void {
     const { checkedBy: device } = this.#target;
-    if (!device || this.#meter.frees === this.#freesAtStart || !SOFTWARE_DRIVER.test(this.name)) return;
+    if (!device || this.#meter.frees === this.#freesAtStart || !isSoftware(this.name)) return;
     const backend = this.#base.deviceInit(device, null);
     if (!backend) throw new NativeError(`${this.name}: did not start again`);
     this.#base.backendFree(this.#backend);
@@ -248,8 +270,13 @@ class GgmlDevice implements Device {
     this.#freesAtStart = this.#meter.frees;
   }
 
-  /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
-  /** On another thread: fresh memory takes longer to be had from the system than to be filled. */
+  async #upload(bytes: Uint8Array, target: Tensor, offset: number): Promise<void> {
+    checkByteRange(target, offset, bytes.byteLength);
+    for (let at = 0; at < bytes.byteLength; at += UPLOAD_BYTES)
+      await this.write(target, offset + at, bytes.subarray(at, Math.min(at + UPLOAD_BYTES, bytes.byteLength)));
+  }
+
+  /** On another thread: a GPU takes its time, and fresh memory takes longer to be had from the system than to be filled. */
   async #writeAside(pointer: TensorPointer, offset: number, bytes: Uint8Array): Promise<void> {
     this.#checkOpen();
     await new Promise<void>((resolve, reject) => {
@@ -257,6 +284,7 @@ class GgmlDevice implements Device {
     });
   }
 
+  /** A backend with its own memory is entered by one thread at a time; plain memory may be copied while a graph runs. */
   async #transfer(call: () => void): Promise<void> {
     this.#checkOpen();
     if (this.#ggml.cpu) return call();
@@ -268,9 +296,4 @@ class GgmlDevice implements Device {
   #checkOpen(): void {
     if (this.#disposed) throw internalError(`device ${this.name} is used after it was closed`);
   }
-}
-
-function checkRange(what: string, tensor: Tensor, offset: number, length: number): void {
-  if (offset >= 0 && offset + length <= tensor.byteLength) return;
-  throw new FlexError('shape', `${what} ${tensor.name}: bytes ${offset} to ${offset + length}, it has ${tensor.byteLength}`);
 }

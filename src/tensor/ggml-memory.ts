@@ -73,31 +73,36 @@ export class TensorGroup implements Disposable {
   }
 }
 
+/** What a tensor's memory belongs to. */
+export interface TensorOwner extends Disposable {
+  readonly disposed: boolean;
+}
+
 export class GgmlTensor implements Tensor {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly byteLength: number;
   readonly #pointer: TensorPointer;
-  readonly #group: TensorGroup;
+  readonly #owner: TensorOwner;
 
-  constructor({ name, dtype, shape }: TensorRequest, pointer: TensorPointer, group: TensorGroup) {
+  constructor({ name, dtype, shape }: TensorRequest, pointer: TensorPointer, owner: TensorOwner) {
     this.name = name;
     this.dtype = dtype;
     this.shape = shape;
     this.byteLength = byteLengthOf(dtype, elementCount(shape));
     this.#pointer = pointer;
-    this.#group = group;
+    this.#owner = owner;
   }
 
   get pointer(): TensorPointer {
-    if (this.#group.disposed) throw internalError(`tensor ${this.name} is used after it was freed`);
+    if (this.#owner.disposed) throw internalError(`tensor ${this.name} is used after it was freed`);
     return this.#pointer;
   }
 
-  /** Frees the whole group; tensors made by `Device.allocate` are alone in theirs. */
+  /** Frees the whole group; tensors made by `Device.allocate` are alone in theirs. Those of arenas stay. */
   [Symbol.dispose](): void {
-    this.#group[Symbol.dispose]();
+    this.#owner[Symbol.dispose]();
   }
 }
 
@@ -107,7 +112,8 @@ export function pointerOf(tensor: Tensor): TensorPointer {
   throw internalError(`tensor ${tensor.name} belongs to another device`);
 }
 
-function newTensor(ggml: GgmlBase, context: Context, { name, dtype, shape }: TensorRequest): TensorPointer {
+/** Describes a tensor that has no memory yet. */
+export function newTensor(ggml: GgmlBase, context: Context, { name, dtype, shape }: TensorRequest): TensorPointer {
   // ggml counts dimensions from the innermost one.
   const [ne0, ne1, ...rest] = shape.toReversed();
   if (ne0 === undefined || rest.length > 0) throw internalError(`tensor ${name}: shape [${shape.join(', ')}]`);

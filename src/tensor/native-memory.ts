@@ -1,13 +1,10 @@
 /** Tensors in memory that the kernels were given. */
-import { type Address, type Kernels, viewOf } from '../native/kernels.ts';
+import { type Address, type Kernels, MOST_VIEWED_BYTES, viewOf } from '../native/kernels.ts';
 import { internalError, MemoryError } from '../util/errors.ts';
 import type { Arena, Tensor } from './device.ts';
 import { byteLengthOf, type DType, elementCount } from './dtype.ts';
 import type { MemoryMeter } from './ggml-memory.ts';
 import { checkPlace } from './tracked-tensor.ts';
-
-/** Arrays of more bytes are not sure to be had everywhere. */
-const MOST_VIEWED_BYTES = 2 ** 31 - 1;
 
 /** Memory of one device, freed exactly once. */
 export class NativeMemory implements Disposable {

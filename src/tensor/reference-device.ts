@@ -6,6 +6,7 @@ import {
   type Device,
   type DeviceCapabilities,
   type DeviceMemory,
+  type HostArena,
   type KvPages,
   PAGE_POSITIONS,
   type Program,
@@ -44,6 +45,20 @@ export function createReferenceDevice(options: ReferenceDeviceOptions = {}): Dev
   return new ReferenceDevice(options);
 }
 
+class ReferenceHostArena extends TrackedArena<Storage> implements HostArena {
+  readonly #ledger: MemoryLedger;
+
+  constructor(ledger: MemoryLedger, name: string, byteLength: number) {
+    super(ledger, name, byteLength, newStorage);
+    this.#ledger = ledger;
+  }
+
+  view(tensor: Tensor, offset: number, byteLength: number): Uint8Array {
+    checkByteRange(tensor, offset, byteLength);
+    return (tensor as TrackedTensor<Storage>).open(this.#ledger).bytes.subarray(offset, offset + byteLength);
+  }
+}
+
 class ReferenceDevice implements Device {
   readonly name = 'reference';
   readonly tier: Tier = 'cpu';
@@ -64,6 +79,10 @@ class ReferenceDevice implements Device {
 
   reserve(name: string, byteLength: number): Arena {
     return new TrackedArena<Storage>(this.#ledger, name, byteLength, newStorage);
+  }
+
+  reserveHost(name: string, byteLength: number): HostArena {
+    return new ReferenceHostArena(this.#ledger, name, byteLength);
   }
 
   renew(tensor: Tensor): void {
@@ -102,10 +121,17 @@ class ReferenceDevice implements Device {
 
   async run(program: Program): Promise<void> {
     if (!(program instanceof ReferenceProgram)) throw internalError(`program ${program.name} belongs to another device`);
-    program.run((tensor) => this.#open(tensor));
+    program.run((tensor) => this.#openForGraph(tensor));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
+
+  /** As a GPU would, it does not see what lies in RAM beside it. */
+  #openForGraph(tensor: Tensor): Storage {
+    if (tensor instanceof TrackedTensor && tensor.arena instanceof ReferenceHostArena)
+      throw internalError(`tensor ${tensor.name} lies in RAM beside the device`);
+    return this.#open(tensor);
+  }
 
   #open(tensor: Tensor): Storage {
     if (!(tensor instanceof TrackedTensor)) throw internalError(`tensor ${tensor.name} belongs to another device`);

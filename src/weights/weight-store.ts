@@ -1,12 +1,13 @@
 import type { Model } from '../models/model.ts';
-import type { Arena, Device, Tensor, Weight } from '../tensor/device.ts';
+import type { Device, Tier, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
-import { placedBytes, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
+import { type PassingRows, placementRules, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
 import { assignSlots } from './stream-slots.ts';
+import { WeightMemory } from './weight-memory.ts';
 import { type Compute, planWeights, type WeightPlan } from './weight-plan.ts';
 import type { WeightSource } from './weight-source.ts';
-import { partsOf, WeightStream } from './weight-stream.ts';
+import { type Passage, partsOf, WeightStream } from './weight-stream.ts';
 import { type Destination, type Upload, WeightUploader } from './weight-uploader.ts';
 
 export interface WeightStoreOptions {
@@ -19,7 +20,7 @@ export interface WeightStoreOptions {
   readonly overlap?: boolean | undefined;
 }
 
-/** What stays in memory, and in how many slots the rest passes through it. */
+/** What stays where, and in how many slots the rest passes through the device's memory. */
 export interface WeightHomes {
   readonly placement: WeightPlacement;
   readonly slots: number;
@@ -27,7 +28,7 @@ export interface WeightHomes {
 
 /**
  * The weights of a model on a device. Loading is a sweep in execution order: layer 0 can compute while layer 1 is read. What does not stay is read again for
- * every sweep, ahead of the layer that computes. Disposing frees every tensor, also in the middle of loading; dispose programs that read them before.
+ * every sweep, or copied from RAM beside the device, ahead of the layer that computes. Disposing frees every tensor, also in the middle of loading; dispose programs that read them before.
  */
 export class WeightStore implements AsyncDisposable {
   readonly plan: WeightPlan;
@@ -38,8 +39,7 @@ export class WeightStore implements AsyncDisposable {
   readonly #lanes: LaneLog | undefined;
   readonly #overlap: boolean | undefined;
   readonly #stop = new AbortController();
-  readonly #memory: Disposable[] = [];
-  readonly #tensors = new Map<WeightRows, Tensor>();
+  readonly #memory: WeightMemory;
   readonly #uploaded = new Set<WeightRows>();
   readonly #packed = new Set<WeightRows>();
   /** For each layer, once what stays of it can be used. */
@@ -56,6 +56,7 @@ export class WeightStore implements AsyncDisposable {
    */
   constructor(device: Device, model: Pick<Model, 'layers'>, source: WeightSource, options: WeightStoreOptions) {
     this.#device = device;
+    this.#memory = new WeightMemory(device);
     this.#signal = options.signal;
     this.#lanes = options.lanes;
     this.#overlap = options.overlap;
@@ -77,11 +78,12 @@ export class WeightStore implements AsyncDisposable {
    * Allocates all tensors and begins to load them in the background. Without `homes`, all weights stay in memory.
    * @throws {MemoryError} when the device has no room; dispose frees what was allocated
    */
-  start({ placement, slots }: WeightHomes = { placement: placeWeights(this.plan, 1), slots: 0 }): void {
+  start(homes?: WeightHomes): void {
+    const { placement, slots } = homes ?? { placement: placeWeights(this.plan, 1, placementRules(this.#device)), slots: 0 };
     if (this.#ready || this.#disposal) throw internalError('weights: start called twice or after dispose');
     this.#ready = [];
     this.#uploader = new WeightUploader(this.#device, this.plan.weights, this.#lanes);
-    this.#allocateResident(placement);
+    this.#memory.allocateStaying(placement);
     this.#stream = this.#openStream(placement, slots);
     this.#ready = this.#loadLayers(placement);
     // Whoever acquires a layer gets the error; if nobody does, it is not an unhandled one.
@@ -125,42 +127,17 @@ export class WeightStore implements AsyncDisposable {
     return ready;
   }
 
-  /** In one piece of memory where the device can place tensors: single ones are rounded up to huge pages. */
-  #allocateResident({ layers, residentBytes }: WeightPlacement): void {
-    const all = [...new Set(layers.flatMap(({ resident }) => resident))];
-    if (this.#device.reserve && residentBytes > 0) return this.#place(this.#reserve('weights', residentBytes), all);
-    for (const rows of all) {
-      const tensor = this.#device.allocate(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows));
-      this.#memory.push(tensor);
-      this.#tensors.set(rows, tensor);
-    }
-  }
-
-  #reserve(name: string, byteLength: number): Arena {
-    if (!this.#device.reserve) throw internalError(`${this.#device.name} cannot place weights`);
-    const arena = this.#device.reserve(name, byteLength);
-    this.#memory.push(arena);
-    return arena;
-  }
-
-  #place(arena: Arena, all: readonly WeightRows[]): void {
-    let offset = 0;
-    for (const rows of all) {
-      this.#tensors.set(rows, arena.place(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows), offset));
-      offset += placedBytes(rows);
-    }
-  }
-
   #openStream({ layers, slotBytes }: WeightPlacement, slotCount: number): WeightStream {
     const streaming = layers.flatMap(({ streamed }, layer) => (streamed.length > 0 ? [{ layer, streamed }] : []));
     const slots = assignSlots(streaming.length, slotCount);
-    const arenas = Array.from({ length: Math.max(-1, ...slots) + 1 }, (_, i) => this.#reserve(`weights in passing ${i}`, slotBytes));
-    for (const [i, { streamed }] of streaming.entries()) this.#place(arenas[slots[i]!]!, streamed);
+    const parts = streaming.map(({ streamed }) => streamed);
+    this.#memory.allocatePassing(parts, slots, slotBytes);
     return new WeightStream({
       device: this.#device,
       uploader: this.#uploader!,
-      layers: streaming.map(({ layer, streamed }) => ({ layer, destinations: streamed.map((rows) => this.#destination(rows)) })),
+      layers: streaming.map(({ layer, streamed }) => ({ layer, passages: streamed.map((rows) => this.#passage(rows)) })),
       slots,
+      loaded: (layer) => this.#layer(layer),
       checkpoint: () => this.#stop.signal.throwIfAborted(), // the other signal is about loading
       lanes: this.#lanes,
       overlap: this.#overlap,
@@ -168,7 +145,11 @@ export class WeightStore implements AsyncDisposable {
   }
 
   #destination(rows: WeightRows): Destination {
-    return { rows, tensor: this.#tensors.get(rows)! };
+    return { rows, tensor: this.#memory.tensor(rows), host: this.#memory.host(rows) };
+  }
+
+  #passage(rows: PassingRows): Passage {
+    return { rows, tensor: this.#memory.tensor(rows), held: rows.held && this.#memory.tensor(rows.held) };
   }
 
   /** Layers are read in turn, the next one while the last pieces of one are written; after a failure all later ones fail with the same error. */
@@ -177,13 +158,13 @@ export class WeightStore implements AsyncDisposable {
     let reading: Promise<unknown> = Promise.resolve();
     let ready: Promise<unknown> = Promise.resolve();
     const loads = layers.map(({ resident, streamed }, layer) => {
-      const read = reading.then(() => this.#readLayer(resident));
+      const read = reading.then(() => this.#readLayer([...resident, ...streamed.flatMap((rows) => rows.held ?? [])]));
       reading = read;
       const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(async () => {
         this.#checkStopped();
         await this.#packLayer(resident);
         if (layer === layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
-        return this.#handles([...resident, ...streamed]);
+        return this.#handles(resident, streamed);
       });
       ready = loaded;
       return loaded;
@@ -196,9 +177,9 @@ export class WeightStore implements AsyncDisposable {
     return loads;
   }
 
-  async #readLayer(resident: readonly WeightRows[]): Promise<Upload[]> {
+  async #readLayer(staying: readonly WeightRows[]): Promise<Upload[]> {
     const written: Upload[] = [];
-    for (const rows of resident) {
+    for (const rows of staying) {
       if (this.#uploaded.has(rows)) continue;
       written.push(await this.#uploader!.upload(this.#destination(rows), () => this.#checkStopped()));
       this.#uploaded.add(rows);
@@ -210,19 +191,20 @@ export class WeightStore implements AsyncDisposable {
     for (const rows of resident) {
       if (this.#packed.has(rows) || rows.weight.spec.role === 'vector') continue;
       this.#packed.add(rows);
-      await this.#device.pack?.(this.#tensors.get(rows)!, partsOf(rows));
+      await this.#device.pack?.(this.#memory.tensor(rows), partsOf(rows));
     }
   }
 
-  /** A weight's rows follow each other in `all`. */
-  #handles(all: readonly WeightRows[]): ReadonlyMap<string, Weight> {
+  /** A weight's rows follow each other, resident ones first. */
+  #handles(resident: readonly WeightRows[], streamed: readonly PassingRows[]): ReadonlyMap<string, Weight> {
     const weights = new Map<string, Weight>();
-    for (const rows of all) {
+    const add = (rows: WeightRows, home: Tier): void => {
       const { name, shape } = rows.weight.spec;
-      const home = this.#uploaded.has(rows) ? this.#device.tier : 'disk';
-      const segment = { from: rows.from, to: rows.to, layout: 'gguf', home, tensor: this.#tensors.get(rows)! } as const;
+      const segment = { from: rows.from, to: rows.to, layout: 'gguf', home, tensor: this.#memory.tensor(rows) } as const;
       weights.set(name, { name, shape, segments: [...(weights.get(name)?.segments ?? []), segment] });
-    }
+    };
+    for (const rows of resident) add(rows, this.#device.tier);
+    for (const rows of streamed) add(rows, rows.held ? 'cpu' : 'disk');
     return weights;
   }
 
@@ -236,12 +218,6 @@ export class WeightStore implements AsyncDisposable {
     await Promise.allSettled(this.#ready ?? []);
     await this.#stream?.stop();
     await this.#uploader?.idle();
-    for (const memory of this.#memory.splice(0)) memory[Symbol.dispose]();
-    this.#tensors.clear();
+    this.#memory[Symbol.dispose]();
   }
-}
-
-function shapeOf({ weight, from, to }: WeightRows): readonly number[] {
-  const { shape } = weight.spec;
-  return from === 0 && to === (shape[0] ?? 1) ? shape : [to - from, ...shape.slice(1)];
 }

@@ -1,13 +1,19 @@
-/** Weights that are read anew for every sweep, into a ring of slots, as far ahead as there are free ones. */
-import type { Device } from '../tensor/device.ts';
+/** Weights that are brought anew for every sweep, into a ring of slots, as far ahead as there are free ones. */
+import type { Device, Tensor } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
-import type { Destination, WeightUploader } from './weight-uploader.ts';
+import type { Destination, Upload, WeightUploader } from './weight-uploader.ts';
+
+/** Rows that pass through a slot. */
+export interface Passage extends Destination {
+  /** The same rows in RAM; without, they are read from their source. */
+  readonly held?: Tensor | undefined;
+}
 
 export interface StreamedLayer {
   readonly layer: number;
   /** Placed in the slot that `slots` says. */
-  readonly destinations: readonly Destination[];
+  readonly passages: readonly Passage[];
 }
 
 export interface StreamParts {
@@ -17,6 +23,8 @@ export interface StreamParts {
   readonly layers: readonly StreamedLayer[];
   /** Slot of each of them. */
   readonly slots: readonly number[];
+  /** Resolves when all that stays of a layer has been read, also what is held in RAM. */
+  readonly loaded: (layer: number) => Promise<unknown>;
   /** Called before every piece; throws to stop. */
   readonly checkpoint: () => void;
   readonly lanes?: LaneLog | undefined;
@@ -115,15 +123,13 @@ export class WeightStream {
     }
   }
 
-  async #load({ destinations }: StreamedLayer): Promise<void> {
-    const { device, uploader, checkpoint, lanes } = this.#parts;
+  async #load({ layer, passages }: StreamedLayer): Promise<void> {
+    const { device, lanes, loaded } = this.#parts;
     const read = this.#reading.then(async () => {
       if (this.#failure) throw this.#failure.cause;
+      if (passages.some(({ held }) => held)) await loaded(layer);
       const uploads = [];
-      for (const destination of destinations) {
-        device.renew?.(destination.tensor);
-        uploads.push(await uploader.upload(destination, checkpoint));
-      }
+      for (const passage of passages) uploads.push(await this.#bring(passage));
       return uploads;
     });
     this.#reading = read.catch(() => {});
@@ -133,11 +139,24 @@ export class WeightStream {
       this.#failure ??= { cause };
       throw cause;
     }
-    for (const { rows, tensor } of destinations) {
+    for (const { rows, tensor } of passages) {
       const end = lanes?.start('compute', `order ${tensor.name}`);
       await device.pack?.(tensor, partsOf(rows));
       end?.();
     }
+  }
+
+  /** Resolves when all of it is on its way. */
+  async #bring(passage: Passage): Promise<Upload> {
+    const { device, uploader, checkpoint, lanes } = this.#parts;
+    const { held, tensor } = passage;
+    device.renew?.(tensor);
+    if (!held) return uploader.upload(passage, checkpoint);
+    checkpoint();
+    const end = lanes?.start('upload', tensor.name, tensor.byteLength);
+    const done = device.copy(held, 0, tensor, 0, tensor.byteLength).finally(end);
+    done.catch(() => {}); // it is awaited later; until then a failure must not count as unhandled
+    return { done };
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Device, Tensor } from '../tensor/device.ts';
+import type { Device, HostArena, Tensor } from '../tensor/device.ts';
 import { directBuffer } from '../native/page-cache.ts';
 import { widen } from '../quant/widen.ts';
 import { blockElements, byteLengthOf, elementCount, elementsIn } from '../tensor/dtype.ts';
@@ -28,12 +28,13 @@ interface Slot {
 export interface Destination {
   readonly rows: WeightRows;
   readonly tensor: Tensor;
+  /** Where the tensor lies in RAM beside the device. */
+  readonly host?: HostArena | undefined;
 }
 
 /** A piece of a weight: `count` elements from element `first` on, which go to element `at` of the tensor. */
-interface Piece {
+interface Piece extends Omit<Destination, 'rows'> {
   readonly weight: PlannedWeight;
-  readonly tensor: Tensor;
   readonly first: number;
   readonly at: number;
   readonly count: number;
@@ -63,7 +64,7 @@ export class WeightUploader {
    * Uploads may overlap. Resolves when all pieces are on their way; `done` then resolves when the last one is on the device, or rejects with the first error.
    * @param checkpoint is called before every piece and throws to stop
    */
-  async upload({ rows: { weight, from, to }, tensor }: Destination, checkpoint: () => void): Promise<Upload> {
+  async upload({ rows: { weight, from, to }, tensor, host }: Destination, checkpoint: () => void): Promise<Upload> {
     const pieces: Promise<void>[] = [];
     try {
       const most = pieceElements(weight);
@@ -74,7 +75,7 @@ export class WeightUploader {
         const slot = this.#slots[this.#turn++ % SLOTS]!;
         const { free } = slot;
         const piece = free.then(() =>
-          this.#carry(slot, { weight, tensor, first: from * columns + at, at, count: Math.min(most, total - at) }),
+          this.#carry(slot, { weight, tensor, host, first: from * columns + at, at, count: Math.min(most, total - at) }),
         );
         // At once, so that another upload that comes round to the slot waits for this piece. What failed is told by `done`.
         slot.free = piece.catch(() => {});
@@ -95,16 +96,18 @@ export class WeightUploader {
     await Promise.all(this.#slots.map(({ free }) => free));
   }
 
-  async #carry(slot: Slot, { weight, tensor, first, at, count }: Piece): Promise<void> {
+  async #carry(slot: Slot, { weight, tensor, host, first, at, count }: Piece): Promise<void> {
     const offset = byteLengthOf(weight.deviceType, at);
-    if (readsInPlace(this.#device, weight)) {
-      await this.#read(weight, first, this.#device.view!(tensor, offset, byteLengthOf(weight.deviceType, count)));
+    const reached = isWidened(weight) ? undefined : (host ?? viewable(this.#device));
+    if (reached) {
+      await this.#read(weight, first, reached.view(tensor, offset, byteLengthOf(weight.deviceType, count)));
       return;
     }
     const raw = slot.raw.subarray(0, byteLengthOf(weight.source.dtype, count));
     await this.#read(weight, first, raw);
     const bytes = isWidened(weight) ? widenPiece(weight, raw, slot.widened) : raw;
-    await this.#device.write(tensor, offset, bytes);
+    const end = host || this.#device.tier === 'cpu' ? undefined : this.#lanes?.start('upload', tensor.name, bytes.byteLength);
+    await this.#device.write(tensor, offset, bytes).finally(end);
   }
 
   async #read({ spec, source }: PlannedWeight, first: number, target: Uint8Array): Promise<void> {
@@ -119,12 +122,14 @@ export class WeightUploader {
 
 const isWidened = ({ source, deviceType }: PlannedWeight): boolean => source.dtype !== deviceType;
 
-/** Memory of the device that the processor reaches needs no copy. */
-const readsInPlace = (device: Device, weight: PlannedWeight): boolean => device.view !== undefined && !isWidened(weight);
+/** The device, if the processor reaches its memory: what is read needs no copy then. */
+function viewable(device: Device): Pick<HostArena, 'view'> | undefined {
+  return device.view && { view: (...place) => device.view!(...place) };
+}
 
 /** Bytes and elements of a slot's two buffers. */
 function slotSizes(device: Device, weights: readonly PlannedWeight[]): { raw: number; widened: number } {
-  const staged = weights.filter((weight) => !readsInPlace(device, weight));
+  const staged = weights.filter((weight) => isWidened(weight) || !device.view);
   return {
     raw: Math.max(0, ...staged.map((weight) => byteLengthOf(weight.source.dtype, pieceElements(weight)))),
     widened: Math.max(0, ...weights.filter(isWidened).map(pieceElements)),

@@ -5,6 +5,7 @@ import type { WeightType } from '../../src/tensor/dtype.ts';
 import { GraphBuilder } from '../../src/tensor/graph.ts';
 import type { Activation } from '../../src/tensor/op-graph.ts';
 import { type Bench, type ConformanceTolerance, evaluate, lonelyRow } from './bench.ts';
+import { describeArenas } from './arena-conformance.ts';
 import { describeAttention } from './attention-conformance.ts';
 import { describeByLength, describeElements, describeNorms, describeRope } from './element-conformance.ts';
 import { describeMoe } from './moe-conformance.ts';
@@ -28,6 +29,9 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     const bench: Bench = { device: () => device!, scope, tolerance };
     describe('memory', () => {
       describeMemory(bench, makeDevice);
+    });
+    describe('arenas', () => {
+      describeArenas(bench, makeDevice);
     });
     describe('rows of tensors', () => {
       describeRows(bench);

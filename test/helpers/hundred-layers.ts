@@ -4,6 +4,8 @@ import type { WeightPlacement } from '../../src/weights/placement.ts';
 export const placeWeights = (share: number): WeightPlacement => ({
   layers: [],
   residentBytes: Math.round(100e6 * share),
+  heldBytes: 0,
+  uploadedBytes: 0,
   streamedBytes: Math.round(100e6 * (1 - share)),
   slotBytes: Math.round(1e6 * (1 - share)),
 });

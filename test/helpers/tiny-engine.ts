@@ -19,7 +19,7 @@ import type { LaneLog } from '../../src/util/lanes.ts';
 import { Lifetime } from '../../src/util/lifetime.ts';
 import { dummyWeights } from '../../src/weights/dummy-weights.ts';
 import type { WeightSource } from '../../src/weights/weight-source.ts';
-import { placeWeights } from '../../src/weights/placement.ts';
+import { placementRules, placeWeights } from '../../src/weights/placement.ts';
 import { WeightStore } from '../../src/weights/weight-store.ts';
 import { randomNumbers } from './tensors.ts';
 
@@ -80,6 +80,8 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   readonly reserveAll?: boolean;
   /** Share of the weights that stays in memory. Default 1. */
   readonly weightShare?: number;
+  /** Share that rests in RAM beside the device. Default 0. */
+  readonly heldShare?: number;
   readonly slots?: number;
   readonly lanes?: LaneLog;
   /** File for pages of the cache that rest on disk, as `kvDisk` says. */
@@ -106,6 +108,7 @@ export function openTiny({
   sharePrefixes,
   reserveAll,
   weightShare = 1,
+  heldShare = 0,
   slots = 3,
   lanes,
   file,
@@ -140,7 +143,7 @@ export function openTiny({
   const hiddenSizes = { count, onDisk: plan.hiddenOnDisk, tokens: plan.batchTokens, hiddenSize: model.hiddenSize };
   const hidden = lifetime.use(new HiddenStates({ device, sizes: hiddenSizes, file: hiddenFile, lanes }));
   const executor = lifetime.use(new Executor({ device, model, weights: store, cache, staging, hidden, plan, ...(lanes && { lanes }) }));
-  store.start({ placement: placeWeights(store.plan, weightShare, device.capabilities.splitLookups), slots });
+  store.start({ placement: placeWeights(store.plan, { resident: weightShare, held: heldShare }, placementRules(device)), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes, reserveAll });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }

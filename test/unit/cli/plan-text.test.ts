@@ -50,6 +50,23 @@ describe('the plan', () => {
     expect(text).toMatch(/\nweights: 25 % stay in memory, 900 MB are read from disk for every sweep\n$/);
   });
 
+  it('has a line for each memory where there is a GPU, and says what a sweep moves', () => {
+    const weights = { share: 0.4, slots: 3, streamedBytes: 900_000_000 };
+    const bytes = { weights: 600_000_000, staging: 50_000_000, program: 0, total: 650_000_000 };
+    const host = { share: 0.35, uploadedBytes: 700_000_000, bytes };
+    expect(written('line', { ...PLAN, weights, host })).toMatch(
+      new RegExp(
+        String.raw`GPU memory: up to 24\d MB \(KV cache 202 MB, [^)]*\)
+RAM: up to 650 MB \(weights 600 MB, buffers of reads 50\.0 MB\) beside the ` +
+          String.raw`program itself
+weights: 40 % stay on the GPU, 35 % in RAM, 700 MB are copied from RAM and 900 MB are read from disk for every sweep
+$`,
+      ),
+    );
+    const all = { share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 0, program: 5_000_000, total: 5_000_000 } };
+    expect(written('line', { ...PLAN, host: all })).toMatch(/\)\nRAM: up to 5\.00 MB \(the program itself 5\.00 MB\)\n$/);
+  });
+
   it('is a line of JSON for programs', () => {
     expect(JSON.parse(written('json'))).toEqual({ type: 'plan', plan: PLAN });
   });

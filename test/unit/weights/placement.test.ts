@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { buildModel } from '../../../src/models/registry.ts';
 import { byteLengthOf, elementCount } from '../../../src/tensor/dtype.ts';
 import { dummyWeights } from '../../../src/weights/dummy-weights.ts';
-import { placeWeights } from '../../../src/weights/placement.ts';
+import { placeWeights, type TierShares } from '../../../src/weights/placement.ts';
 import { assignSlots } from '../../../src/weights/stream-slots.ts';
 import { planWeights } from '../../../src/weights/weight-plan.ts';
 
@@ -67,7 +67,7 @@ describe('placeWeights', () => {
   it('cuts stacks between experts, and neither them nor tables where a device looks rows up in one piece', () => {
     const plan = planOf('mixtral');
     const cuts = (split: boolean) =>
-      placeWeights(plan, 0.3, split)
+      placeWeights(plan, 0.3, { splitLookups: split, paddingBytes: 0 })
         .layers.flatMap(({ resident }) => resident)
         .filter(({ weight, to }) => to < weight.spec.shape[0]!);
     const stacks = cuts(true).filter(({ weight }) => weight.spec.stack);
@@ -92,6 +92,76 @@ describe('placeWeights', () => {
     expect(parts[0]).toBeDefined();
     expect(parts[0]).toBe(parts[1]);
     expect(layers.at(-1)!.streamed.some(({ weight }) => weight === table)).toBe(layers[0]!.streamed.some(({ weight }) => weight === table));
+  });
+});
+
+const THREE: readonly TierShares[] = [
+  { resident: 0, held: 1 },
+  { resident: 0.5, held: 0.5 },
+  { resident: 0.2, held: 0.3 },
+  { resident: 0.34, held: 0.01 },
+  { resident: 0, held: 0.1 },
+];
+
+describe('placeWeights, in three tiers', () => {
+  it.each(['llama', 'opt', 'mixtral'] as const)('covers every row of %s once: device, RAM, disk', (name) => {
+    const plan = planOf(name);
+    for (const shares of THREE)
+      for (const splitLookups of [true, false]) {
+        const { layers, heldBytes, uploadedBytes, streamedBytes, slotBytes } = placeWeights(plan, shares, {
+          splitLookups,
+          paddingBytes: 7,
+        });
+        const copied = layers.flatMap(({ streamed }) => streamed.filter(({ held }) => held));
+        const read = layers.flatMap(({ streamed }) => streamed.filter(({ held }) => !held));
+        for (const [i, weights] of plan.layers.entries())
+          for (const weight of weights) {
+            const parts = [...layers[i]!.resident, ...layers[i]!.streamed].filter((rows) => rows.weight === weight);
+            expect([0, ...parts.map(({ to }) => to)]).toEqual([...parts.map(({ from }) => from), weight.spec.shape[0]]);
+            const tiers = parts.map((rows) => (layers[i]!.resident.includes(rows) ? 'device' : 'held' in rows ? 'RAM' : 'disk'));
+            expect(tiers).toEqual((['device', 'RAM', 'disk'] as const).filter((tier) => tiers.includes(tier)));
+          }
+        for (const { held, from, to, byteLength } of copied) expect(held).toMatchObject({ from, to, byteLength });
+        const kept = new Set(copied.map(({ held }) => held!));
+        expect(heldBytes).toBe([...kept].reduce((sum, { placedBytes }) => sum + placedBytes, 0));
+        expect([uploadedBytes, streamedBytes]).toEqual([copied, read].map((all) => all.reduce((sum, each) => sum + each.byteLength, 0)));
+        expect(streamedBytes === 0).toBe(shares.resident + shares.held === 1);
+        for (const { streamed } of layers)
+          expect(streamed.reduce((sum, { placedBytes }) => sum + placedBytes, 0)).toBeLessThanOrEqual(slotBytes);
+      }
+  });
+
+  it.each(['llama', 'opt', 'mixtral'] as const)('honours both shares in every layer of %s, to a panel of 32 rows or an expert', (name) => {
+    const plan = planOf(name);
+    for (const shares of THREE)
+      for (const [i, { resident, streamed }] of placeWeights(plan, shares).layers.entries()) {
+        const large = plan.layers[i]!.filter(({ spec }) => spec.role === 'matrix' || spec.role === 'table');
+        const bytesIn = (rows: readonly { weight: unknown; byteLength: number }[]): number =>
+          rows.filter(({ weight }) => large.includes(weight as (typeof large)[0])).reduce((sum, { byteLength }) => sum + byteLength, 0);
+        const all = bytesIn(large.map((weight) => ({ weight, byteLength: weight.byteLength })));
+        const step = Math.max(...large.map(({ spec, byteLength }) => byteLength / (spec.stack?.count ?? Math.max(1, spec.shape[0]! / 64))));
+        expect(Math.abs(bytesIn(resident) - shares.resident * all)).toBeLessThanOrEqual(step);
+        expect(Math.abs(bytesIn(streamed.filter(({ held }) => held)) - shares.held * all)).toBeLessThanOrEqual(2 * step);
+      }
+  });
+
+  it('has a tied weight once in RAM, and copies it for both layers', () => {
+    const plan = planOf('opt');
+    const { layers } = placeWeights(plan, { resident: 0, held: 1 });
+    const [table] = plan.layers[0]!;
+    const parts = [layers[0]!, layers.at(-1)!].map(({ streamed }) => streamed.find(({ weight }) => weight === table)!);
+    expect(parts[0]).not.toBe(parts[1]);
+    expect(parts[0]!.held).toBeDefined();
+    expect(parts[0]!.held).toBe(parts[1]!.held);
+  });
+
+  it('leaves room for what a device reads behind each tensor', () => {
+    const plan = planOf('llama');
+    const [tight, padded] = [0, 100].map((paddingBytes) => placeWeights(plan, 0, { splitLookups: true, paddingBytes }));
+    // Whole pages of f16 each, so that any padding takes another one.
+    const most = Math.max(...padded!.layers.map(({ streamed }) => streamed.length));
+    expect(padded!.slotBytes).toBeGreaterThan(tight!.slotBytes);
+    expect(padded!.slotBytes).toBeLessThanOrEqual(tight!.slotBytes + 4096 * most);
   });
 });
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { LayerSpec, WeightSpec } from '../../../src/models/model.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
-import { placeWeights } from '../../../src/weights/placement.ts';
+import { placeWeights, type TierShares } from '../../../src/weights/placement.ts';
+import { LaneLog } from '../../../src/util/lanes.ts';
 import type { WeightSource } from '../../../src/weights/weight-source.ts';
 import { WeightStore } from '../../../src/weights/weight-store.ts';
 
@@ -25,6 +26,8 @@ interface Reads {
   broken: string | undefined;
   /** Reads of matrices wait for this. */
   gate: Promise<void>;
+  /** Only those of this name do. */
+  gated: string | undefined;
 }
 
 /** Every element of a layer's matrix is the layer's number plus a thousandth of the row. */
@@ -32,13 +35,14 @@ function makeReads(): Reads {
   const reads: Reads = {
     order: [],
     broken: undefined,
+    gated: undefined,
     gate: Promise.resolve(),
     source: {
       find: ({ name }) => ({
         dtype: 'f32',
         read: async (first, target) => {
           if (name.startsWith('w')) reads.order.push(name);
-          if (name.startsWith('w')) await reads.gate;
+          if (name.startsWith('w') && name === (reads.gated ?? name)) await reads.gate;
           if (name === reads.broken) throw new Error(`the disk lost ${name}`);
           const numbers = new Float32Array(target.buffer, target.byteOffset, target.byteLength / 4);
           for (let i = 0; i < numbers.length; i++) numbers[i] = Number(name.slice(1)) + Math.floor((first + i) / COLUMNS) / 1000;
@@ -49,7 +53,7 @@ function makeReads(): Reads {
   return reads;
 }
 
-function openStore(reads: Reads, share: number, slots: number, overlap = true, signal?: AbortSignal) {
+function openStore(reads: Reads, share: number | TierShares, slots: number, overlap = true, signal?: AbortSignal) {
   const device = createReferenceDevice();
   const store = new WeightStore(device, { layers }, reads.source, { compute: 'f32', overlap, signal });
   store.start({ placement: placeWeights(store.plan, share), slots });
@@ -82,7 +86,11 @@ describe('a store whose weights pass through', () => {
     [0.67, 2],
     [0, 20],
     [1, 0],
-  ])('gives every layer its weights in every sweep, with a share of %s and %i slots', async (share, slots) => {
+    [{ resident: 0, held: 1 }, 2],
+    [{ resident: 0.34, held: 0.66 }, 3],
+    [{ resident: 0.34, held: 0.33 }, 3],
+    [{ resident: 0, held: 0.34 }, 2],
+  ])('gives every layer its weights in every sweep, with a share of %j and %i slots', async (share, slots) => {
     const opened = openStore(makeReads(), share, slots);
     await using _ = opened.store;
     for (let sweep = 0; sweep < 3; sweep++)
@@ -113,6 +121,42 @@ describe('a store whose weights pass through', () => {
     expect(reads.order).toEqual(['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w0', 'w1']);
   });
 
+  it('reads what it holds in RAM once, and copies it for every sweep', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, { resident: 0.34, held: 0.66 }, 2);
+    await using _ = opened.store;
+    const homes = (await opened.store.acquire(3)).get('w3')!.segments.map(({ from, to, home }) => [from, to, home]);
+    expect(homes).toEqual([
+      [0, 32, 'cpu'], // the reference computes in RAM
+      [32, ROWS, 'cpu'],
+    ]);
+    opened.store.release(3);
+    for (let sweep = 0; sweep < 3; sweep++)
+      for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
+    // Each layer's part on the device, and its part in RAM.
+    expect(reads.order.toSorted()).toEqual(layers.flatMap(({ weights: [w] }) => [w!.name, w!.name]));
+  });
+
+  it('copies nothing to the device before it is in RAM', async () => {
+    const reads = makeReads();
+    reads.gated = 'w6';
+    reads.gate = new Promise((resolve) => setTimeout(resolve, 50));
+    const opened = openStore(reads, { resident: 0, held: 1 }, 3);
+    await using _ = opened.store;
+    for (let layer = 0; layer < LAYERS; layer++) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
+  });
+
+  it('says what it copies', async () => {
+    const lanes = new LaneLog();
+    const device = createReferenceDevice();
+    await using store = new WeightStore(device, { layers }, makeReads().source, { compute: 'f32', lanes });
+    store.start({ placement: placeWeights(store.plan, { resident: 0, held: 1 }), slots: 2 });
+    for (let layer = 0; layer < LAYERS; layer++) await contentsOf({ device, store }, layer);
+    const uploads = lanes.totals().find(({ lane }) => lane === 'upload')!;
+    expect(uploads.pieces).toBeGreaterThanOrEqual(LAYERS);
+    expect(uploads.bytes).toBe(uploads.pieces * ROWS * COLUMNS * 4);
+  });
+
   it('reads nothing over a layer that is held', async () => {
     const reads = makeReads();
     const opened = openStore(reads, 0, 2);
@@ -133,13 +177,13 @@ describe('a store whose weights pass through', () => {
     for (const layer of [0, 1, 2, 0, 1, 5, 6, 3, 0, 6]) expect(await contentsOf(opened, layer)).toEqual(wanted(layer));
   });
 
-  it('takes no more memory than was planned', async () => {
+  it.each([0.34, { resident: 0.34, held: 0.33 }])('takes no more memory than was planned, for %j', async (shares) => {
     const device = createReferenceDevice();
     const store = new WeightStore(device, { layers }, makeReads().source, { compute: 'f32' });
-    const placement = placeWeights(store.plan, 0.34);
+    const placement = placeWeights(store.plan, shares);
     store.start({ placement, slots: 3 });
     for (let layer = 0; layer < LAYERS; layer++) await contentsOf({ device, store }, layer);
-    expect(device.memory().peakBytes).toBe(placement.residentBytes + 3 * placement.slotBytes);
+    expect(device.memory().peakBytes).toBe(placement.residentBytes + placement.heldBytes + 3 * placement.slotBytes);
     await store[Symbol.asyncDispose]();
     expect(device.memory().usedBytes).toBe(0);
   });

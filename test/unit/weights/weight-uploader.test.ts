@@ -35,7 +35,12 @@ describe('uploads that overlap', () => {
       for (const weight of some) {
         const tensor = device.allocate(weight.spec.name, 'f32', weight.spec.shape);
         done.push(
-          (await uploader.upload({ rows: { weight, from: 0, to: ELEMENTS, byteLength: weight.byteLength }, tensor }, () => {})).done,
+          (
+            await uploader.upload(
+              { rows: { weight, from: 0, to: ELEMENTS, byteLength: weight.byteLength, placedBytes: weight.byteLength }, tensor },
+              () => {},
+            )
+          ).done,
         );
       }
       await Promise.all(done);

@@ -1,0 +1,49 @@
+/** Models whose weights do not stay on the GPU: the truth is the run that keeps all of them there. */
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { LoadOptions } from '../../src/llm.ts';
+import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
+import { fixtureFolder, readGolden } from '../helpers/golden.ts';
+import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
+import { answersOf, compareTokens, GPU_PLACEMENTS } from '../helpers/gpu-placements.ts';
+
+const folder = gpuLibraryFolder();
+if (folder !== undefined) process.env['FLEXLLMGEN_GGML_DIR'] = folder;
+
+const VULKAN: LoadOptions = { device: 'vulkan', compute: 'f32', kvType: 'f32', threads: 1 };
+
+const BUNDLED_PROMPTS = [
+  [5, 6, 7, 8],
+  [900, 901],
+  [2, 77, 500, 1999, 4, 4],
+];
+const MODELS = [
+  ['the bundled model', BUNDLED_MODEL, BUNDLED_PROMPTS],
+  ...(['llama', 'qwen3', 'gemma3', 'mixtral'] as const).map(
+    (name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const,
+  ),
+] as const;
+
+describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_name, model, prompts) => {
+  let wanted: Awaited<ReturnType<typeof answersOf>>;
+  beforeAll(async () => {
+    wanted = await answersOf(model, prompts, VULKAN);
+  });
+
+  it('has all weights on the GPU, if nobody says otherwise', () => {
+    const { weights, host, bytes } = wanted.plan;
+    expect(weights).toEqual({ share: 1, slots: 0, streamedBytes: 0 });
+    expect(host).toMatchObject({ share: 0, uploadedBytes: 0, bytes: { weights: 0 } });
+    expect(bytes.staging + bytes.program).toBe(0);
+  });
+
+  it.each(GPU_PLACEMENTS)('gives the same tokens with its weights %s', async (_where, percent, options) => {
+    const [gpu, ram] = percent;
+    const { results, plan } = await answersOf(model, prompts, { ...VULKAN, ...options, percent });
+    expect(compareTokens(results, wanted.results)).toBeGreaterThan(prompts.length);
+    expect(plan.weights).toMatchObject({ share: gpu / 100, slots: 3 });
+    expect(plan.host!.share).toBe(ram / 100);
+    expect(plan.host!.uploadedBytes > 0).toBe(ram > 0);
+    expect(plan.weights.streamedBytes > 0).toBe(gpu + ram < 100);
+    expect(plan.bytes.weights).toBeLessThan(wanted.plan.bytes.weights);
+  });
+});

@@ -1,0 +1,42 @@
+/** Where weights rest changes no token on ggml's devices, as far as rounding decides none. */
+import { expect } from 'vitest';
+import { LLM, type LoadOptions } from '../../src/llm.ts';
+import type { GenerationResult } from '../../src/requests.ts';
+
+/** FlexGen's six numbers. */
+export type Percent = readonly [number, number, number, number, number, number];
+
+/** Percent of the weights on the GPU and in RAM. */
+const weightsAt = (gpu: number, ram: number): Percent => [gpu, ram, 100, 0, 100, 0];
+
+export const GPU_PLACEMENTS: readonly (readonly [string, Percent, LoadOptions])[] = [
+  ['all in RAM', weightsAt(0, 100), {}],
+  ['all on disk', weightsAt(0, 0), {}],
+  ['half on the GPU, half in RAM', weightsAt(50, 50), {}],
+  ['in three tiers', weightsAt(20, 40), {}],
+  ['in three tiers, two micro-batches', weightsAt(20, 40), { numGpuBatches: 2, gpuBatchSize: 3 }],
+  ['in three tiers, without overlap', weightsAt(20, 40), { overlap: false }],
+];
+
+/** Below it, sums in another order may decide between two tokens. */
+const LEAST_MARGIN = 0.02;
+const PARAMS = { maxTokens: 8, ignoreEos: true, logprobs: 2 };
+
+/** Greedy answers, with the plan that gave them. */
+export async function answersOf(folder: string, prompts: readonly (readonly number[])[], options: LoadOptions) {
+  await using llm = await LLM.load(folder, { gpuBatchSize: 6, ...options });
+  const requests = prompts.map((prompt) => ({ prompt, params: PARAMS }));
+  return { results: await llm.generate(requests), plan: llm.plan };
+}
+
+/** Compares tokens up to the first step that is close in `wanted`. @returns how many were compared */
+export function compareTokens(got: readonly GenerationResult[], wanted: readonly GenerationResult[]): number {
+  let compared = 0;
+  for (const [row, { tokenIds, logprobs }] of wanted.entries()) {
+    const close = logprobs!.findIndex(({ top }) => top[0]!.logprob - top[1]!.logprob < LEAST_MARGIN);
+    const length = close < 0 ? tokenIds.length : close;
+    expect(got[row]!.tokenIds.slice(0, length), `row ${row}`).toEqual(tokenIds.slice(0, length));
+    compared += length;
+  }
+  return compared;
+}
