@@ -225,7 +225,7 @@ describe('errors', () => {
     ['run -i x -o y --json --bogus', "unknown option '--bogus'"],
     ['run --temperature warm --json', 'Expected a number in [0, 100].'],
     ['run -i x --json', "required option '-o, --output <file>' not specified"],
-    ['generate --json --device tpu', 'Allowed choices are cpu'],
+    ['generate --json --device tpu', 'Allowed choices are auto, cpu'],
     ['rum --json', "unknown command 'rum'"],
     ['--json', "unknown option '--json'"],
   ])('of usage too: %s', async (line, message) => {
