@@ -43,11 +43,12 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  const { dummy, device, compute, kvType, attnSparsity, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
   return {
     device,
     compute,
     kvType,
+    ...(attnSparsity !== undefined && { attnSparsity }),
     ...(options.dtype !== undefined && { dtype: options.dtype }),
     ...(options.convert !== undefined && { convert: options.convert }),
     ...(dummy !== undefined && { dummy }),
@@ -70,6 +71,8 @@ export function modelIdentity(options: ModelOptions): Record<string, string> {
     dtype: options.dtype ?? 'auto',
     compute: options.compute,
     kvType: options.kvType,
+    // Jobs that were begun before there was such a flag have the same identity as without it.
+    ...((options.attnSparsity ?? 1) < 1 && { attnSparsity: String(options.attnSparsity) }),
   };
 }
 

@@ -26,6 +26,8 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
+  /** Share of the past positions whose values tokens that decode use. Default 1. */
+  readonly attnSparsity?: number | undefined;
   /** Whether the device reads the cache where it lies. Default false. */
   readonly pagedAttention?: boolean | undefined;
 }
@@ -62,6 +64,8 @@ export interface ExecutionPlan {
   readonly kvType: KvType;
   /** Of each group of layers that see the same positions, in the order of layerGroups. */
   readonly kvPages: readonly number[];
+  /** Share of the past positions whose values tokens that decode use: those with the largest weights. */
+  readonly attnSparsity: number;
   readonly weights: PlannedHomes;
   readonly bytes: PlanBytes;
 }
@@ -140,7 +144,7 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const { kvPages, bytes: kv } = pool(pages);
   const bytes = Object.freeze({ ...fixed, kv, total: totalOf(fixed) + kv });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
-  return Object.freeze({ ...sizes, kvPages, weights, bytes });
+  return Object.freeze({ ...sizes, kvPages, attnSparsity: options.attnSparsity ?? 1, weights, bytes });
 }
 
 /** What decides the size of everything but the weights. */

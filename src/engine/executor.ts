@@ -135,10 +135,10 @@ export class Executor implements Disposable {
   }
 
   #compileLayer(index: number, microBatch: number, batch: Batch, weights: ReadonlyMap<string, Weight>): Program {
-    const { device, model, cache } = this.#parts;
+    const { device, model, cache, plan } = this.#parts;
     const layer = model.layers[index]!;
     const hidden = this.#hidden[microBatch]!;
-    const graph = new GraphBuilder(layer.name, batch.tokenCount);
+    const graph = new GraphBuilder(layer.name, batch.tokenCount, { attnSparsity: plan.attnSparsity });
     const inputs: LayerInputs = {
       weights,
       ...(index > 0 && { hidden: graph.load(hidden) }),

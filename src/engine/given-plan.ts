@@ -29,7 +29,7 @@ export interface GivenPlanOptions extends PlanOptions {
  * @throws {UsageError} naming what does not match, what was expected and what the plan has
  */
 export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanOptions): ExecutionPlan {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType'] as const)
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType', 'attnSparsity'] as const)
     if (options[name] !== undefined && options[name] !== plan[name]) throw mismatch(name, options[name], plan[name]);
   if (plan.batchTokens < plan.gpuBatchSize) throw mismatch('batchTokens', `at least gpuBatchSize, ${plan.gpuBatchSize},`, plan.batchTokens);
   checkPages(model, plan, options.cachePositions);

@@ -82,6 +82,7 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     headRows: count('headRows'),
     kvType,
     kvPages: Object.freeze(pagesOf(file, plan['kvPages'])),
+    attnSparsity: sparsityOf(file, plan['attnSparsity']),
     weights: Object.freeze({
       share: shareOf(file, weights['share']),
       slots: wholeNumber(file, 'weights.slots', weights['slots'], 0, MAX_COUNT),
@@ -98,6 +99,12 @@ function pagesOf(file: string, value: unknown): number[] {
 
 function shareOf(file: string, value: unknown): number {
   if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw wrong(file, 'weights.share', 'a number from 0 to 1', value);
+  return value;
+}
+
+/** Earlier plans have none. */
+function sparsityOf(file: string, value: unknown = 1): number {
+  if (typeof value !== 'number' || !(value > 0 && value <= 1)) throw wrong(file, 'attnSparsity', 'a number in (0, 1]', value);
   return value;
 }
 

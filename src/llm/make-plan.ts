@@ -17,6 +17,7 @@ import { weightShareOf } from './percent.ts';
 export interface PlanSettings {
   readonly compute: 'auto' | 'f32';
   readonly kvType?: 'auto' | KvType | undefined;
+  readonly attnSparsity?: number | undefined;
   readonly gpuBatchSize?: number | undefined;
   readonly numGpuBatches?: number | undefined;
   readonly memoryBytes?: number | undefined;
@@ -44,8 +45,11 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
   const kvType = resolveKvType(wanted === 'auto' && given ? given.kvType : wanted, { device, compute, headDim: model.headDim });
+  const attnSparsity = settings.attnSparsity ?? given?.attnSparsity;
+  checkSparsity(attnSparsity, device);
   const options = {
     kvType,
+    attnSparsity,
     weightBytes: weights.bytes,
     placeWeights: device.reserve && ((share: number) => placeWeights(weights.plan, share, device.capabilities.splitLookups)),
     weightShare: shareOf(settings, device),
@@ -58,6 +62,14 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
     cachePositions,
   };
   return given ? checkPlan(model, given, { ...options, slackBytes: START_SLACK_BYTES }) : createPlan(model, options);
+}
+
+function checkSparsity(attnSparsity: number | undefined, { name, capabilities }: Device): void {
+  if (attnSparsity === undefined) return;
+  if (!(attnSparsity > 0 && attnSparsity <= 1))
+    throw new UsageError(`--attn-sparsity: a number in (0, 1] expected, got ${attnSparsity}`);
+  if (attnSparsity < 1 && !capabilities.sparseAttention)
+    throw new UsageError(`--attn-sparsity ${attnSparsity}: ${name} has no sparse attention, only 1; our kernels on the processor have it`);
 }
 
 function shareOf({ percent, onNotice }: PlanSettings, device: Device): number | undefined {

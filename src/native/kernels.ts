@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 5;
+const ABI = 6;
 /** Widest first, of all architectures: libraries of another one are not there. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -54,6 +54,7 @@ const ARGUMENTS = {
     ...integers('type', 'heads', 'kv_heads', 'head', 'window'),
     scale: 'float',
     softcap: 'float',
+    sparsity: 'double',
   }),
   moe: koffi.struct('flx_moe', {
     gate: stack,
@@ -84,7 +85,7 @@ export interface KernelStack {
 
 export type KernelArguments = Readonly<Record<string, number | Address | null | KernelWeight | KernelStack>>;
 
-const row = koffi.struct('flx_row', { pages: 'void*', ...integers('start', 'first', 'tokens') });
+const row = koffi.struct('flx_row', { pages: 'void*', ...integers('start', 'first', 'tokens', 'prompt') });
 const batch = koffi.struct('flx_batch', { rows: 'void*', count: 'int64' });
 const step = koffi.struct('flx_step', { op: 'int64', arguments: 'void*' });
 
@@ -227,6 +228,7 @@ export interface KernelRow {
   readonly start: number;
   readonly first: number;
   readonly tokens: number;
+  readonly prompt: number;
 }
 
 export function encodeRows(rows: readonly KernelRow[]): Uint8Array {

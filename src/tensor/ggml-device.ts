@@ -120,6 +120,7 @@ class GgmlDevice implements Device {
       kv: ['f32', 'f16'],
       pagedAttention: false,
       cacheOrder: 'positions',
+      sparseAttention: false,
       splitLookups: false,
     };
     this.#target = {

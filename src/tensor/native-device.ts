@@ -27,6 +27,7 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   kv: KV_TYPES,
   pagedAttention: true,
   cacheOrder: 'heads',
+  sparseAttention: true,
   splitLookups: true,
 });
 

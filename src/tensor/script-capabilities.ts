@@ -7,5 +7,6 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   kv: ['f32', 'f16'],
   pagedAttention: true,
   cacheOrder: 'positions',
+  sparseAttention: true,
   splitLookups: true,
 };

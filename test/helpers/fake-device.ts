@@ -46,6 +46,7 @@ export function makeFakeDevice({ capabilities, bytes: room = Infinity, beforeWri
       kv: ['f32'],
       pagedAttention: true,
       cacheOrder: 'positions',
+      sparseAttention: true,
       splitLookups: true,
       ...capabilities,
     },

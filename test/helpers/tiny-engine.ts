@@ -111,6 +111,7 @@ export function openTiny({
     headRows: 8,
     kvPages: layerGroups(attentionWindows(model)).map(() => 16),
     kvType: 'f32',
+    attnSparsity: 1,
     ...sizes,
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,

@@ -10,6 +10,7 @@ const PLAN: ExecutionPlan = {
   headRows: 128,
   kvType: 'f16',
   kvPages: [512],
+  attnSparsity: 1,
   weights: { share: 1, slots: 0, streamedBytes: 0 },
   bytes: {
     weights: 22_000_000,
@@ -45,6 +46,12 @@ describe('the plan', () => {
     });
     expect(text).toMatch(/memory: up to 48\d MB \(KV cache 202 MB, the program itself 150 MB, weights in passing 90(\.0)? MB, [^)]*\)\n/);
     expect(text).toMatch(/\nweights: 25 % stay in memory, 900 MB are read from disk for every sweep\n$/);
+  });
+
+  it('says that attention is sparse', () => {
+    expect(written('line', { ...PLAN, attnSparsity: 0.125 })).toMatch(
+      /\nattention: answers use the values of 12.5 % of the positions before them\n$/,
+    );
   });
 
   it('is a line of JSON for programs', () => {

@@ -44,6 +44,7 @@ describe('createPlan', () => {
       headRows: 128,
       kvType: 'f32',
       kvPages: [4 * 2 * 4],
+      attnSparsity: 1,
       weights: { share: 1, slots: 0, streamedBytes: 0 },
       bytes: { ...bytes, total },
     });
