@@ -79,18 +79,18 @@ static float least_of_largest(const float *weights, const Range &of, int64_t k) 
 
 /*
  * The k positions of `past` with the largest weights, the earlier ones among equals, in their order. Returns how many: weights that are no numbers are
- * not chosen. There is room for one more: branches would be guessed wrong, so every position is written, and the next one over it if it is not chosen.
+ * not chosen.
  */
 static int64_t choose(const float *weights, const Range &past, int64_t k, int32_t *positions) {
   if (k == 0) return 0;
   const float least = least_of_largest(weights, past, k);
   int64_t equals = k - count_from(weights, past, std::nextafter(least, 2.f)), count = 0;
-  for (int64_t p = past.from; p < past.to; p++) {
-    const bool equal = (weights[p] == least) & (equals > 0);
-    positions[count] = static_cast<int32_t>(p);
-    count += (weights[p] > least) | equal;
-    equals -= equal;
-  }
+  for (int64_t p = past.from / LANES * LANES; p < past.to; p += LANES)
+    for (uint32_t bits = f_reaches(f_load(weights + p), f_set(least)); bits != 0; bits &= bits - 1) {
+      const int64_t position = p + __builtin_ctz(bits);
+      if (position < past.from || position >= past.to || (weights[position] == least && equals-- <= 0)) continue;
+      positions[count++] = static_cast<int32_t>(position);
+    }
   return count;
 }
 

@@ -62,7 +62,9 @@ export function benchNotices(options: BenchOptions): string[] {
   const notices = [
     sepLayer !== undefined && '--sep-layer: attention and MLP of a layer move together here, whatever it says',
     pinWeight !== undefined && '--pin-weight: no memory is pinned here, whatever it says',
-    cpuCacheCompute !== undefined && device !== 'cpu' && `--cpu-cache-compute: attention is computed on the GPU, where the cache is, whatever it says`,
+    cpuCacheCompute !== undefined &&
+      device !== 'cpu' &&
+      `--cpu-cache-compute: attention is computed on the GPU, where the cache is, whatever it says`,
     offloadDir !== undefined && '--offload-dir: nothing is written there; weights are read from where they are',
     debugMode === 'fewer_batch' && '--debug-mode fewer_batch: all batches are run, nothing is projected from fewer',
     debugMode === 'breakdown' && '--debug-mode breakdown: --trace FILE records where the time goes, without slowing anything down',

@@ -43,12 +43,12 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, attnSparsity, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
   return {
     device,
     compute,
     kvType,
-    ...(attnSparsity !== undefined && { attnSparsity }),
+    ...(options.attnSparsity !== undefined && { attnSparsity: options.attnSparsity }),
     ...(options.dtype !== undefined && { dtype: options.dtype }),
     ...(options.convert !== undefined && { convert: options.convert }),
     ...(dummy !== undefined && { dummy }),

@@ -66,8 +66,7 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
 
 function checkSparsity(attnSparsity: number | undefined, { name, capabilities }: Device): void {
   if (attnSparsity === undefined) return;
-  if (!(attnSparsity > 0 && attnSparsity <= 1))
-    throw new UsageError(`--attn-sparsity: a number in (0, 1] expected, got ${attnSparsity}`);
+  if (!(attnSparsity > 0 && attnSparsity <= 1)) throw new UsageError(`--attn-sparsity: a number in (0, 1] expected, got ${attnSparsity}`);
   if (attnSparsity < 1 && !capabilities.sparseAttention)
     throw new UsageError(`--attn-sparsity ${attnSparsity}: ${name} has no sparse attention, only 1; our kernels on the processor have it`);
 }

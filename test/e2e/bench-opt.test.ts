@@ -69,7 +69,18 @@ describe('flexllmgen bench-opt', () => {
   });
 
   it('runs sparse attention over a compressed cache, and says so', async () => {
-    const args = ['--prompt-len', '40', '--gen-len', '4', '--no-log', '--gpu-batch-size', '2', '--attn-sparsity', '0.1', '--compress-cache'];
+    const args = [
+      '--prompt-len',
+      '40',
+      '--gen-len',
+      '4',
+      '--no-log',
+      '--gpu-batch-size',
+      '2',
+      '--attn-sparsity',
+      '0.1',
+      '--compress-cache',
+    ];
     const json = jsonLines((await run([...DUMMY, ...args, '--json'])).stdout);
     expect(json).toMatchObject([{ attnSparsity: 0.1, task: { gpuBatchSize: 2 } }]);
     expect((await run([...DUMMY, ...args])).stdout).toMatch(/attention +values of 10 % of the past positions\n/);

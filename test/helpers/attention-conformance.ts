@@ -115,9 +115,9 @@ export function describeAttention(bench: Bench): void {
     for (const type of plainCaches(bench)) {
       const rows = placeRows(SPARSE_SPANS);
       const fixture = await setUp(bench, { type, sparsity, heads: { ...heads, scale: 1.5 / Math.sqrt(heads.headDim) } }, rows);
-      const swept = fixture.sweep(rows, 1);
-      if (bench.device().capabilities.sparseAttention) expect(await swept).toEqual([]);
-      else await expect(swept).rejects.toThrow('no sparse attention');
+      const outcome = await fixture.sweep(rows, 1).catch((error: unknown) => String(error));
+      const { sparseAttention } = bench.device().capabilities;
+      expect(outcome).toEqual(sparseAttention ? [] : expect.stringContaining('no sparse attention'));
     }
   });
 

@@ -159,21 +159,18 @@ describe.each(availableKernels())('kernels %s', (_isa, kernels) => {
     { type: 'f32', window: 100, attnSparsity: 1 },
     ...(['f32', 'f16', 'q8_0', 'g4'] as const).map((type) => ({ type, attnSparsity: 0.1 })),
     { type: 'f16', window: 100, attnSparsity: 0.5 },
-  ])(
-    'attention with a cache of $type, window $window and sparsity $attnSparsity is the same in pieces of any size',
-    async (options) => {
-      await using one = openNativeDevice(kernels, 1);
-      const whole = await attendInPieces(one, options, POSITIONS, false);
-      for (const [chunk, threads] of [
-        [1, 2],
-        [63, 3],
-        [64, 1],
-        [65, 2],
-        [512, 2],
-      ] as const) {
-        await using device = openNativeDevice(kernels, threads);
-        expect(same(await attendInPieces(device, options, chunk, chunk % 2 === 1), whole), `pieces of ${chunk}`).toBe(true);
-      }
-    },
-  );
+  ])('attention with a cache of $type, window $window and sparsity $attnSparsity is the same in pieces of any size', async (options) => {
+    await using one = openNativeDevice(kernels, 1);
+    const whole = await attendInPieces(one, options, POSITIONS, false);
+    for (const [chunk, threads] of [
+      [1, 2],
+      [63, 3],
+      [64, 1],
+      [65, 2],
+      [512, 2],
+    ] as const) {
+      await using device = openNativeDevice(kernels, threads);
+      expect(same(await attendInPieces(device, options, chunk, chunk % 2 === 1), whole), `pieces of ${chunk}`).toBe(true);
+    }
+  });
 });

@@ -143,7 +143,13 @@ export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: 
   }
 }
 
-function attendHead(inputs: AttentionInputs & { readonly sparsity: number }, slots: readonly number[], token: number, head: number, out: Matrix): void {
+function attendHead(
+  inputs: AttentionInputs & { readonly sparsity: number },
+  slots: readonly number[],
+  token: number,
+  head: number,
+  out: Matrix,
+): void {
   const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap, sparsity } = inputs;
   const query = token * q.columns + head * headDim;
   const first = Math.floor((head * kvHeads) / heads) * headDim;

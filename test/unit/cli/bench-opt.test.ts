@@ -117,8 +117,10 @@ describe('bench-opt', () => {
       '--debug-mode',
     ]);
     expect(notices.join('')).not.toContain('\n');
-    for (const line of ['', '--cpu-cache-compute', '--attn-sparsity 0.1'])
-      expect(benchNotices((await parse(line)).options), line).toEqual([]);
+  });
+
+  it.each(['', '--cpu-cache-compute', '--attn-sparsity 0.1'])('says nothing about "%s"', async (line) => {
+    expect(benchNotices((await parse(line)).options)).toEqual([]);
   });
 
   it('shows its results', () => {
