@@ -129,6 +129,7 @@ export interface AttentionInputs extends AttentionOptions {
 
 /** Causal attention of every token to the cached positions of its own row, its own position included. */
 export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: Matrix): void {
+  const dense = { ...inputs, sparsity: 1 };
   let token = 0;
   for (const row of rows) {
     for (let i = 0; i < row.tokens.length; i++, token++) {
@@ -137,20 +138,13 @@ export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: 
       const from = Math.max(0, end - window);
       const slots = Array.from({ length: end - from }, (_, position) => slotOf(row, from + position, window));
       const { prompt = Infinity } = row;
-      const sparsity = end > prompt ? (inputs.sparsity ?? 1) : 1;
-      for (let head = 0; head < inputs.heads; head++) attendHead({ ...inputs, sparsity }, slots, token, head, out);
+      for (let head = 0; head < inputs.heads; head++) attendHead(end > prompt ? inputs : dense, slots, token, head, out);
     }
   }
 }
 
-function attendHead(
-  inputs: AttentionInputs & { readonly sparsity: number },
-  slots: readonly number[],
-  token: number,
-  head: number,
-  out: Matrix,
-): void {
-  const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap, sparsity } = inputs;
+function attendHead(inputs: AttentionInputs, slots: readonly number[], token: number, head: number, out: Matrix): void {
+  const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap, sparsity = 1 } = inputs;
   const query = token * q.columns + head * headDim;
   const first = Math.floor((head * kvHeads) / heads) * headDim;
   const kvColumns = kvHeads * headDim;
@@ -162,10 +156,10 @@ function attendHead(
   const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = scores.map((score) => Math.exp(score - highest));
   const total = weights.reduce((a, b) => a + b, 0);
-  const chosen = sparsity < 1 ? largestWeights(weights, sparsity) : slots.keys();
-  const used = [...chosen].map((position) => ({ weight: weights[position]!, at: slots[position]! * kvColumns + first }));
+  const used = sparsity < 1 ? largestWeights(weights, sparsity) : [...slots.keys()];
   for (let d = 0; d < headDim; d++) {
-    const sum = used.reduce((before, { weight, at }) => before + weight * values.read(at + d), 0);
+    let sum = 0;
+    for (const position of used) sum += weights[position]! * values.read(slots[position]! * kvColumns + first + d);
     out.data[query + d] = sum / total;
   }
 }
