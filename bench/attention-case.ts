@@ -14,6 +14,8 @@ export interface AttentionCase {
   /** Position of each row's first token. */
   readonly start: number;
   readonly tokens: number;
+  /** Share of the past positions whose values are used. Default: all. */
+  readonly attnSparsity?: number;
 }
 
 export const positionsOf = ({ start, tokens }: AttentionCase): number => start + tokens;
@@ -24,9 +26,10 @@ export function operationsOf({ rows, start, tokens }: AttentionCase): number {
   return 4 * pairs * rows * HEADS * HEAD_DIM;
 }
 
-/** Of keys and values, each read once. */
+/** Of keys, and of the values that are used, each read once. */
 export function cacheBytes(one: AttentionCase): number {
-  return 2 * one.rows * byteLengthOf(one.type, positionsOf(one) * one.kvHeads * HEAD_DIM);
+  const { rows, type, kvHeads, attnSparsity = 1 } = one;
+  return (1 + attnSparsity) * rows * byteLengthOf(type, positionsOf(one) * kvHeads * HEAD_DIM);
 }
 
 /** Rows whose pages lie scattered in the cache. */
@@ -38,6 +41,7 @@ export function batchRows(one: AttentionCase): BatchRow[] {
   return Array.from({ length: one.rows }, (_, row) => ({
     tokens: new Int32Array(one.tokens),
     start: one.start,
+    prompt: one.start,
     pages: Array.from({ length: each }, (__, i) => page(row * each + i)),
   }));
 }
@@ -48,17 +52,16 @@ export function numbers(count: number): Float32Array<ArrayBuffer> {
   return repeated(pattern, new Float32Array(count));
 }
 
-/** Small numbers of a type, neither denormal nor all the same; blocks are of one byte pattern, which as a half is 0.01. */
+/** Small numbers of a type, neither denormal nor all the same; every two bytes of blocks are a half between 0.0098 and 0.013. */
 export function cacheContents(type: KvType, byteLength: number): Uint8Array<ArrayBuffer> {
   if (type === 'f32') return new Uint8Array(numbers(byteLength / 4).buffer);
   const bytes = new Uint8Array(byteLength);
   const words = new Uint16Array(bytes.buffer);
-  if (type !== 'f16' && type !== 'bf16') words.fill(0x211f);
-  else
-    repeated(
-      Uint16Array.from({ length: 1 << 16 }, (_, i) => (type === 'f16' ? 0x2c00 : 0x3d00) + ((i * 0x9e5) & 0x81ff)),
-      words,
-    );
+  const [least, mask] = type === 'f16' ? [0x2c00, 0x81ff] : type === 'bf16' ? [0x3d00, 0x81ff] : [0x2100, 0xff];
+  repeated(
+    Uint16Array.from({ length: 1 << 16 }, (_, i) => least + ((i * 0x9e5) & mask)),
+    words,
+  );
   return bytes;
 }
 

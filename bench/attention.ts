@@ -40,6 +40,24 @@ const CASES: readonly AttentionCase[] = KV_TYPES.flatMap((type) =>
   ),
 );
 
+const LONG: readonly KvType[] = ['f16', 'q8_0', 'g4'];
+const SPARSE: readonly AttentionCase[] = LONG.flatMap((type) =>
+  [32, 8].flatMap((kvHeads) =>
+    [
+      { rows: 64, positions: 1024 },
+      { rows: 16, positions: 4096 },
+    ].map(({ rows, positions }): AttentionCase => ({
+      name: `decode ${rows} rows at ${positions}, sparsity 0.1`,
+      type,
+      kvHeads,
+      rows,
+      start: positions - 1,
+      tokens: 1,
+      attnSparsity: 0.1,
+    })),
+  ),
+);
+
 export async function* attention({ rounds, types = KV_TYPES }: BenchOptions): AsyncGenerator<Figure, void, void> {
   const kernels = loadKernels();
   if (!kernels) throw new UsageError('attention: there are no own kernels here; npm run build compiles them');
@@ -53,6 +71,24 @@ export async function* attention({ rounds, types = KV_TYPES }: BenchOptions): As
     ours[Symbol.dispose]();
     yield* figuresOf(one, peaks, a, theirs && b);
   }
+  for (const one of SPARSE.filter(({ type }) => types.includes(type))) yield* sparse(own, one, rounds);
+}
+
+/** Beside the same rows with the values of all positions. */
+async function* sparse(device: Device, one: AttentionCase, rounds: number): AsyncGenerator<Figure, void, void> {
+  using few = await makeOurs(device, one);
+  using all = await makeOurs(device, { ...one, attnSparsity: 1 });
+  const [a, b] = await alternate([() => few.run()], [() => all.run()], rounds);
+  const name = `${one.type} ${one.name}, ${HEADS}/${one.kvHeads} heads`;
+  const make = (what: string, unit: string, values: readonly number[]): Figure => figure({ bench: 'attention', case: what, unit, values });
+  const rate = (amount: number, seconds: readonly number[]): number[] => seconds.map((each) => amount / each);
+  yield make(name, 'GB/s', rate(cacheBytes(one) / 1e9, a));
+  yield make(name, 'rows/s', rate(one.rows, a));
+  yield make(
+    `${name}, over all values`,
+    'x',
+    a.map((each, i) => b[i]! / each),
+  );
 }
 
 interface Limits extends Peaks {
@@ -110,7 +146,8 @@ async function makeOurs(device: Device, one: AttentionCase): Promise<{ run: () =
   for (const tensor of tensors) await device.write(tensor, 0, new Uint8Array(numbers(tensor.byteLength / 4).buffer));
   const batch = use(device.createBatch(rows));
   await batch.write(rows);
-  const graph = new GraphBuilder('attention', count);
+  const { attnSparsity = 1 } = one;
+  const graph = new GraphBuilder('attention', count, { attnSparsity });
   const [q, k, v] = tensors.map((tensor) => graph.load(tensor));
   const heads = { heads: HEADS, kvHeads: one.kvHeads, headDim: HEAD_DIM, scale: SCALE };
   graph.attention(q!, k!, v!, cache, heads);

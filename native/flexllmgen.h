@@ -191,6 +191,8 @@ typedef struct {
   int32_t start;
   int32_t first;
   int32_t tokens;
+  /* Tokens from this position on decode; those before it are the prompt. */
+  int32_t prompt;
 } flx_row;
 
 /* Its sequences may change between two runs of a program. */
@@ -203,6 +205,8 @@ typedef struct {
  * Appends k and v [tokens, kv_heads * head] to the cache, [pages * FLX_PAGE, kv_heads * head] of `type`: f32, f16, bf16, or, where `head` is a multiple of
  * its group, Q8_0, Q4_0, Q4_1 (32) or G4 (64). Pages that rest elsewhere are read from where they were staged; none is written there. Then y = softmax(scale q K^T) V over the
  * positions of the own row up to the token's own, `window` of them at most. Sums run over tiles of FLX_PAGE positions counted from 0.
+ * With a sparsity below 1, tokens that decode add up the values of their own position and of the floor(sparsity * others) others with the largest weights
+ * alone, earlier ones among equals; weights are those of all positions that are seen.
  */
 typedef struct {
   const float *q;
@@ -221,6 +225,7 @@ typedef struct {
   int32_t window; /* 0: all positions */
   float scale;
   float softcap; /* 0: none */
+  double sparsity; /* in (0, 1] */
 } flx_attention;
 
 /* Where one matrix of a stack lies, and whether it is packed. */

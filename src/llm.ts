@@ -44,6 +44,11 @@ export interface LoadOptions {
   readonly compute?: 'auto' | 'f32';
   /** Type of the KV cache; `auto` is f16, or f32 with compute `f32`. Default `auto`. */
   readonly kvType?: 'auto' | KvType;
+  /**
+   * Share of the positions before it whose values a generated token uses, those with the largest weights; prompts use all. Below 1, results differ. On our
+   * kernels. Default 1.
+   */
+  readonly attnSparsity?: number;
   /** Rows that the device computes together. Default 64. */
   readonly gpuBatchSize?: number;
   /** Such batches in flight; weights are read once for all of them. Default 1; where weights pass through memory, as many as the cache has room for. */
@@ -240,10 +245,15 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     model: name,
     family: model.family,
     contextLength: model.contextLength,
-    fingerprint: `${source.fingerprint} compute ${compute} kv ${plan.kvType}`,
+    fingerprint: fingerprintOf(source, compute, plan),
     kernels: device.name,
   };
   return { source, engine, device, weights, lanes, plan, info };
+}
+
+/** Of all that decides the answers to a request. */
+function fingerprintOf({ fingerprint }: ModelSource, compute: 'auto' | 'f32', { kvType, attnSparsity }: ExecutionPlan): string {
+  return `${fingerprint} compute ${compute} kv ${kvType}${attnSparsity < 1 ? ` sparsity ${attnSparsity}` : ''}`;
 }
 
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {

@@ -1,15 +1,10 @@
 /* Attention over pages: softmax is online, over pages of positions counted from 0. */
-#include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "activation.h"
-#include "attention_cache.h"
+#include "attention_sparse.h"
 #include "steps.h"
 #include "team.h"
 
-/* Queries that read a page together: the more, the less of it is loaded; their results stay in the second cache. */
-static constexpr int64_t BLOCK_QUERIES = 8 * QUERIES;
 /* kv heads of a block: 8 pages of 16 KiB are read in a row, at twice the speed of single ones, which begin with misses. */
 static constexpr int64_t MOST_HEADS = 8;
 /* Blocks are not made so large that threads have less of them. */
@@ -21,80 +16,9 @@ struct BlockMemory {
   std::vector<float> q, out, scores, most, sum;
 };
 
-/*
- * The same `count` queries of one kv head, or of a few that follow each other: query i is token i / group of the row, head i % group of those that share
- * the kv head. In memory it is in place h * count + i, less than BLOCK_QUERIES.
- */
-struct Block {
-  const flx_row *row;
-  int64_t kv_head;
-  int64_t kv_heads;
-  int64_t first; /* query */
-  int64_t count;
-};
-
 } // namespace
 
 static thread_local BlockMemory memory;
-
-namespace {
-/* Of one kv head; those of the following ones lie behind. */
-struct Page {
-  const uint8_t *keys;
-  const uint8_t *values;
-};
-} // namespace
-
-/* `bytes`: of a page of one kv head. */
-static Page page_of(const flx_attention &a, int32_t page, int64_t kv_head, int64_t bytes) {
-  const bool staged = page >= FLX_STAGED;
-  const int64_t offset = ((staged ? page - FLX_STAGED : page) * static_cast<int64_t>(a.kv_heads) + kv_head) * bytes;
-  return {static_cast<const uint8_t *>(staged ? a.staged_keys : a.keys) + offset, static_cast<const uint8_t *>(staged ? a.staged_values : a.values) + offset};
-}
-
-static int64_t padded(int64_t head) { return (head + LANES - 1) / LANES * LANES; }
-
-/* Positions of a tile that query `query` of a block sees. */
-static Range seen_by(const flx_attention &a, const Block &block, int64_t query, int64_t tile) {
-  const int64_t position = block.row->start + (block.first + query) / (a.heads / a.kv_heads) - tile * FLX_PAGE;
-  const int64_t from = a.window > 0 ? std::max<int64_t>(0, position + 1 - a.window) : 0;
-  return {from, std::min<int64_t>(FLX_PAGE, position + 1)};
-}
-
-static void cap(const flx_attention &a, float *scores, const Range &seen) {
-  for (int64_t p = seen.from; p < seen.to; p++) scores[p] = a.softcap * std::tanh(scores[p] / a.softcap);
-}
-
-static void scale_row(const float *x, int64_t count, float factor, float *y) {
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) f_store(y + i, f_mul(f_load(x + i), f_set(factor)));
-  for (; i < count; i++) y[i] = x[i] * factor;
-}
-
-static Range seen_by_all(const flx_attention &a, const Block &block, int64_t first, int64_t rows, int64_t tile) {
-  return {seen_by(a, block, first, tile).from, seen_by(a, block, first + rows - 1, tile).to};
-}
-
-/* Scores of what a query does not see become `value`, in `columns`, which are whole vectors. */
-static void fill_unseen(float *scores, const Range &seen, const Range &columns, float value) {
-  for (int64_t i = columns.from; i < std::min(seen.from, columns.to); i++) scores[i] = value;
-  for (int64_t i = std::max(seen.to, columns.from); i < columns.to; i++) scores[i] = value;
-}
-
-static float largest_of(const float *scores, const Range &columns) {
-  F largest = f_load(scores + columns.from);
-  for (int64_t i = columns.from + LANES; i < columns.to; i += LANES) largest = f_max(largest, f_load(scores + i));
-  return f_largest(largest);
-}
-
-/* Scores become exp(score - most). Returns their sum: vectors are added one to the other, then their lanes, so that what is 0 may be left out. */
-static float exponentials(float *scores, const Range &seen, const Range &columns, float most) {
-  for (int64_t i = columns.from; i < columns.to; i += LANES) f_store(scores + i, f_exp(f_sub(f_load(scores + i), f_set(most))));
-  fill_unseen(scores, seen, columns, 0); /* exp of minus infinity is tiny, but not nothing */
-  F total = f_set(0);
-  for (int64_t i = columns.from; i < columns.to; i += LANES) total = f_add(total, f_load(scores + i));
-  return f_sum(total);
-}
 
 /*
  * Scores [rows, FLX_PAGE] of a tile become shares; `place` is that of the first query. What belongs to one query waits for itself all along, so each step
@@ -144,8 +68,9 @@ static void share_out(const flx_attention &a, const Block &block, int64_t tile, 
 /* All keys of a tile come before its values: what lies together in memory is read together. */
 template <class Cache> static void attend_tile(const flx_attention &a, const Block &block, int64_t tile, int64_t last) {
   const int64_t bytes = Cache::page_bytes(a.head), width = padded(a.head);
-  const auto [keys, values] = page_of(a, block.row->pages[tile], block.kv_head, bytes);
-  const uint8_t *next = page_of(a, block.row->pages[std::min(tile + 1, last)], block.kv_head, bytes).keys;
+  const HeadPages all_keys = keys_of(a, block.row, block.kv_head, bytes);
+  const uint8_t *keys = all_keys.holding(tile * FLX_PAGE), *values = values_of(a, block.row, block.kv_head, bytes).holding(tile * FLX_PAGE);
+  const uint8_t *next = all_keys.holding(std::min(tile + 1, last) * FLX_PAGE);
   for (int64_t h = 0; h < block.kv_heads; h++)
     for (int64_t first = 0; first < block.count; first += QUERIES)
       share_out<Cache>(a, block, tile, first, std::min<int64_t>(QUERIES, block.count - first), static_cast<size_t>(h * block.count + first), keys + h * bytes,
@@ -218,22 +143,45 @@ template <class Cache> static void append(flx_team *team, const flx_attention &a
   });
 }
 
-/* Queries of one row for each kv head are cut into blocks; blocks of few queries take several kv heads, since their pages lie together. */
-static std::vector<Block> blocks_of(const flx_attention &a, int64_t least) {
+namespace {
+/* Queries of a row that are computed in the same way; `most` of a block at most, over all of its kv heads. */
+struct Span {
+  const flx_row *row;
+  int64_t from;
+  int64_t to;
+  int64_t most;
+  bool sparse;
+};
+} // namespace
+
+/* Tokens before `prompt` see all values; those behind it, with sparse attention, have blocks of their own. */
+static std::vector<Span> spans_of(const flx_attention &a) {
   const int64_t group = a.heads / a.kv_heads;
-  int64_t pieces = 0;
-  for (int64_t i = 0; i < a.batch->count; i++) pieces += (a.batch->rows[i].tokens * group + BLOCK_QUERIES - 1) / BLOCK_QUERIES;
-  const int64_t most_heads = std::min<int64_t>(MOST_HEADS, std::max<int64_t>(1, pieces * a.kv_heads / least));
-  std::vector<Block> blocks;
+  std::vector<Span> spans;
   for (int64_t i = 0; i < a.batch->count; i++) {
     const flx_row *row = a.batch->rows + i;
-    const int64_t queries = row->tokens * group;
-    for (int64_t first = 0; first < queries; first += BLOCK_QUERIES) {
-      const int64_t count = std::min(BLOCK_QUERIES, queries - first);
-      const int64_t heads = std::min(most_heads, std::max<int64_t>(1, BLOCK_QUERIES / count));
-      for (int64_t h = 0; h < a.kv_heads; h += heads) blocks.push_back({row, h, std::min<int64_t>(heads, a.kv_heads - h), first, count});
-    }
+    const int64_t tokens = row->tokens;
+    const int64_t dense = a.sparsity < 1 ? std::min(tokens, std::max<int64_t>(0, int64_t{row->prompt} - row->start)) : tokens;
+    if (dense > 0) spans.push_back({row, 0, dense * group, BLOCK_QUERIES, false});
+    if (dense < tokens) spans.push_back({row, dense * group, tokens * group, most_sparse(row->start + tokens), true});
   }
+  return spans;
+}
+
+/* Spans are cut into blocks for each kv head; blocks of few queries take several kv heads, since their pages lie together. */
+static std::vector<Block> blocks_of(const flx_attention &a, int64_t least) {
+  const std::vector<Span> spans = spans_of(a);
+  int64_t pieces = 0;
+  for (const Span &span : spans) pieces += (span.to - span.from + span.most - 1) / span.most;
+  const int64_t most_heads = std::min<int64_t>(MOST_HEADS, std::max<int64_t>(1, pieces * a.kv_heads / least));
+  std::vector<Block> blocks;
+  for (const Span &span : spans)
+    for (int64_t first = span.from; first < span.to; first += span.most) {
+      const int64_t count = std::min(span.most, span.to - first);
+      const int64_t heads = std::min(most_heads, std::max<int64_t>(1, span.most / count));
+      for (int64_t h = 0; h < a.kv_heads; h += heads)
+        blocks.push_back({span.row, h, std::min<int64_t>(heads, a.kv_heads - h), first, count, span.sparse});
+    }
   return blocks;
 }
 
@@ -242,17 +190,12 @@ template <class Cache> static void attend(flx_team *team, const flx_attention &a
   const std::vector<Block> blocks = blocks_of(a, TILES_A_THREAD * team_size(team));
   const int64_t count = static_cast<int64_t>(blocks.size());
   /* The last blocks of a row see most; they come first, so that no thread ends late. */
-  parallel(team, count, [&](int64_t tile) { attend_block<Cache>(a, blocks[static_cast<size_t>(count - 1 - tile)]); });
+  parallel(team, count, [&](int64_t tile) {
+    const Block &block = blocks[static_cast<size_t>(count - 1 - tile)];
+    block.sparse ? attend_sparsely(a, block) : attend_block<Cache>(a, block);
+  });
 }
 
 void run_attention(flx_team *team, const flx_attention &a) {
-  switch (a.type) {
-    case FLX_F32: return attend<FloatCache<Floats>>(team, a);
-    case FLX_F16: return attend<FloatCache<Halves>>(team, a);
-    case FLX_BF16: return attend<FloatCache<Bfloats>>(team, a);
-    case FLX_Q8_0: return attend<Compressed<8, 32, 128, false>>(team, a);
-    case FLX_Q4_0: return attend<Compressed<4, 32, 8, false>>(team, a);
-    case FLX_Q4_1: return attend<Compressed<4, 32, 0, true>>(team, a);
-    default: return attend<Compressed<4, 64, 0, true>>(team, a);
-  }
+  with_cache(a.type, [&](auto cache) { attend<decltype(cache)>(team, a); });
 }

@@ -30,6 +30,26 @@ struct Queries {
   int64_t head;
 };
 
+/* Pages of the keys or the values of a row, of one kv head. */
+struct HeadPages {
+  const uint8_t *cache;
+  const uint8_t *staged;
+  const int32_t *pages;
+  int64_t stride; /* bytes from page to page */
+
+  const uint8_t *holding(int64_t position) const {
+    const int32_t page = pages[position / FLX_PAGE];
+    return page >= FLX_STAGED ? staged + (page - FLX_STAGED) * stride : cache + page * stride;
+  }
+};
+
+/* Positions whose values are added up with their weights; behind the last one, weights are 0 up to a whole vector. */
+struct Chosen {
+  const int32_t *positions;
+  const float *weights;
+  int64_t count;
+};
+
 /* Rows of one head, `stride` floats apart, for positions of one page from `position` on. */
 struct Appended {
   const float *k;
@@ -72,6 +92,28 @@ template <class T> struct FloatCache {
     for (int64_t i = seen.from; i < seen.to; i++)
       for (int64_t e = 0; e < head; e++) padded[static_cast<size_t>(i * width + e)] = T::widen(values[i * head + e]);
     multiply<Rows<Floats>>(rows, {shares, FLX_PAGE, 0, padded.data(), width, seen.from, seen.to, out, width, 0}, width);
+  }
+
+  /*
+   * A weight times a value is a factor times what `value_at` loads, plus what `weigh` returns the sum of. Each GROUP of elements has factors of its own; 0:
+   * all have the same.
+   */
+  static constexpr int GROUP = 0;
+  static float weigh(const HeadPages &, const Chosen &chosen, int64_t, int64_t, float *factors) {
+    std::copy(chosen.weights, chosen.weights + chosen.count, factors);
+    return 0;
+  }
+
+  /* Elements of one position. PART: with zeros behind the last one. */
+  template <bool PART> static F value_at(const uint8_t *page, int64_t head, int64_t position, int64_t element) {
+    const Stored *values = reinterpret_cast<const Stored *>(page) + position * head + element;
+    if constexpr (!PART) return T::load(values);
+    float part[LANES] = {};
+    for (int64_t e = element; e < head; e++) part[e - element] = T::widen(values[e - element]);
+    return f_load(part);
+  }
+  static void ask_for_value(const uint8_t *page, int64_t head, int64_t position, int64_t element, int64_t count) {
+    ask_for(reinterpret_cast<const Stored *>(page) + position * head + element, count * static_cast<int64_t>(sizeof(Stored)));
   }
 
   /* By way of a copy of the rows: keys are written straight on, and read here and there while they are in the first cache. */
@@ -174,6 +216,33 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
     return f_sum(total);
   }
 
+  static constexpr int GROUP = SIZE;
+  static float weigh(const HeadPages &values, const Chosen &chosen, int64_t head, int64_t g, float *factors) {
+    F total = f_set(0);
+    for (int64_t i = 0; i < chosen.count; i += LANES) {
+      uint16_t scale[LANES] = {}, least[LANES] = {};
+      for (int64_t j = 0; j < std::min<int64_t>(LANES, chosen.count - i); j++) {
+        const int64_t position = chosen.positions[i + j], at = g * FLX_PAGE + position % FLX_PAGE;
+        const uint8_t *page = values.holding(position);
+        scale[j] = scales(page, head)[at];
+        if (MINIMUM) least[j] = minima(page, head)[at];
+      }
+      const F factor = f_mul(f_load(chosen.weights + i), f_from_half(scale));
+      f_store(factors + i, factor);
+      total = f_add(total, MINIMUM ? f_mul(f_load(chosen.weights + i), f_from_half(least)) : f_mul(factor, f_set(-ZERO)));
+    }
+    return f_sum(total);
+  }
+  static const uint8_t *codes_at(const uint8_t *page, int64_t head, int64_t position, int64_t element) {
+    return page + (position / Codes::STEP * head + element) * Codes::COLUMN;
+  }
+  template <bool> static F value_at(const uint8_t *page, int64_t head, int64_t position, int64_t element) {
+    return Codes::load(codes_at(page, head, position, element), 0, static_cast<int>(position % Codes::STEP));
+  }
+  static void ask_for_value(const uint8_t *page, int64_t head, int64_t position, int64_t element, int64_t count) {
+    ask_for(codes_at(page, head, position, element), count * Codes::COLUMN);
+  }
+
   static Scale scale_of(const float *x) {
     float least = x[0], most = x[0], largest = x[0];
     bool finite = true;
@@ -223,3 +292,16 @@ template <int BITS, int SIZE, int ZERO, bool MINIMUM> struct Compressed {
     }
   }
 };
+
+/* Calls `use` with a value of the type that caches of a type have. */
+template <class Use> static void with_cache(int32_t type, const Use &use) {
+  switch (type) {
+    case FLX_F32: return use(FloatCache<Floats>{});
+    case FLX_F16: return use(FloatCache<Halves>{});
+    case FLX_BF16: return use(FloatCache<Bfloats>{});
+    case FLX_Q8_0: return use(Compressed<8, 32, 128, false>{});
+    case FLX_Q4_0: return use(Compressed<4, 32, 8, false>{});
+    case FLX_Q4_1: return use(Compressed<4, 32, 0, true>{});
+    default: return use(Compressed<4, 64, 0, true>{});
+  }
+}

@@ -26,6 +26,18 @@ static inline float f_largest(F v) { return f_reduce(v, [](float a, float b) { r
 static inline float f_sum(F v) { return f_reduce(v, [](float a, float b) { return a + b; }); }
 #endif
 
+#if !defined(__AVX2__)
+/* A bit for each lane where a is at least b, lowest first. */
+static inline uint32_t f_reaches(F a, F b) {
+  float x[LANES], y[LANES];
+  f_store(x, a);
+  f_store(y, b);
+  uint32_t bits = 0;
+  for (int i = 0; i < LANES; i++) bits |= uint32_t{x[i] >= y[i]} << i;
+  return bits;
+}
+#endif
+
 #if !defined(FLX_ISA_AVX512)
 /* x * 2^n for whole n from -126 to 128, in two steps: 2^128 is no float. */
 static inline F f_scale(F x, F n) {

@@ -27,6 +27,8 @@ static inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
 /* x * 2^n for whole n */
 static inline F f_scale(F x, F n) { return _mm512_scalef_ps(x, n); }
 static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/* A bit for each lane where a is at least b, lowest first. */
+static inline uint32_t f_reaches(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 static inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
 static inline float f_largest(F v) { return _mm512_reduce_max_ps(v); }
 static inline float f_sum(F v) { return _mm512_reduce_add_ps(v); }

@@ -7,6 +7,9 @@ namespace {
 struct Shape {
   int32_t heads, kv_heads, head, window;
   float softcap;
+  /* Below 1 for tokens from `prompt` on. */
+  double sparsity = 1;
+  int32_t prompt = 0;
 };
 struct CacheType {
   int32_t type;
@@ -102,7 +105,7 @@ static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x,
       return both;
     };
     const Array<float> q = joined(x.q, width), k = joined(x.k, kv), v = joined(x.v, kv), y((piece.tokens + 1) * width);
-    const flx_row rows[3] = {{others.data(), 0, 0, 1}, {own.data(), piece.start, 1, 0}, {own.data(), piece.start, 1, piece.tokens}};
+    const flx_row rows[3] = {{others.data(), 0, 0, 1, 0}, {own.data(), piece.start, 1, 0, s.prompt}, {own.data(), piece.start, 1, piece.tokens, s.prompt}};
     const flx_batch batch{rows, 3};
     flx_attention a{};
     a.q = q.data();
@@ -119,10 +122,26 @@ static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x,
     a.window = s.window;
     a.scale = x.scale;
     a.softcap = s.softcap;
+    a.sparsity = s.sparsity;
     t.run(FLX_ATTENTION, &a, team);
     std::copy(y.data() + width, y.data() + y.size(), all.data() + piece.start * width);
   }
   return all;
+}
+
+/*
+ * Of the weights before the last one, only the floor(sparsity * number) largest stay, the earlier ones among equals. Returns the weight at the border where
+ * an error of `tolerance` of it could have changed the choice, otherwise 0.
+ */
+static double keep_largest(std::vector<double> &weights, double sparsity, double tolerance) {
+  const size_t past = weights.size() - 1, count = static_cast<size_t>(sparsity * static_cast<double>(past));
+  std::vector<size_t> order(past);
+  for (size_t i = 0; i < past; i++) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return weights[a] > weights[b]; });
+  const bool is_close = count > 0 && count < past && weights[order[count - 1]] - weights[order[count]] <= tolerance * weights[order[count - 1]];
+  const double border = is_close ? weights[order[count - 1]] : 0;
+  for (size_t i = count; i < past; i++) weights[order[i]] = 0;
+  return border;
 }
 
 /* y of one query of one head, for positions `from` to `to`, and the bound of its error. */
@@ -147,21 +166,24 @@ static void attend_naively(const Sequence &x, const std::vector<Stored> &k, cons
   }
   double sum = 0;
   for (double &score : scores) sum += score = std::exp(score - most);
+  const double error = 4 * U * (s.head * largest + token - from + 8);
+  const double exchanged = s.sparsity < 1 && token >= s.prompt ? keep_largest(scores, s.sparsity, error) / sum : 0;
   for (int32_t e = 0; e < s.head; e++) {
-    double value = 0, size = 0;
+    double value = 0, size = 0, widest = 0;
     for (int32_t i = 0; i <= token - from; i++) {
       const Stored &element = v[at(from + i) + static_cast<size_t>(e)];
       value += scores[static_cast<size_t>(i)] / sum * element.value;
       size += scores[static_cast<size_t>(i)] / sum * element.size;
+      widest = std::max(widest, element.size);
     }
     y[e] = value;
-    bound[e] = 4 * U * (s.head * largest + token - from + 8) * size;
+    bound[e] = error * size + 2 * exchanged * widest;
   }
 }
 
 static void try_shape(Test &t, const CacheType &c, const Shape &s, int32_t tokens) {
   const std::string name = std::string("attention ") + c.name + " " + std::to_string(s.heads) + "/" + std::to_string(s.kv_heads) + " heads of " +
-                           std::to_string(s.head) + ", window " + std::to_string(s.window) + ": ";
+                           std::to_string(s.head) + ", window " + std::to_string(s.window) + (s.sparsity < 1 ? ", sparsity " + std::to_string(s.sparsity) : "") + ": ";
   const Sequence x = random_sequence(s, tokens);
   const Array<float> y = attend(t, c, x, {{0, tokens}});
   const std::vector<Stored> k = store(c, x.k), v = store(c, x.v);
@@ -195,7 +217,58 @@ static void try_wrong(Test &t, const CacheType &c) {
   t.expect(kept, std::string("attention ") + c.name + ": a wrong key is not seen by others");
 }
 
+/* What is not chosen is not read: a value that is no number, of the least weight, reaches tokens of the prompt alone. */
+static void try_unread(Test &t, const CacheType &c) {
+  const Shape s{2, 1, 64, 0, 0, 0.5, 40};
+  const int32_t tokens = 70, wrong = 3;
+  const Sequence x = random_sequence(s, tokens);
+  for (int64_t i = 0; i < x.q.size(); i++) x.q[i] = std::fabs(x.q[i]);
+  for (int32_t e = 0; e < s.head; e++) x.k[wrong * s.head + e] = -4;
+  const Array<float> clean = attend(t, c, x, {{0, tokens}});
+  for (int32_t e = 0; e < s.head; e++) x.v[wrong * s.head + e] = NAN;
+  const Array<float> y = attend(t, c, x, {{0, tokens}});
+  const int64_t prompt = static_cast<int64_t>(s.prompt) * s.heads * s.head;
+  t.expect(std::isnan(y[prompt - 1]), std::string("attention ") + c.name + ": a wrong value is seen by the prompt");
+  t.expect(std::memcmp(&y[prompt], &clean[prompt], static_cast<size_t>(y.size() - prompt) * 4) == 0, std::string("attention ") + c.name + ": a wrong value is not read");
+}
+
+/* Equal weights: the earlier positions are chosen. */
+static void try_equals(Test &t) {
+  const Shape s{1, 1, 32, 0, 0, 0.25, 1};
+  const int32_t tokens = 130;
+  const Sequence x = random_sequence(s, tokens);
+  for (int64_t i = 0; i < x.k.size(); i++) x.k[i] = 0.5f;
+  for (int32_t token = 0; token < tokens; token++)
+    for (int32_t e = 0; e < s.head; e++) x.v[token * s.head + e] = static_cast<float>(token + 1);
+  const Array<float> y = attend(t, CACHES[0], x, {{0, tokens}});
+  std::vector<double> expected(static_cast<size_t>(y.size())), bounds(expected.size());
+  for (int32_t token = 0; token < tokens; token++) {
+    const int32_t count = token < s.prompt ? token : token / 4;
+    const double sum = count * (count + 1) / 2 + token + 1;
+    for (int32_t e = 0; e < s.head; e++) {
+      const size_t at = static_cast<size_t>(token * s.head + e);
+      expected[at] = sum / (token + 1);
+      bounds[at] = 4 * U * (token + 8) * expected[at];
+    }
+  }
+  t.expect_close(y.data(), expected, bounds, "attention: earlier ones among equal weights");
+}
+
+/* Sparse, from every position on: none but the own one, few, most. */
+static void try_sparse(Test &t, const CacheType &c) {
+  if (c.group == 1) {
+    try_shape(t, c, {3, 3, 20, 0, 0, 0.1, 66}, 135);
+    try_shape(t, c, {2, 1, 7, 30, 5, 0.5, 1}, 70);
+  }
+  try_shape(t, c, {8, 1, 64, 0, 0, 0.3, 20}, 70);
+  try_shape(t, c, {4, 2, 64, 66, 2.5f, 0.1, 64}, 200);
+  try_shape(t, c, {3, 3, 128, 0, 0, 0.99, 3}, 80);
+  try_shape(t, c, {2, 2, 192, 0, 0, 0.005, 65}, 135);
+  try_unread(t, c);
+}
+
 void test_attention(Test &t) {
+  try_equals(t);
   for (const CacheType &c : CACHES) {
     if (c.group == 1) {
       try_shape(t, c, {3, 3, 20, 0, 0}, 70);
@@ -205,6 +278,7 @@ void test_attention(Test &t) {
     try_shape(t, c, {4, 2, 64, 66, 2.5f}, 135);
     try_shape(t, c, {3, 3, 128, 0, 0}, 80);
     try_wrong(t, c);
+    try_sparse(t, c);
     attend(t, c, random_sequence({1, 1, 64, 0, 0}, 1), {{0, 0}});
   }
 }

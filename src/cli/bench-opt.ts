@@ -18,6 +18,7 @@ import { BENCH_DEFAULTS, type BenchOptions } from './bench-options.ts';
 import { EXIT } from './exit-code.ts';
 import { onInterrupt } from './interrupt.ts';
 import { loadModel } from './model.ts';
+import { percentText } from './plan-text.ts';
 import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { stderrProgress, type Progress } from './progress.ts';
 import { oneLine, renderFacts } from './render.ts';
@@ -29,6 +30,7 @@ export interface BenchReport extends BenchFigures {
   readonly kernels: string;
   readonly task: BenchTask;
   readonly percent: readonly number[];
+  readonly attnSparsity: number;
   readonly bytes: BenchSizes;
   /** `disk`: weights that are read for every sweep. */
   readonly peakBytes: { readonly gpu: number; readonly cpu: number; readonly disk: number };
@@ -41,7 +43,6 @@ interface Policy {
 
 /** `flexllmgen bench-opt` */
 export async function benchOpt(options: BenchOptions, output: CliOutput = PROCESS_OUTPUT): Promise<number> {
-  checkAvailable(options);
   const policy = await policyOf(options);
   sharesOf(policy.percent, 'cpu');
   const logFile = options.log ? logFileOf(options, policy) : undefined;
@@ -56,19 +57,15 @@ export async function benchOpt(options: BenchOptions, output: CliOutput = PROCES
   return EXIT.ok;
 }
 
-function checkAvailable({ attnSparsity }: BenchOptions): void {
-  if (attnSparsity < 1)
-    throw new UsageError(`--attn-sparsity ${attnSparsity}: sparse attention is not available; only 1, all past values, can be had`);
-}
-
 /** What this engine has no switch for, and does instead. */
 export function benchNotices(options: BenchOptions): string[] {
   const { sepLayer, pinWeight, cpuCacheCompute, debugMode, device } = options;
-  const place = device === 'cpu' ? 'on the processor, there is no GPU' : 'on the GPU, where the cache is';
   const notices = [
     sepLayer !== undefined && '--sep-layer: attention and MLP of a layer move together here, whatever it says',
     pinWeight !== undefined && '--pin-weight: RAM beside a GPU is page-locked where its driver does that, whatever it says',
-    cpuCacheCompute !== undefined && `--cpu-cache-compute: attention is computed ${place}, whatever it says`,
+    cpuCacheCompute !== undefined &&
+      device !== 'cpu' &&
+      `--cpu-cache-compute: attention is computed on the GPU, where the cache is, whatever it says`,
     debugMode === 'fewer_batch' && '--debug-mode fewer_batch: all batches are run, nothing is projected from fewer',
     debugMode === 'breakdown' && '--debug-mode breakdown: --trace FILE records where the time goes, without slowing anything down',
   ];
@@ -135,7 +132,7 @@ async function openModel(
   { name, dummy }: BenchModel,
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<LLM> {
-  const { device, mem, vram, disk, offloadDir, threads, trace, plan, planOut } = options;
+  const { device, mem, vram, disk, offloadDir, threads, trace, plan, planOut, attnSparsity } = options;
   const cachePositions = rowsOf(task) * Math.ceil((task.promptTokens + task.newTokens) / PAGE_POSITIONS) * PAGE_POSITIONS;
   const model = {
     model: name,
@@ -150,6 +147,7 @@ async function openModel(
     // The share of a plan is finer than a percentage.
     ...((options.percent !== undefined || plan === undefined) && { percent }),
     ...(options.overlap === false && { overlap: 'off' as const }),
+    ...(attnSparsity !== undefined && { attnSparsity }),
     ...(mem !== undefined && { mem }),
     ...(disk !== undefined && { disk }),
     ...(offloadDir !== undefined && { offloadDir }),
@@ -169,6 +167,7 @@ function reportOf({ info, shape, plan }: LLM, { task, percent }: Policy, { name,
     kernels: info.kernels,
     task,
     percent,
+    attnSparsity: plan.attnSparsity,
     bytes: benchSizes(info.family, shape, task),
     peakBytes: { gpu: measured.peakGpuBytes, cpu: peakMemoryBytes(), disk: plan.weights.streamedBytes },
     ...figuresOf(task, measured),
@@ -187,6 +186,7 @@ export function renderBench(report: BenchReport, logFile: string | undefined): s
     ['model', `${report.model}${report.weights === 'random' ? ', random weights' : ''}`],
     ['rows', `${task.gpuBatchSize} x ${task.numGpuBatches} of ${task.promptTokens} + ${task.newTokens} tokens`],
     ['kernels', report.kernels],
+    ['attention', `values of ${report.attnSparsity < 1 ? `${percentText(report.attnSparsity)} of the` : 'all'} past positions`],
     ['model size', `${formatBytes(bytes.model)} in 16 bits`],
     ['cache size', `${formatBytes(bytes.cache)} in 16 bits`],
     ['hidden size', `${formatBytes(bytes.hidden)} in 16 bits`],

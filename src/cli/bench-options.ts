@@ -1,7 +1,7 @@
 /** Flags of `flexllmgen bench-opt`: those of FlexGen's `flex_opt`, so that published command lines run, and some of ours. */
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { DeviceName } from '../llm/device.ts';
-import { addPlanOptions, DEVICES, decimal, examples, integer, MAX_COUNT, MAX_THREADS, notEmpty, percents, size } from './options.ts';
+import { addPlanOptions, DEVICES, examples, integer, MAX_COUNT, MAX_THREADS, notEmpty, percents, size, sparsityOption } from './options.ts';
 
 export interface BenchOptions {
   readonly model: string;
@@ -17,7 +17,7 @@ export interface BenchOptions {
   readonly sepLayer?: boolean;
   readonly pinWeight?: boolean;
   readonly cpuCacheCompute?: boolean;
-  readonly attnSparsity: number;
+  readonly attnSparsity?: number;
   readonly compressWeight?: boolean;
   readonly compressCache?: boolean;
   readonly logFile: string;
@@ -83,7 +83,7 @@ function addPolicy(command: Command): void {
     .option('--sep-layer [bool]', 'accepted: attention and MLP move together', flag)
     .option('--pin-weight [bool]', 'accepted: RAM beside a GPU is page-locked where the driver does it', flag)
     .option('--cpu-cache-compute [bool]', 'accepted: attention is computed where the cache is', flag)
-    .option('--attn-sparsity <p>', 'only 1.0: all past values are used', decimal(0, 1, 'exclusive'), 1)
+    .addOption(sparsityOption())
     .option('--compress-weight [bool]', 'weights in 4 bits (--dtype q4 of other commands)', flag)
     .option('--compress-cache [bool]', 'cache in 4 bits (--kv-type g4 of other commands)', flag)
     .option('--overlap [bool]', 'read weights while others compute (default: true)', flag);

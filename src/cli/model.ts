@@ -64,6 +64,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     device,
     compute,
     kvType,
+    ...(options.attnSparsity !== undefined && { attnSparsity: options.attnSparsity }),
     ...(options.dtype !== undefined && { dtype: options.dtype }),
     ...(options.convert !== undefined && { convert: options.convert }),
     ...(dummy !== undefined && { dummy }),
@@ -89,6 +90,8 @@ export function modelIdentity(options: ModelOptions): Record<string, string> {
     dtype: options.dtype ?? 'auto',
     compute: options.compute,
     kvType: options.kvType,
+    // Jobs that were begun before there was such a flag have the same identity as without it.
+    ...((options.attnSparsity ?? 1) < 1 && { attnSparsity: String(options.attnSparsity) }),
   };
 }
 

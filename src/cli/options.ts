@@ -12,6 +12,7 @@ export interface ComputeOptions {
   readonly device: DeviceName;
   readonly compute: 'auto' | 'f32';
   readonly kvType: 'auto' | KvType;
+  readonly attnSparsity?: number;
   readonly gpuBatchSize?: number;
   readonly numGpuBatches?: number;
   readonly threads?: number;
@@ -112,6 +113,7 @@ export function addComputeOptions(command: Command): Command {
         .default('cpu'),
     );
   return addTypeOptions(command)
+    .addOption(sparsityOption())
     .option('--gpu-batch-size <n>', 'rows computed together (default: 64)', integer(1, MAX_COUNT))
     .option(
       '--num-gpu-batches <n>',
@@ -132,6 +134,13 @@ export function addComputeOptions(command: Command): Command {
     )
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
     .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');
+}
+
+export function sparsityOption(): Option {
+  return new Option(
+    '--attn-sparsity <p>',
+    'share of the positions before it whose values a generated token uses; below 1 answers differ (default: 1)',
+  ).argParser(decimal(0, 1, 'exclusive'));
 }
 
 /** Of arithmetic and cache. */

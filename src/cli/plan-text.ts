@@ -19,7 +19,7 @@ type Items = Readonly<Partial<Record<keyof typeof NAMES, number>>> & { readonly 
  * What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`; with a GPU, a line
  * for its memory and one for RAM.
  */
-export function planText({ bytes, weights, host, kvDisk }: ExecutionPlan): string {
+export function planText({ bytes, weights, host, kvDisk, attnSparsity }: ExecutionPlan): string {
   const lines = host ? [`GPU memory: ${itemsText(bytes)}`, `RAM: ${itemsText(host.bytes)}${besideText(host.bytes)}`] : [];
   if (!host) lines.push(`memory: ${itemsText(bytes)}${besideText(bytes)}`);
   const passing = [
@@ -27,6 +27,7 @@ export function planText({ bytes, weights, host, kvDisk }: ExecutionPlan): strin
     ...(weights.streamedBytes > 0 ? [`${formatBytes(weights.streamedBytes)} are read from disk`] : []),
   ];
   if (kvDisk) lines.push(`disk: up to ${formatBytes(kvDisk.bytes)} for the KV cache`);
+  if (attnSparsity < 1) lines.push(`attention: answers use the values of ${percentText(attnSparsity)} of the positions before them`);
   if (passing.length === 0) return lines.join('\n');
   const staying = [
     `${percentOf(weights.share)} % stay ${host ? 'on the GPU' : 'in memory'}`,
@@ -47,3 +48,6 @@ function itemsText(bytes: Items): string {
     .map(({ name, size }) => `${NAMES[name]} ${formatBytes(size)}`);
   return `up to ${formatBytes(bytes.total)}${items.length > 0 ? ` (${items.join(', ')})` : ''}`;
 }
+
+/** Such as `12.5 %`. */
+export const percentText = (share: number): string => `${Number((100 * share).toPrecision(3))} %`;

@@ -246,7 +246,8 @@ export class Engine {
       const length = Math.min(batchTokens, sequence.computed - start);
       const tokens = Int32Array.from({ length }, (_, i) => sequence.tokenAt(start + i));
       await this.#cache.extend(cache, start + length);
-      const found = await this.#executor.findNonFinite([{ tokens, start, total: sequence.length, ...cache.pageLists }]);
+      const row = { tokens, start, total: sequence.length, prompt: sequence.tokens.length, ...cache.pageLists };
+      const found = await this.#executor.findNonFinite([row]);
       if (found) return found.layer;
       cache.slide();
       this.#cache.store(cache);

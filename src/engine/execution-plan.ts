@@ -4,8 +4,8 @@ import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
+import { bufferBytes } from './buffer-bytes.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
-import { hiddenTensors } from './hidden-states.ts';
 import type { HostPlan } from './host-plan.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
@@ -37,6 +37,8 @@ export interface PlanOptions {
   readonly hiddenShare?: number | undefined;
   /** Bytes that may be used on disk. Default: no limit. */
   readonly diskBytes?: number | undefined;
+  /** Share of the past positions whose values tokens that decode use. Default 1. */
+  readonly attnSparsity?: number | undefined;
   /** Whether the device reads the cache where it lies. Default false. */
   readonly pagedAttention?: boolean | undefined;
 }
@@ -79,6 +81,8 @@ export interface ExecutionPlan {
   readonly kvDisk: CacheOnDisk | null;
   /** Micro-batches, each chunk of a sweep counted, whose hidden states rest on disk between two layers. */
   readonly hiddenOnDisk: number;
+  /** Share of the past positions whose values tokens that decode use: those with the largest weights. */
+  readonly attnSparsity: number;
   readonly weights: PlannedHomes;
   /** Of the memory of the device that computes. */
   readonly bytes: PlanBytes;
@@ -118,9 +122,6 @@ const MOST_HIDDEN = 1 / 8;
 const MOST_BATCHES = 8;
 /** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
 const LEAST_POSITIONS = 1024;
-/** Positions that a device gathers at a time where attention is not paged, and copies of them alive at once. */
-const GATHERED_POSITIONS = 2048;
-const GATHERED_COPIES = 4;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
@@ -166,7 +167,8 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const { kvPages, kvDisk, kvBytes: kv, stagedBytes: staged } = pool(pages);
   const bytes = Object.freeze({ ...fixed, kv, staged, total: totalOf(fixed) + kv + staged });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
-  return Object.freeze({ ...sizes, kvPages, kvDisk, weights, bytes });
+  const attnSparsity = options.attnSparsity ?? 1;
+  return Object.freeze({ ...sizes, kvPages, kvDisk, attnSparsity, weights, bytes });
 }
 
 /** Pages of the cache wherever they are, of the group of layers that has the fewest. */
@@ -181,21 +183,6 @@ export type PlanSizes = Pick<
   ExecutionPlan,
   'gpuBatchSize' | 'numGpuBatches' | 'batchTokens' | 'sweepChunks' | 'headRows' | 'kvType' | 'hiddenOnDisk'
 >;
-
-/** Bytes of what is neither weights nor cache. */
-export function bufferBytes(
-  model: Model,
-  { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
-  { stagingBytes = 0, programBytes = 0, pagedAttention }: Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention'>,
-): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
-  return {
-    hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
-    logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize)),
-    staging: stagingBytes,
-    program: programBytes,
-  };
-}
 
 /** Pages that layers which see everything must have. */
 export function leastCachePages(model: Model, cachePositions: number | undefined): number {
@@ -232,28 +219,6 @@ function largest(limit: number, holds: (n: number) => boolean): number {
     else high = middle - 1;
   }
   return low;
-}
-
-/**
- * Numbers between the ops of a layer. On our kernels, results that are not needed at the same time share memory: 58 to 89 % of this was seen, for six
- * families. ggml takes more, and gathers keys and values.
- */
-function layerElements(model: Model, tokens: number, pagedAttention: boolean | undefined): number {
-  if (pagedAttention) return tokens * widest(model);
-  return tokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * model.kvHeads * model.headDim;
-}
-
-/** Columns of all intermediate results of the widest layer, roughly: every matrix's output and the hidden state around it. */
-function widest(model: Model): number {
-  const widths = model.layers
-    .slice(0, -1)
-    .map(({ weights }) =>
-      weights.reduce(
-        (sum, { role, shape, rowsPerToken }) => (role === 'matrix' ? sum + (rowsPerToken ?? shape[0]!) : sum),
-        3 * model.hiddenSize,
-      ),
-    );
-  return Math.max(...widths);
 }
 
 function itemName(name: string, cachePositions = LEAST_POSITIONS): string {

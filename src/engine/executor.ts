@@ -161,10 +161,10 @@ export class Executor implements Disposable {
     weights: ReadonlyMap<string, Weight>,
     staged: StagedPages | undefined,
   ): Program {
-    const { device, model, cache } = this.#parts;
+    const { device, model, cache, plan } = this.#parts;
     const layer = model.layers[index]!;
     const hidden = this.#parts.hidden.tensor(microBatch);
-    const graph = new GraphBuilder(layer.name, batch.tokenCount);
+    const graph = new GraphBuilder(layer.name, batch.tokenCount, { attnSparsity: plan.attnSparsity });
     const inputs: LayerInputs = {
       weights,
       ...(index > 0 && { hidden: graph.load(hidden) }),

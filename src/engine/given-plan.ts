@@ -3,7 +3,8 @@ import { layerGroups } from '../kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
-import { bufferBytes, type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
+import { bufferBytes } from './buffer-bytes.ts';
+import { type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
 import { cacheDiskBytes, cacheOf, cachePools } from './cache-homes.ts';
 import type { HostPlan, HostPlanner } from './host-plan.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
@@ -35,7 +36,7 @@ export interface GivenPlanOptions extends PlanOptions {
  * @throws {UsageError} naming what does not match, what was expected and what the plan has
  */
 export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanOptions): ExecutionPlan {
-  for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType'] as const)
+  for (const name of ['gpuBatchSize', 'numGpuBatches', 'kvType', 'attnSparsity'] as const)
     if (options[name] !== undefined && options[name] !== plan[name]) throw mismatch(name, options[name], plan[name]);
   if (plan.batchTokens < plan.gpuBatchSize) throw mismatch('batchTokens', `at least gpuBatchSize, ${plan.gpuBatchSize},`, plan.batchTokens);
   const states = plan.numGpuBatches * plan.sweepChunks;

@@ -68,7 +68,7 @@ export function assembleMicroBatch(
     if (size === 0) continue;
     const start = starts[i]!;
     const chunk = Int32Array.from({ length: size }, (_, n) => sequence.tokenAt(start + n));
-    rows.push({ tokens: chunk, start, total: sequence.length, ...sequence.cache.pageLists });
+    rows.push({ tokens: chunk, start, total: sequence.length, prompt: sequence.tokens.length, ...sequence.cache.pageLists });
     for (const position of outputPositions(sequence, start, size)) outputs.push({ sequence, row: row + position - 1 - start, position });
     promptTokens += Math.max(0, Math.min(start + size, sequence.request.tokens.length) - Math.max(start, sequence.furthest));
     if (start === sequence.shared) sharedTokens += start;

@@ -88,6 +88,7 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     kvPages: Object.freeze(pagesOf(file, 'kvPages', plan['kvPages'], plan['kvDisk'] === null ? 1 : 0)),
     kvDisk: plan['kvDisk'] === null ? null : diskOf(file, plan['kvDisk']),
     hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
+    attnSparsity: sparsityOf(file, plan['attnSparsity']),
     weights: Object.freeze({
       share: shareOf(file, 'weights.share', weights['share']),
       slots: wholeNumber(file, 'weights.slots', weights['slots'], 0, MAX_COUNT),
@@ -129,6 +130,12 @@ function bytesOf<Name extends string>(file: string, what: string, value: unknown
 
 function shareOf(file: string, what: string, value: unknown): number {
   if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw wrong(file, what, 'a number from 0 to 1', value);
+  return value;
+}
+
+/** Earlier plans have none. */
+function sparsityOf(file: string, value: unknown = 1): number {
+  if (typeof value !== 'number' || !(value > 0 && value <= 1)) throw wrong(file, 'attnSparsity', 'a number in (0, 1]', value);
   return value;
 }
 

@@ -19,6 +19,7 @@ import { sharesOf, type Shares } from './percent.ts';
 export interface PlanSettings {
   readonly compute: 'auto' | 'f32';
   readonly kvType?: 'auto' | KvType | undefined;
+  readonly attnSparsity?: number | undefined;
   readonly gpuBatchSize?: number | undefined;
   readonly numGpuBatches?: number | undefined;
   readonly memoryBytes?: number | undefined;
@@ -52,8 +53,11 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   const shares = wantedShares(settings, device);
   if (given?.kvDisk && !device.capabilities.stagedPages)
     throw new UsageError(`plan: kvDisk: ${device.name} keeps the whole KV cache in memory`);
+  const attnSparsity = settings.attnSparsity ?? given?.attnSparsity;
+  checkSparsity(attnSparsity, device);
   const options = {
     kvType,
+    attnSparsity,
     weightBytes: weights.bytes,
     cacheShare: shares?.cache,
     hiddenShare: shares?.hidden,
@@ -99,4 +103,11 @@ function wantedShares({ percent, onNotice }: PlanSettings, device: Device): Shar
   if (shares.cache < 1 && !device.capabilities.stagedPages)
     throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
   return shares;
+}
+
+function checkSparsity(attnSparsity: number | undefined, { name, capabilities }: Device): void {
+  if (attnSparsity === undefined) return;
+  if (!(attnSparsity > 0 && attnSparsity <= 1)) throw new UsageError(`--attn-sparsity: a number in (0, 1] expected, got ${attnSparsity}`);
+  if (attnSparsity < 1 && !capabilities.sparseAttention)
+    throw new UsageError(`--attn-sparsity ${attnSparsity}: ${name} has no sparse attention, only 1; our kernels on the processor have it`);
 }

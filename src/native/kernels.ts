@@ -54,6 +54,7 @@ const ARGUMENTS = {
     ...integers('type', 'heads', 'kv_heads', 'head', 'window'),
     scale: 'float',
     softcap: 'float',
+    sparsity: 'double',
   }),
   moe: koffi.struct('flx_moe', {
     gate: stack,
@@ -84,7 +85,7 @@ export interface KernelStack {
 
 export type KernelArguments = Readonly<Record<string, number | Address | null | KernelWeight | KernelStack>>;
 
-const row = koffi.struct('flx_row', { pages: 'void*', ...integers('start', 'first', 'tokens') });
+const row = koffi.struct('flx_row', { pages: 'void*', ...integers('start', 'first', 'tokens', 'prompt') });
 const batch = koffi.struct('flx_batch', { rows: 'void*', count: 'int64' });
 const step = koffi.struct('flx_step', { op: 'int64', arguments: 'void*' });
 
@@ -234,6 +235,7 @@ export interface KernelRow {
   readonly start: number;
   readonly first: number;
   readonly tokens: number;
+  readonly prompt: number;
 }
 
 export function encodeRows(rows: readonly KernelRow[]): Uint8Array {

@@ -93,6 +93,8 @@ export interface BatchRow {
   readonly windowPages?: ReadonlyMap<number, readonly number[]>;
   /** Tokens of the sequence so far, with those that later chunks bring. Default: start + tokens.length. */
   readonly total?: number;
+  /** Length of the prompt: tokens from this position on decode, which is what sparse attention is about. Default: none does. */
+  readonly prompt?: number;
 }
 
 /** What the graphs that read a batch want of it. */
@@ -135,6 +137,8 @@ export interface DeviceCapabilities {
    * element] for values. Only whole pages mean the same in both.
    */
   readonly cacheOrder: 'positions' | 'heads';
+  /** Attention has a sparsity below 1. */
+  readonly sparseAttention: boolean;
   /** Tables of `embed` and stacks of experts may have several segments, as weights of `linear` may on every device. */
   readonly splitLookups: boolean;
 }

@@ -110,6 +110,7 @@ class GgmlDevice implements Device {
       pagedAttention: false,
       stagedPages: false,
       cacheOrder: 'positions',
+      sparseAttention: false,
       splitLookups: false,
     };
     this.#target = {

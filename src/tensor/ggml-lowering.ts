@@ -227,6 +227,7 @@ class Lowering {
   #attention(node: AttentionNode): TensorPointer {
     const { setRows, newTensor2d } = this.#ggml;
     const ctx = this.#context;
+    if (node.sparsity !== undefined) throw internalError(`attention with sparsity ${node.sparsity}: ggml has no sparse attention`);
     const batch = this.#batchOf(node.op);
     const { append, groups } = batch.attention(node.window);
     const keys = setRows(ctx, pointerOf(node.cache.keys), this.#value(node.k), append.pointer);

@@ -3,7 +3,7 @@ import type { Node, OpGraph, Value } from './op-graph.ts';
 
 /** Work of one run of a graph. */
 export interface GraphCost {
-  /** Multiplications and additions of products and attention; element-wise work is not counted. */
+  /** Multiplications and additions of products and attention, with the values of all positions; element-wise work is not counted. */
   readonly flops: number;
   /** Bytes of weights, cache and device tensors read or written once each; intermediate results are not counted. */
   readonly bytes: number;

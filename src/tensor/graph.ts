@@ -3,15 +3,23 @@ import { FlexError } from '../util/errors.ts';
 import type { KvLayer, Tensor, Weight } from './device.ts';
 import type { AttentionOptions, LinearOptions, MoeOptions, Node, NormOptions, OpGraph, RopeOptions, Value } from './op-graph.ts';
 
+export interface GraphOptions {
+  /** Of all attention ops. Default 1. */
+  readonly attnSparsity?: number;
+}
+
 /** Builds one graph over `tokenCount` rows of a micro-batch. */
 export class GraphBuilder {
   readonly tokenCount: number;
   readonly #name: string;
+  readonly #sparsity: number;
   readonly #nodes: Node[] = [];
 
-  constructor(name: string, tokenCount: number) {
+  constructor(name: string, tokenCount: number, { attnSparsity = 1 }: GraphOptions = {}) {
     this.#name = name;
     this.tokenCount = tokenCount;
+    this.#sparsity = attnSparsity;
+    this.#check(attnSparsity > 0 && attnSparsity <= 1, `sparsity of attention: a number in (0, 1] expected, got ${attnSparsity}`);
   }
 
   finish(): OpGraph {
@@ -140,7 +148,17 @@ export class GraphBuilder {
     this.#check(q.rows === this.tokenCount, `attention: ${q.rows} rows, the micro-batch has ${this.tokenCount}`);
     this.#check(window === Infinity || isCount(window), `attention: window of ${window} positions`);
     this.#check(softcap > 0, `attention: softcap ${softcap}`);
-    return this.#push({ op: 'attention', q, k, v, cache, ...options, out: this.#value(q.rows, q.columns) });
+    const sparsity = this.#sparsity;
+    return this.#push({
+      op: 'attention',
+      q,
+      k,
+      v,
+      cache,
+      ...options,
+      ...(sparsity < 1 && { sparsity }),
+      out: this.#value(q.rows, q.columns),
+    });
   }
 
   #value(rows: number, columns: number): Value {

@@ -4,6 +4,9 @@ import { internalError } from '../util/errors.ts';
 import type { Batch, BatchNeeds, BatchRow } from './device.ts';
 import { isLong, pagesOf, RowBatch } from './row-batch.ts';
 
+/** Of a 32 bit integer. */
+const MAX_POSITION = 2 ** 31 - 1;
+
 /** The page lists of layers with one window. The address of `descriptor` stays, what it says changes. */
 class NativeRows {
   readonly descriptor = new Uint8Array(BATCH_BYTES);
@@ -15,8 +18,8 @@ class NativeRows {
     this.#pages = Int32Array.from(lists.flat());
     const base = addressOf(this.#pages);
     let [page, first] = [0, 0];
-    const encoded = rows.map(({ tokens, start }, i) => {
-      const row = { pages: base + BigInt(4 * page), start, first, tokens: tokens.length };
+    const encoded = rows.map(({ tokens, start, prompt = Infinity }, i) => {
+      const row = { pages: base + BigInt(4 * page), start, first, tokens: tokens.length, prompt: Math.min(prompt, MAX_POSITION) };
       page += lists[i]!.length;
       first += tokens.length;
       return row;

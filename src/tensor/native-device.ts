@@ -28,6 +28,7 @@ const capabilitiesOf = (kernels: Kernels): DeviceCapabilities => ({
   pagedAttention: true,
   stagedPages: true,
   cacheOrder: 'heads',
+  sparseAttention: true,
   splitLookups: true,
 });
 

@@ -193,7 +193,7 @@ class Lowering {
   }
 
   #attention(node: Extract<Node, { op: 'attention' }>, y: Address): void {
-    const { q, k, v, cache, heads, kvHeads, headDim, scale, window = Infinity, softcap = 0 } = node;
+    const { q, k, v, cache, heads, kvHeads, headDim, scale, window = Infinity, softcap = 0, sparsity = 1 } = node;
     const keys = nativeTensor(cache.keys);
     this.#push('attention', {
       q: this.#value(q),
@@ -212,6 +212,7 @@ class Lowering {
       window: Number.isFinite(window) ? window : 0,
       scale,
       softcap,
+      sparsity,
     });
   }
 

@@ -102,13 +102,19 @@ export type Node =
   | { readonly op: 'byLength'; readonly short: Value; readonly long: Value; readonly limit: number; readonly out: Value }
   /** At the positions of the batch's tokens. */
   | ({ readonly op: 'rope'; readonly x: Value; readonly out: Value } & RopeOptions)
-  /** Appends k and v to the cache at the rows' positions, then attends causally to all positions of the own row. */
+  /**
+   * Appends k and v to the cache at the rows' positions, then attends causally to all positions of the own row. With a sparsity below 1, tokens that decode
+   * use the values of their own position and of the floor(sparsity * others) others that have the largest weights, earlier ones among equals; weights stay
+   * those among all positions.
+   */
   | ({
       readonly op: 'attention';
       readonly q: Value;
       readonly k: Value;
       readonly v: Value;
       readonly cache: KvLayer;
+      /** Default 1. */
+      readonly sparsity?: number;
       readonly out: Value;
     } & AttentionOptions);
 

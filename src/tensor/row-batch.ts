@@ -70,13 +70,13 @@ export function checkBatch(graph: OpGraph, batch: Batch | undefined): void {
 
 /** The caller may reuse its arrays once a batch is made. */
 function ownRows(rows: readonly BatchRow[]): readonly BatchRow[] {
-  return rows.map(({ tokens, start, pages, windowPages, total = start + tokens.length }) => {
+  return rows.map(({ tokens, start, pages, windowPages, total = start + tokens.length, prompt = Infinity }) => {
     const needed = Math.ceil((start + tokens.length) / PAGE_POSITIONS);
     if (tokens.length === 0 || start < 0) throw internalError(`a row has ${tokens.length} tokens from position ${start} on`);
     const lists = windowPages ? [...windowPages.values(), ...(pages.length > 0 ? [pages] : [])] : [pages];
     for (const { length } of lists)
       if (length < needed) throw internalError(`a row of ${start + tokens.length} positions has ${length} pages, ${needed} needed`);
     const copies = windowPages && new Map(Array.from(windowPages, ([window, list]) => [window, [...list]]));
-    return { tokens: tokens.slice(), start, pages: [...pages], total, ...(copies && { windowPages: copies }) };
+    return { tokens: tokens.slice(), start, pages: [...pages], total, prompt, ...(copies && { windowPages: copies }) };
   });
 }

@@ -8,5 +8,6 @@ export const SCRIPT_CAPABILITIES: DeviceCapabilities = {
   pagedAttention: true,
   stagedPages: true,
   cacheOrder: 'positions',
+  sparseAttention: true,
   splitLookups: true,
 };

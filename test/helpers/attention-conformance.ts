@@ -11,6 +11,8 @@ interface Span {
   readonly count: number;
   /** Number of leading pages that are those of the first row. */
   readonly shared?: number;
+  /** Length of the row's prompt. */
+  readonly prompt?: number;
 }
 
 const SPANS: Readonly<Record<string, readonly Span[]>> = {
@@ -37,6 +39,17 @@ const SPANS: Readonly<Record<string, readonly Span[]>> = {
     { start: 3, count: 2 },
   ],
 };
+
+/** Decoding, the end of a prompt, and rows that are computed again. */
+const SPARSE_SPANS: readonly Span[] = [
+  { start: 63, count: 1, prompt: 63 },
+  { start: 64, count: 1, prompt: 10 },
+  { start: 130, count: 1, prompt: 131 },
+  { start: 60, count: 10, prompt: 65 },
+  { start: 0, count: 33, prompt: 5 },
+  { start: 150, count: 31, prompt: 1 },
+  { start: 70, count: 2 },
+];
 
 const HEADS: readonly Omit<NaiveHeads, 'scale'>[] = [
   { heads: 4, kvHeads: 4, headDim: 16 },
@@ -93,6 +106,23 @@ export function describeAttention(bench: Bench): void {
     expect(await fixture.sweep(rows, 1, (row) => withWindowPages(row, window))).toEqual([]);
   });
 
+  it.each([
+    ...[0.001, 0.1, 0.5, 0.99].map((sparsity) => ({ sparsity, heads: { heads: 4, kvHeads: 2, headDim: 16 } })),
+    ...HEADS.map((heads) => ({ sparsity: 0.3, heads })),
+    { sparsity: 0.2, heads: { heads: 4, kvHeads: 2, headDim: 16, window: 66 } },
+    { sparsity: 0.2, heads: { heads: 2, kvHeads: 2, headDim: 6, softcap: 0.5 } },
+  ])('uses the values of a share of $sparsity with $heads, in every cache type, or refuses', async ({ sparsity, heads }) => {
+    for (const type of plainCaches(bench)) {
+      const rows = placeRows(SPARSE_SPANS);
+      const fixture = await setUp(bench, { type, sparsity, heads: { ...heads, scale: 1.5 / Math.sqrt(heads.headDim) } }, rows);
+      const refused = await fixture.sweep(rows, 1).then(
+        (found) => (found.length > 0 ? found : false),
+        (error: unknown) => String(error).includes('no sparse attention'),
+      );
+      expect(refused).toBe(!bench.device().capabilities.sparseAttention);
+    }
+  });
+
   it('appends and attends over several sweeps, with a batch as long as its key stays', async () => {
     const heads = { heads: 2, kvHeads: 2, headDim: 16, scale: 0.25 };
     const starts = [61, 5, 126];
@@ -116,10 +146,10 @@ function placeRows(spans: readonly Span[], pageCounts?: readonly number[]): Batc
   // 7 has no factor in common with 23, so this visits every page from 1 to 23 once.
   const free = Array.from({ length: PAGES - 1 }, (_, i) => ((i * 7 + 11) % (PAGES - 1)) + 1);
   const rows: BatchRow[] = [];
-  spans.forEach(({ start, count, shared = 0 }, index) => {
+  spans.forEach(({ start, count, shared = 0, prompt }, index) => {
     const needed = pageCounts?.[index] ?? Math.ceil((start + count) / PAGE_POSITIONS);
     const pages = [...(rows[0]?.pages.slice(0, shared) ?? []), ...free.splice(0, needed - shared)];
-    rows.push({ tokens: new Int32Array(count), start, pages });
+    rows.push({ tokens: new Int32Array(count), start, pages, ...(prompt !== undefined && { prompt }) });
   });
   return rows;
 }
@@ -134,6 +164,7 @@ function withWindowPages(row: BatchRow, window: number): BatchRow {
 interface Case {
   readonly type: KvType;
   readonly heads: NaiveHeads;
+  readonly sparsity?: number;
   /** Of the batch. Default: the one of `heads`. */
   readonly windows?: readonly number[];
 }
@@ -145,7 +176,7 @@ interface Fixture {
 
 async function setUp(
   bench: Bench,
-  { type, heads, windows = [heads.window ?? Infinity] }: Case,
+  { type, heads, sparsity = 1, windows = [heads.window ?? Infinity] }: Case,
   rows: readonly BatchRow[],
 ): Promise<Fixture> {
   const { scope } = bench;
@@ -167,7 +198,7 @@ async function setUp(
     Tensor,
   ];
   const out = scope.add(device.allocate('out', 'f32', [count, qColumns]));
-  const graph = new GraphBuilder('attention', count);
+  const graph = new GraphBuilder('attention', count, { attnSparsity: sparsity });
   graph.store(graph.attention(graph.load(q), graph.load(k), graph.load(v), cache, heads), out);
   const source = graph.finish();
   let current: { batch: Batch; program: Program } | undefined;
@@ -183,7 +214,7 @@ async function setUp(
       const inputs = [q, k, v].map(({ shape: [, n] }, i) => randomNumbers(seed * 10 + i, count * n!)) as [Floats, Floats, Floats];
       for (const [i, tensor] of [q, k, v].entries()) await device.write(tensor, 0, encode('f32', inputs[i]!));
       await device.run(current.program);
-      const wanted = naiveSweep(swept, inputs, expected, { type, heads });
+      const wanted = naiveSweep(swept, inputs, expected, { type, heads, sparsity });
       const { f16Cache, exact } = bench.tolerance;
       return [
         ...differences(await download(device, out), wanted, type === 'f16' ? (f16Cache ?? exact) : exact, `${type} cache, sweep ${seed}`),
@@ -201,7 +232,7 @@ function naiveSweep(
   rows: readonly BatchRow[],
   [q, k, v]: [Floats, Floats, Floats],
   expected: { keys: Floats; values: Floats },
-  { type, heads }: Case,
+  { type, heads, sparsity = 1 }: Case,
 ) {
   const columns = heads.kvHeads * heads.headDim;
   const places = rows.flatMap((row) => Array.from(row.tokens, (_, i) => ({ row, position: row.start + i })));
@@ -214,7 +245,9 @@ function naiveSweep(
     const slots = Array.from({ length: position + 1 }, (_, p) => slotOf(row, p) * columns);
     const visible = (contents: Floats): Floats[] => slots.map((at) => contents.subarray(at, at + columns));
     const width = heads.heads * heads.headDim;
-    return naiveAttention(q.subarray(token * width, (token + 1) * width), visible(expected.keys), visible(expected.values), heads);
+    const { prompt = Infinity } = row;
+    const options = { ...heads, sparsity: position < prompt ? 1 : sparsity };
+    return naiveAttention(q.subarray(token * width, (token + 1) * width), visible(expected.keys), visible(expected.values), options);
   });
 }
 

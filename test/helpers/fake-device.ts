@@ -47,6 +47,7 @@ export function makeFakeDevice({ capabilities, bytes: room = Infinity, beforeWri
       pagedAttention: true,
       stagedPages: true,
       cacheOrder: 'positions',
+      sparseAttention: true,
       splitLookups: true,
       ...capabilities,
     },

@@ -94,6 +94,8 @@ export interface NaiveHeads {
   readonly scale: number;
   readonly window?: number;
   readonly softcap?: number;
+  /** The weights of other than this share of the positions before the last one count as nothing, once they have been divided by their sum. */
+  readonly sparsity?: number;
 }
 
 /** The last of the positions is the query's own. One query over `keys` and `values`, one array of kvHeads * headDim numbers for each position that it sees. */
@@ -101,22 +103,28 @@ export function naiveAttention(
   q: ArrayLike<number>,
   keys: readonly ArrayLike<number>[],
   values: readonly ArrayLike<number>[],
-  { heads, kvHeads, headDim, scale, window, softcap }: NaiveHeads,
+  { heads, kvHeads, headDim, scale, window = Infinity, softcap, sparsity = 1 }: NaiveHeads,
 ): number[] {
   const y: number[] = [];
   for (let head = 0; head < heads; head++) {
     const first = Math.trunc(head / (heads / kvHeads)) * headDim;
     const weights = keys.map((key, position) => {
-      if (window !== undefined && keys.length - position > window) return 0;
+      if (keys.length - position > window) return 0;
       let dot = 0;
       for (let d = 0; d < headDim; d++) dot += q[head * headDim + d]! * key[first + d]!;
       const score = dot * scale;
       return Math.exp(softcap === undefined ? score : softcap * Math.tanh(score / softcap));
     });
     const total = weights.reduce((a, b) => a + b, 0);
+    const count = Math.trunc(sparsity * (Math.min(window, keys.length) - 1));
+    const isUsed = weights.map((weight, position) => {
+      if (sparsity === 1 || position === keys.length - 1) return true;
+      const before = weights.filter((other, i) => i < keys.length - 1 && (other > weight || (other === weight && i < position)));
+      return before.length < count;
+    });
     for (let d = 0; d < headDim; d++) {
       let sum = 0;
-      values.forEach((value, position) => (sum += (weights[position]! / total) * value[first + d]!));
+      values.forEach((value, position) => (sum += isUsed[position] ? (weights[position]! / total) * value[first + d]! : 0));
       y.push(sum);
     }
   }

@@ -127,6 +127,7 @@ export function openTiny({
     kvType: 'f32',
     kvDisk: null,
     hiddenOnDisk: 0,
+    attnSparsity: 1,
     ...sizes,
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,

@@ -61,6 +61,7 @@ describe('the cache on disk gives the same bits', () => {
     ['', {}],
     [', in f32', { compute: 'f32' }],
     [', in 4 bits', { kvType: 'g4' }],
+    [', with sparse attention', { attnSparsity: 0.2 }],
   ] as const)('for the bundled model%s', async (_name, options) => {
     expect(await differences(BUNDLED_MODEL, 2000, options)).toEqual([]);
   });

@@ -61,8 +61,23 @@ async function multiply(device: Device, type: WeightType, x: Float32Array): Prom
 const HEADS = { heads: 3, kvHeads: 1, headDim: 64, scale: 0.2 };
 const POSITIONS = 1100;
 
+interface Attended {
+  readonly type: KvType;
+  readonly window?: number;
+  /** For tokens from PROMPT on. */
+  readonly attnSparsity?: number;
+}
+
+/** Not at the edge of a page or of a piece. */
+const PROMPT = 100;
+
 /** Results of one row whose tokens come in pieces of `chunk`, next to a mate that decodes. */
-async function attendInPieces(device: Device, type: KvType, chunk: number, withMate: boolean, window?: number): Promise<Float32Array> {
+async function attendInPieces(
+  device: Device,
+  { type, window, attnSparsity = 1 }: Attended,
+  chunk: number,
+  withMate: boolean,
+): Promise<Float32Array> {
   using scope = new Scope();
   const [qColumns, columns] = [HEADS.heads * HEADS.headDim, HEADS.kvHeads * HEADS.headDim];
   const cache = {
@@ -75,8 +90,8 @@ async function attendInPieces(device: Device, type: KvType, chunk: number, withM
   const results: Float32Array[] = [];
   for (let start = 0; start < POSITIONS; start += chunk) {
     const count = Math.min(chunk, POSITIONS - start);
-    const mate = withMate ? [{ tokens: new Int32Array(1), start: 0, pages: [1] }] : [];
-    const rows = [...mate, { tokens: new Int32Array(count), start, pages }];
+    const mate = withMate ? [{ tokens: new Int32Array(1), start: 0, pages: [1], prompt: 0 }] : [];
+    const rows = [...mate, { tokens: new Int32Array(count), start, pages, prompt: PROMPT }];
     const total = count + mate.length;
     const batch = scope.add(device.createBatch(rows, { windows: [window ?? Infinity] }));
     await batch.write(rows);
@@ -87,7 +102,7 @@ async function attendInPieces(device: Device, type: KvType, chunk: number, withM
       part.set(values.subarray(start * n, (start + count) * n), mate.length * n);
       await device.write(tensors[i]!, 0, new Uint8Array(part.buffer));
     }
-    const graph = new GraphBuilder('attention', total);
+    const graph = new GraphBuilder('attention', total, { attnSparsity });
     const [q, k, v] = tensors.slice(0, 3).map((tensor) => graph.load(tensor));
     graph.store(graph.attention(q!, k!, v!, cache, { ...HEADS, ...(window !== undefined && { window }) }), tensors[3]!);
     await device.run(scope.add(device.compile(graph.finish(), batch)));
@@ -139,21 +154,23 @@ describe.each(availableKernels())('kernels %s', (_isa, kernels) => {
     expect(changed).toEqual([3, 9]);
   });
 
-  it.each([...KV_TYPES.map((type) => [type, undefined] as const), ['f32', 100] as const])(
-    'attention with a cache of %s and window %s is the same in pieces of any size',
-    async (type, window) => {
-      await using one = openNativeDevice(kernels, 1);
-      const whole = await attendInPieces(one, type, POSITIONS, false, window);
-      for (const [chunk, threads] of [
-        [1, 2],
-        [63, 3],
-        [64, 1],
-        [65, 2],
-        [512, 2],
-      ] as const) {
-        await using device = openNativeDevice(kernels, threads);
-        expect(same(await attendInPieces(device, type, chunk, chunk % 2 === 1, window), whole), `pieces of ${chunk}`).toBe(true);
-      }
-    },
-  );
+  it.each<Attended>([
+    ...KV_TYPES.map((type) => ({ type, attnSparsity: 1 })),
+    { type: 'f32', window: 100, attnSparsity: 1 },
+    ...(['f32', 'f16', 'q8_0', 'g4'] as const).map((type) => ({ type, attnSparsity: 0.1 })),
+    { type: 'f16', window: 100, attnSparsity: 0.5 },
+  ])('attention with a cache of $type, window $window and sparsity $attnSparsity is the same in pieces of any size', async (options) => {
+    await using one = openNativeDevice(kernels, 1);
+    const whole = await attendInPieces(one, options, POSITIONS, false);
+    for (const [chunk, threads] of [
+      [1, 2],
+      [63, 3],
+      [64, 1],
+      [65, 2],
+      [512, 2],
+    ] as const) {
+      await using device = openNativeDevice(kernels, threads);
+      expect(same(await attendInPieces(device, options, chunk, chunk % 2 === 1), whole), `pieces of ${chunk}`).toBe(true);
+    }
+  });
 });

@@ -80,26 +80,29 @@ describe.each(availableKernels())('on kernels %s', (_isa, kernels) => {
   };
 
   describe.each(Object.entries(MODELS))('%s', (_name, model) => {
-    it.each(TYPES)('with a cache of %s', async (kvType) => {
-      const seed = 1 + TYPES.indexOf(kvType);
-      const requests = randomRequests(seed);
-      const total = requests.reduce((sum, { tokens }) => sum + tokens.length, 0);
-      const pages = model().layers.some(({ window }) => window) ? [60, 60] : [60];
-      const options = { model: model(), kvType, kvPages: pages, batchTokens: 300 };
-      const wanted = await run(requests, { ...options, gpuBatchSize: 8, sharePrefixes: false });
-      expect([wanted.results.size, wanted.computed, wanted.shared]).toEqual([ROWS, total, 0]);
-      for (const sizes of [
-        { gpuBatchSize: 8 },
-        { gpuBatchSize: 16, batchTokens: 24 },
-        { gpuBatchSize: 3, numGpuBatches: 3, batchTokens: 70 },
-        { gpuBatchSize: 6, kvPages: pages.map(() => 9) },
-      ]) {
-        const got = await run(requests, { ...options, ...sizes });
-        expect(got.results, `seed ${seed}, ${JSON.stringify(sizes)}`).toEqual(wanted.results);
-        expect(got.computed + got.shared).toBe(total);
-        expect(got.shared).toBeGreaterThan(total / 8);
-      }
-    });
+    it.each([...TYPES.map((kvType) => ({ kvType, attnSparsity: 1 })), { kvType: 'f16' as const, attnSparsity: 0.2 }])(
+      'with a cache of $kvType and sparsity $attnSparsity',
+      async ({ kvType, attnSparsity }) => {
+        const seed = 1 + TYPES.indexOf(kvType);
+        const requests = randomRequests(seed);
+        const total = requests.reduce((sum, { tokens }) => sum + tokens.length, 0);
+        const pages = model().layers.some(({ window }) => window) ? [60, 60] : [60];
+        const options = { model: model(), kvType, attnSparsity, kvPages: pages, batchTokens: 300 };
+        const wanted = await run(requests, { ...options, gpuBatchSize: 8, sharePrefixes: false });
+        expect([wanted.results.size, wanted.computed, wanted.shared]).toEqual([ROWS, total, 0]);
+        for (const sizes of [
+          { gpuBatchSize: 8 },
+          { gpuBatchSize: 16, batchTokens: 24 },
+          { gpuBatchSize: 3, numGpuBatches: 3, batchTokens: 70 },
+          { gpuBatchSize: 6, kvPages: pages.map(() => 9) },
+        ]) {
+          const got = await run(requests, { ...options, ...sizes });
+          expect(got.results, `seed ${seed}, ${JSON.stringify(sizes)}`).toEqual(wanted.results);
+          expect(got.computed + got.shared).toBe(total);
+          expect(got.shared).toBeGreaterThan(total / 8);
+        }
+      },
+    );
   });
 });
 

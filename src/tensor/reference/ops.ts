@@ -124,10 +124,12 @@ export interface AttentionInputs extends AttentionOptions {
   readonly q: Matrix;
   readonly keys: Elements;
   readonly values: Elements;
+  readonly sparsity?: number;
 }
 
 /** Causal attention of every token to the cached positions of its own row, its own position included. */
 export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: Matrix): void {
+  const dense = { ...inputs, sparsity: 1 };
   let token = 0;
   for (const row of rows) {
     for (let i = 0; i < row.tokens.length; i++, token++) {
@@ -135,13 +137,14 @@ export function attend(inputs: AttentionInputs, rows: readonly BatchRow[], out: 
       const { window = Infinity } = inputs;
       const from = Math.max(0, end - window);
       const slots = Array.from({ length: end - from }, (_, position) => slotOf(row, from + position, window));
-      for (let head = 0; head < inputs.heads; head++) attendHead(inputs, slots, token, head, out);
+      const { prompt = Infinity } = row;
+      for (let head = 0; head < inputs.heads; head++) attendHead(end > prompt ? inputs : dense, slots, token, head, out);
     }
   }
 }
 
 function attendHead(inputs: AttentionInputs, slots: readonly number[], token: number, head: number, out: Matrix): void {
-  const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap } = inputs;
+  const { q, keys, values, heads, kvHeads, headDim, scale, softcap: cap, sparsity = 1 } = inputs;
   const query = token * q.columns + head * headDim;
   const first = Math.floor((head * kvHeads) / heads) * headDim;
   const kvColumns = kvHeads * headDim;
@@ -153,11 +156,19 @@ function attendHead(inputs: AttentionInputs, slots: readonly number[], token: nu
   const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = scores.map((score) => Math.exp(score - highest));
   const total = weights.reduce((a, b) => a + b, 0);
+  const used = sparsity < 1 ? largestWeights(weights, sparsity) : [...slots.keys()];
   for (let d = 0; d < headDim; d++) {
     let sum = 0;
-    slots.forEach((slot, position) => (sum += weights[position]! * values.read(slot * kvColumns + first + d)));
+    for (const position of used) sum += weights[position]! * values.read(slots[position]! * kvColumns + first + d);
     out.data[query + d] = sum / total;
   }
+}
+
+/** The last position, and of those before it the share with the largest weights, in their order. */
+function largestWeights(weights: readonly number[], sparsity: number): number[] {
+  const past = weights.length - 1;
+  const byWeight = Array.from({ length: past }, (_, position) => position).toSorted((a, b) => weights[b]! - weights[a]! || a - b);
+  return [...byWeight.slice(0, Math.floor(sparsity * past)).toSorted((a, b) => a - b), past];
 }
 
 /** Into (-cap, cap), nearly unchanged around 0. */

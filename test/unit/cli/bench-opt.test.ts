@@ -22,7 +22,6 @@ describe('flags of bench-opt', () => {
       path: '~/opt_weights',
       promptLen: 512,
       genLen: 32,
-      attnSparsity: 1,
       logFile: 'auto',
       log: true,
       verbose: 2,
@@ -98,7 +97,6 @@ describe('flags of bench-opt', () => {
 
 describe('bench-opt', () => {
   it.each([
-    ['--attn-sparsity 0.1', 'sparse attention is not available'],
     ['--percent 0 50', 'six integers from 0 to 100 expected'],
     ['--log-file nowhere/at/all.log', '--log-file nowhere/at/all.log: its folder cannot be written to'],
   ])('refuses %s before it opens anything', async (line, message) => {
@@ -108,7 +106,7 @@ describe('bench-opt', () => {
   });
 
   it('says what happens instead of what it has no switch for, in one line each', async () => {
-    const { options } = await parse('--sep-layer --pin-weight no --cpu-cache-compute --debug-mode breakdown');
+    const { options } = await parse('--device cuda --sep-layer --pin-weight no --cpu-cache-compute --debug-mode breakdown');
     const notices = benchNotices(options);
     expect(notices.map((notice) => notice.split(/[ :]/)[0])).toEqual([
       '--sep-layer',
@@ -117,7 +115,10 @@ describe('bench-opt', () => {
       '--debug-mode',
     ]);
     expect(notices.join('')).not.toContain('\n');
-    expect(benchNotices((await parse('')).options)).toEqual([]);
+  });
+
+  it.each(['', '--cpu-cache-compute', '--attn-sparsity 0.1'])('says nothing about "%s"', async (line) => {
+    expect(benchNotices((await parse(line)).options)).toEqual([]);
   });
 
   it('shows its results', () => {
@@ -127,6 +128,7 @@ describe('bench-opt', () => {
       kernels: 'kernels avx2, 2 threads',
       task: { gpuBatchSize: 4, numGpuBatches: 2, promptTokens: 512, newTokens: 32, cutTokens: 5 },
       percent: [0, 50, 0, 100, 0, 100],
+      attnSparsity: 1,
       bytes: { model: 13.3e9, cache: 2.28e9, hidden: 36e6 },
       peakBytes: { gpu: 0, cpu: 8e9, disk: 6.6e9 },
       projected: true,
@@ -138,6 +140,7 @@ describe('bench-opt', () => {
         '  model        opt-6.7b, random weights',
         '  rows         4 x 2 of 512 + 32 tokens',
         '  kernels      kernels avx2, 2 threads',
+        '  attention    values of all past positions',
         '  model size   13.3 GB in 16 bits',
         '  cache size   2.28 GB in 16 bits',
         '  hidden size  36.0 MB in 16 bits',

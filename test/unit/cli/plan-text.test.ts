@@ -12,6 +12,7 @@ const PLAN: ExecutionPlan = {
   kvPages: [512],
   kvDisk: null,
   hiddenOnDisk: 0,
+  attnSparsity: 1,
   weights: { share: 1, slots: 0, streamedBytes: 0 },
   bytes: {
     weights: 22_000_000,
@@ -65,6 +66,12 @@ $`,
     );
     const all = { share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 0, program: 5_000_000, total: 5_000_000 } };
     expect(written('line', { ...PLAN, host: all })).toMatch(/\)\nRAM: up to 5\.00 MB \(the program itself 5\.00 MB\)\n$/);
+  });
+
+  it('says that attention is sparse', () => {
+    expect(written('line', { ...PLAN, attnSparsity: 0.125 })).toMatch(
+      /\nattention: answers use the values of 12.5 % of the positions before them\n$/,
+    );
   });
 
   it('is a line of JSON for programs', () => {

@@ -44,7 +44,7 @@ describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
       '-m dir --column name --format jsonl --max-tokens 7 --temperature 0.5 --top-k 40 --top-p 0.9 --min-p 0.05 --repetition-penalty 1.1 --presence-penalty -0.5 --frequency-penalty .25 --seed 4294967295 --ignore-eos --logprobs 0 ' +
-      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --dtype q4 --convert never --trace t.json --threads 2 --force --restart --retry-failed --json --quiet';
+      '--gpu-batch-size 8 --num-gpu-batches 2 --device vulkan --compute f32 --kv-type f16 --attn-sparsity 0.1 --dtype q4 --convert never --trace t.json --threads 2 --force --restart --retry-failed --json --quiet';
     const { status, calls } = await cli([
       'run',
       ...IO,
@@ -84,6 +84,7 @@ describe('options', () => {
           convert: 'never',
           dtype: 'q4',
           kvType: 'f16',
+          attnSparsity: 0.1,
           sharePrefixes: true,
           trace: 't.json',
           threads: 2,
@@ -164,6 +165,8 @@ describe('wrong usage', () => {
     ['run --threads 9999', 'Expected an integer from 1 to 1024.'],
     ['run --device tpu', 'Allowed choices are auto, cpu, gpu, cuda, metal, vulkan.'],
     ['run --compute f64', 'Allowed choices are auto, f32.'],
+    ['run --attn-sparsity 0', 'Expected a number in (0, 1]'],
+    ['run --attn-sparsity 1.5', 'Expected a number in (0, 1]'],
     ['run --kv-type q4', 'Allowed choices are auto, f32, f16, bf16, q8_0, q4_0, q4_1, g4.'],
     ['run --format xml', 'Allowed choices are csv, jsonl.'],
     ['run -i x -o y --max-token 3', 'Did you mean --max-tokens?'],

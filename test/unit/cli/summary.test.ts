@@ -80,9 +80,14 @@ describe('what decides the answers', () => {
   it.each([
     ['the bundled model without -m', options, { weights: 'files', kvType: 'f16', model: expect.stringMatching(/tidy-opt-5m$/) as string }],
     ['a folder', { ...options, model: 'dir' }, { model: 'dir', weights: 'files' }],
+    ['sparse attention', { ...options, attnSparsity: 0.1 }, { kvType: 'f16', attnSparsity: '0.1' }],
     ['random weights', { ...options, model: 'opt-125m', dummy: true }, { model: 'opt-125m', weights: 'random' }],
   ])('%s', (_, given, expected) => {
     expect(modelIdentity(given)).toMatchObject(expected);
+  });
+
+  it('is the same with the default sparsity as without any', () => {
+    expect(modelIdentity({ ...options, attnSparsity: 1 })).toEqual(modelIdentity(options));
   });
 
   it('is nothing for random weights of no shape', () => {

@@ -26,6 +26,11 @@ describe('a plan as JSON', () => {
     expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual(plan);
   });
 
+  it('is dense where it comes from before there was sparse attention', () => {
+    expect(parsePlan('p.json', { ...copy(), attnSparsity: undefined })).toEqual(plan);
+    expect(parsePlan('p.json', { ...copy(), attnSparsity: 0.1 })).toEqual({ ...plan, attnSparsity: 0.1 });
+  });
+
   it('keeps nothing that a plan has not', () => {
     const parsed = parsePlan('p.json', { ...copy(), __proto__: { x: 1 }, other: 'x' });
     expect(parsed).toEqual(plan);
@@ -36,6 +41,7 @@ describe('a plan as JSON', () => {
     ['no object', [1], 'the plan: an object expected, got [1]'],
     ['nothing', {}, 'weights: an object expected, got nothing'],
     ['an unknown cache type', { ...copy(), kvType: 'f8' }, 'kvType: one of f32, f16, bf16, q8_0, q4_0, q4_1, g4 expected, got "f8"'],
+    ['no values at all', { ...copy(), attnSparsity: 0 }, 'attnSparsity: a number in (0, 1] expected, got 0'],
     ['no rows', { ...copy(), gpuBatchSize: 0 }, 'gpuBatchSize: a whole number from 1 to 2147483647 expected, got 0'],
     ['half a batch', { ...copy(), numGpuBatches: 1.5 }, 'numGpuBatches: a whole number from 1 to 2147483647 expected, got 1.5'],
     ['too many tokens', { ...copy(), batchTokens: 1e300 }, 'batchTokens'],
@@ -86,6 +92,7 @@ describe('checkPlan', () => {
   it.each<[string, Partial<ExecutionPlan>, object, string]>([
     ['other rows asked for', {}, { gpuBatchSize: 8 }, 'plan: gpuBatchSize: 8 expected for this model, device and flags, got 4'],
     ['other batches asked for', {}, { numGpuBatches: 1 }, 'numGpuBatches: 1 expected'],
+    ['another sparsity', {}, { attnSparsity: 0.1 }, 'attnSparsity: 0.1 expected for this model, device and flags, got 1'],
     ['another cache type', {}, { kvType: 'f16' }, 'kvType: f16 expected for this model, device and flags, got f32'],
     ['another share asked for', {}, { weightShare: 0.001 }, 'weights.share: 0.001 expected'],
     ['more rows than tokens', { batchTokens: 3 }, {}, 'batchTokens: at least gpuBatchSize, 4, expected'],

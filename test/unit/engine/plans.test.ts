@@ -47,6 +47,7 @@ describe('createPlan', () => {
       kvPages: [4 * 2 * 4],
       kvDisk: null,
       hiddenOnDisk: 0,
+      attnSparsity: 1,
       weights: { share: 1, slots: 0, streamedBytes: 0 },
       bytes: { ...bytes, total },
     });
