@@ -2,6 +2,7 @@
 import type { Device } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
+import type { ReadTurns } from './read-turns.ts';
 import type { Destination, WeightUploader } from './weight-uploader.ts';
 
 export interface StreamedLayer {
@@ -13,6 +14,8 @@ export interface StreamedLayer {
 export interface StreamParts {
   readonly device: Device;
   readonly uploader: WeightUploader;
+  /** Shared with what stays in memory: a layer is read whole, what stays of it first, before the next one. */
+  readonly turns: ReadTurns;
   /** Of the layers that have something to read, in execution order. */
   readonly layers: readonly StreamedLayer[];
   /** Slot of each of them. */
@@ -39,9 +42,8 @@ export class WeightStream {
   readonly #slots = new Map<number, Load>();
   /** The layer to be read next. */
   #next = 0;
-  /** Reads begin one after the other. */
-  #reading: Promise<unknown> = Promise.resolve();
-  #failure: { readonly cause: unknown } | undefined;
+  /** Whether all layers have been read once, or are about to be. */
+  #once = false;
   #stopped = false;
 
   constructor(parts: StreamParts) {
@@ -112,13 +114,13 @@ export class WeightStream {
       ready.catch(() => {}); // whoever acquires the layer gets the error
       this.#slots.set(slots[index]!, { index, ready, held: false });
       this.#next = (index + 1) % layers.length;
+      this.#once ||= this.#next === 0;
     }
   }
 
-  async #load({ destinations }: StreamedLayer): Promise<void> {
-    const { device, uploader, checkpoint, lanes } = this.#parts;
-    const read = this.#reading.then(async () => {
-      if (this.#failure) throw this.#failure.cause;
+  async #load({ layer, destinations }: StreamedLayer): Promise<void> {
+    const { device, uploader, turns, checkpoint, lanes } = this.#parts;
+    await turns.take(this.#once ? Infinity : readOrder(layer, 'passes'), async () => {
       const uploads = [];
       for (const destination of destinations) {
         device.renew?.(destination.tensor);
@@ -126,13 +128,6 @@ export class WeightStream {
       }
       return uploads;
     });
-    this.#reading = read.catch(() => {});
-    try {
-      await Promise.all((await read).map(({ done }) => done));
-    } catch (cause) {
-      this.#failure ??= { cause };
-      throw cause;
-    }
     for (const { rows, tensor } of destinations) {
       const end = lanes?.start('compute', `order ${tensor.name}`);
       await device.pack?.(tensor, partsOf(rows));
@@ -140,6 +135,9 @@ export class WeightStream {
     }
   }
 }
+
+/** Order of reads in the first sweep; later ones read only what passes. */
+export const readOrder = (layer: number, what: 'stays' | 'passes'): number => 2 * layer + (what === 'stays' ? 0 : 1);
 
 /** Groups of rows that are also used alone, such as experts. */
 export function partsOf({ weight, from, to }: Destination['rows']): number {

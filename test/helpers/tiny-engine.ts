@@ -78,6 +78,7 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   /** Share of the weights that stays in memory. Default 1. */
   readonly weightShare?: number;
   readonly slots?: number;
+  readonly overlap?: boolean;
   readonly lanes?: LaneLog;
 }
 
@@ -99,6 +100,7 @@ export function openTiny({
   reserveAll,
   weightShare = 1,
   slots = 3,
+  overlap,
   lanes,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
@@ -115,7 +117,7 @@ export function openTiny({
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,
   };
-  const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
+  const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32', overlap }));
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const cache = lifetime.use(new KvCache(device, shape, plan.kvPages));
