@@ -69,11 +69,11 @@ class Run implements RunTimes {
 
   work(): void {
     const { layers } = this.#facts;
-    for (let now = 0; ; ) {
+    for (let now = 0; ;) {
       this.#compute();
       const stays = this.#stays.length;
       const passing = this.#nextPassing();
-      const passes = passing && (passing.begin <= now && passing.order < stays || stays === layers.length) ? passing : undefined;
+      const passes = passing && ((passing.begin <= now && passing.order < stays) || stays === layers.length) ? passing : undefined;
       if (!passes && stays === layers.length) return;
       now = Math.max(now, passes?.begin ?? 0);
       const pieces = passes ? layers[passes.layer]!.passes : layers[stays]!.stays;

@@ -71,21 +71,41 @@ class Dice {
   }
 }
 
-const FAMILIES = ['opt', 'opt-350m-style', 'llama', 'mistral', 'gemma', 'gemma2', 'gemma3', 'qwen2', 'qwen3', 'qwen2_moe', 'qwen3_moe', 'mixtral', 'phi3', 'phi3-longrope'];
+const FAMILIES = [
+  'opt',
+  'opt-350m-style',
+  'llama',
+  'mistral',
+  'gemma',
+  'gemma2',
+  'gemma3',
+  'qwen2',
+  'qwen3',
+  'qwen2_moe',
+  'qwen3_moe',
+  'mixtral',
+  'phi3',
+  'phi3-longrope',
+];
 /** Dice of different runs have nothing in common. */
 const DICE = 1e5;
 
 export function randomRun(seed: number): RandomRun {
   const dice = new Dice(seed * DICE);
   const model = randomModel(dice);
-  const grows = dice.oneIn(4);
+  const grows = dice.oneIn(5);
   const requests = grows ? growingRows(dice, model) : mixedRows(dice, model);
   const sizes = randomSizes(dice, model, requests, grows);
   return {
     model,
     requests,
     sizes,
-    homes: { weightShare: dice.of([0, 1, dice.share(), dice.share()]), slots: dice.from(2, 3), overlap: !dice.oneIn(3), sharePrefixes: !dice.oneIn(3) },
+    homes: {
+      weightShare: dice.of([0, 1, dice.share(), dice.share()]),
+      slots: dice.from(2, 3),
+      overlap: !dice.oneIn(3),
+      sharePrefixes: !dice.oneIn(3),
+    },
     rates: {
       flopsPerSecond: dice.magnitude(8, 11),
       bytesPerSecond: dice.magnitude(9, 11),
@@ -128,9 +148,9 @@ function mixedRows(dice: Dice, { contextLength }: Model): SequenceRequest[] {
 /** Short answers teach the engine that answers are short; then come long ones, which run out of pages. */
 function growingRows(dice: Dice, { contextLength }: Model): SequenceRequest[] {
   const short = dice.from(16, 20);
-  return Array.from({ length: short + dice.from(2, 6) }, (_, id) => {
+  return Array.from({ length: short + dice.from(2, 5) }, (_, id) => {
     const tokens = tokensOf(dice, dice.from(1, 40));
-    return makeRequest(id, { tokens, maxTokens: id < short ? dice.from(1, 3) : Math.min(contextLength - 41, dice.from(40, 100)) });
+    return makeRequest(id, { tokens, maxTokens: id < short ? dice.from(1, 3) : Math.min(contextLength - 41, dice.from(30, 80)) });
   });
 }
 
@@ -150,7 +170,10 @@ export function placementOf({ model, homes }: RandomRun, source: WeightSource, d
 }
 
 /** What the plan says that a run takes, in bytes. */
-export function plannedBytes({ model, sizes, homes }: RandomRun, placement: WeightPlacement): Pick<PlanBytes, 'weights' | 'ring' | 'kv' | 'hidden' | 'logits' | 'scratch'> {
+export function plannedBytes(
+  { model, sizes, homes }: RandomRun,
+  placement: WeightPlacement,
+): Pick<PlanBytes, 'weights' | 'ring' | 'kv' | 'hidden' | 'logits' | 'scratch'> {
   const { residentBytes: weights, ringBytes: ring } = homesOf(() => placement, homes.weightShare, homes.slots);
   const { hidden, logits, scratch } = bufferBytes(model, sizes, {});
   return { weights, ring, hidden, logits, scratch, kv: cacheBytes(model, sizes.kvType, sizes.kvPages) };

@@ -53,16 +53,12 @@ const STAMP = 0x7fc0dead;
 const NOTHING = 0;
 const EMBED = /^embed/;
 
-const mix = (...parts: readonly number[]): number => {
-  let hash = 0x811c9dc5;
-  for (const part of parts) {
-    hash = Math.imul(hash ^ part, 0x01000193);
-    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
-  }
+const join = (a: number, b: number): number => {
+  const hash = Math.imul(a ^ Math.imul(b ^ (b >>> 15), 0x2c1b3c6d), 0x01000193);
   return (hash ^ (hash >>> 13)) >>> 0 || 1;
 };
 
-const textDigest = (text: string): number => mix(...Array.from(text, (letter) => letter.charCodeAt(0)));
+const textDigest = (text: string): number => Array.from(text, (letter) => letter.charCodeAt(0)).reduce(join, 1);
 
 /** With a clock, runs take their time. */
 export function makeSymbolicDevice(options: NullDeviceOptions & { readonly clock?: SimulatedClock }): SymbolicDevice {
@@ -109,7 +105,11 @@ class Symbols {
       read: (tensor, offset, target) => this.#read(tensor, offset, target),
       copy: async (source, sourceOffset, target, targetOffset, byteLength) => {
         await inner.copy(source, sourceOffset, target, targetOffset, byteLength);
-        const [from, to, count] = [sourceOffset, targetOffset, byteLength].map((bytes) => bytes / rowBytes(source)) as [number, number, number];
+        const [from, to, count] = [sourceOffset, targetOffset, byteLength].map((bytes) => bytes / rowBytes(source)) as [
+          number,
+          number,
+          number,
+        ];
         this.#rowsOf(target).set(this.#rowsOf(source).subarray(from, from + count), to);
       },
       batchKey: (rows) => inner.batchKey(rows),
@@ -209,15 +209,26 @@ class Symbols {
     const { graph, batch } = this.#programs.get(program)!;
     const weights = graph.nodes.flatMap(weightsOf);
     const before = weights.map((weight) => this.#checkWeight(weight));
-    const stores = new Evaluation(graph, batch?.rows() ?? [], { rows: (tensor) => this.#rowsOf(tensor), ids: (tensor) => this.#ids.get(tensor)!, digest: (name) => this.#digest(name) }).run();
+    const stores = new Evaluation(graph, batch?.rows() ?? [], {
+      rows: (tensor) => this.#rowsOf(tensor),
+      ids: (tensor) => this.#ids.get(tensor)!,
+      digest: (name) => this.#digest(name),
+    }).run();
     const begin = this.#now();
     const running = this.#inner.run(program);
-    const event: ComputeEvent = { program: graph.name, tokens: EMBED.test(graph.name) ? batch!.tokenCount : 0, begin, seconds: this.#inner.steps.at(-1)!.seconds, end: Infinity };
+    const event: ComputeEvent = {
+      program: graph.name,
+      tokens: EMBED.test(graph.name) ? batch!.tokenCount : 0,
+      begin,
+      seconds: this.#inner.steps.at(-1)!.seconds,
+      end: Infinity,
+    };
     this.#computes.push(event);
     await running;
     event.end = this.#now();
     for (const [i, weight] of weights.entries())
-      if (this.#checkWeight(weight).some((pieces, n) => pieces !== before[i]![n])) throw new Error(`${weight.name} is overwritten while ${graph.name} reads it`);
+      if (this.#checkWeight(weight).some((pieces, n) => pieces !== before[i]![n]))
+        throw new Error(`${weight.name} is overwritten while ${graph.name} reads it`);
     for (const { tensor, digests } of stores) this.#rowsOf(tensor).set(digests);
   }
 
@@ -241,7 +252,8 @@ class Symbols {
           throw new Error(`${name}: element ${read.first} of ${read.name} where element ${first} belongs`);
         return sum + bytes;
       }, 0);
-      if (present !== tensor.byteLength) throw new Error(`${name}: ${present} of ${tensor.byteLength} bytes of rows ${from} to ${to} are there`);
+      if (present !== tensor.byteLength)
+        throw new Error(`${name}: ${present} of ${tensor.byteLength} bytes of rows ${from} to ${to} are there`);
       return pieces;
     });
     if (next !== (shape[0] ?? 1)) throw new Error(`${name}: rows from ${next} on are missing`);
@@ -265,6 +277,12 @@ function weightsOf(node: Node): Weight[] {
     default:
       return [];
   }
+}
+
+/** Values that a node of an op reads that mixes nothing but the columns of a row. */
+function inputsOf(node: Exclude<Node, { op: 'load' | 'select' | 'embed' | 'attention' | 'byLength' | 'add' | 'multiply' }>): Value[] {
+  const optional = node.op === 'linear' ? [node.factors, node.residual] : node.op === 'moe' ? [node.logits] : [];
+  return [node.x, ...optional.filter((value) => value !== undefined)];
 }
 
 interface Memory {
@@ -306,13 +324,14 @@ class Evaluation {
 
   #of = (value: Value): Uint32Array => this.#values[value.node]!;
 
-  #map(node: Node, digest: (row: number) => number): Uint32Array {
-    return Uint32Array.from({ length: node.out.rows }, (_, row) => digest(row));
+  #map(node: Pick<Node, 'out'>, digest: (row: number) => number): Uint32Array {
+    const digests = new Uint32Array(node.out.rows);
+    for (let row = 0; row < digests.length; row++) digests[row] = digest(row);
+    return digests;
   }
 
   #evaluate(node: Node): Uint32Array {
-    const op = this.#memory.digest(node.op);
-    const used = weightsOf(node).map(({ name }) => this.#memory.digest(name));
+    const op = weightsOf(node).reduce((digest, { name }) => join(digest, this.#memory.digest(name)), this.#memory.digest(node.op));
     switch (node.op) {
       case 'load':
         return this.#map(node, (row) => this.#present(node.tensor, row));
@@ -324,19 +343,21 @@ class Evaluation {
         this.#stores.push({ tensor: node.tensor, digests: this.#of(node.x) });
         return this.#of(node.x);
       case 'embed':
-        return this.#map(node, (row) => mix(op, ...used, node.offset, this.#places[row]![node.by]));
-      case 'rope':
-        return this.#map(node, (row) => mix(op, ...used, this.#of(node.x)[row]!, this.#places[row]!.position));
+        return this.#map(node, (row) => join(join(op, node.offset), this.#places[row]![node.by]));
+      case 'rope': {
+        const x = this.#of(node.x);
+        return this.#map(node, (row) => join(join(op, x[row]!), this.#places[row]!.position));
+      }
       case 'byLength':
         return this.#map(node, (row) => this.#of(this.#isLong(row, node.limit) ? node.long : node.short)[row]!);
       case 'attention':
         return this.#attend(node);
       case 'add':
       case 'multiply':
-        return this.#map(node, (row) => mix(op, this.#of(node.a)[row]!, this.#of(node.b)[row]!));
+        return this.#map(node, (row) => join(join(op, this.#of(node.a)[row]!), this.#of(node.b)[row]!));
       default: {
-        const others = ['factors', 'residual', 'logits'].flatMap((key) => (node as { [key: string]: unknown })[key] as Value | undefined ?? []);
-        return this.#map(node, (row) => mix(op, ...used, this.#of(node.x)[row]!, ...others.map((other) => this.#of(other)[row]!)));
+        const inputs = inputsOf(node).map((value) => this.#of(value));
+        return this.#map(node, (row) => inputs.reduce((digest, input) => join(digest, input[row]!), op));
       }
     }
   }
@@ -348,7 +369,9 @@ class Evaluation {
   }
 
   #isLong(row: number, limit: number): boolean {
-    const { row: { tokens, start, total = start + tokens.length } } = this.#places[row]!;
+    const {
+      row: { tokens, start, total = start + tokens.length },
+    } = this.#places[row]!;
     return total > limit;
   }
 
@@ -362,15 +385,15 @@ class Evaluation {
       keys[slot] = this.#of(k)[i]!;
       values[slot] = this.#of(v)[i]!;
     }
-    return Uint32Array.from({ length: out.rows }, (_, i) => {
+    return this.#map({ out }, (i) => {
       const place = this.#places[i]!;
       let sum = 0;
       for (let position = Math.max(0, place.position + 1 - window); position <= place.position; position++) {
         const slot = slotOf(place, position);
         if (keys[slot] === NOTHING) throw new Error(`${this.#graph.name}: position ${position} is read before it was written`);
-        sum = (sum + mix(keys[slot]!, values[slot]!, position)) | 0;
+        sum = (sum + join(join(keys[slot]!, values[slot]!), position)) | 0;
       }
-      return mix(this.#of(q)[i]!, sum);
+      return join(this.#of(q)[i]!, sum);
     });
   }
 }

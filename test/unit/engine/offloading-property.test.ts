@@ -10,7 +10,7 @@ import { placementOf, plannedBytes, randomRun, type RandomRun } from '../../help
 import { type ComputeEvent, makeSymbolicDevice, type SymbolicDevice } from '../../helpers/symbolic-device.ts';
 import { collect, openTiny, resultsOf } from '../../helpers/tiny-engine.ts';
 
-const CASES = Number(process.env.CASES ?? 500);
+const CASES = 500;
 /** What the uploader reads at once. */
 const PIECE_BYTES = 4 << 20;
 /** The same sums in another order. */
@@ -126,7 +126,10 @@ function expectMemory(run: RandomRun, placement: WeightPlacement, { peaks }: Sym
 
 /** Tokens that went through the model more often than once. */
 function repeatedTokens({ results, device }: Outcome): number {
-  const needed = [...results.values()].reduce((sum, { promptTokens, generated }) => sum + promptTokens + Math.max(0, generated.length - 1), 0);
+  const needed = [...results.values()].reduce(
+    (sum, { promptTokens, generated }) => sum + promptTokens + Math.max(0, generated.length - 1),
+    0,
+  );
   return device.computes.reduce((sum, { tokens }) => sum + tokens, 0) - needed;
 }
 
@@ -149,15 +152,19 @@ async function check(run: RandomRun): Promise<Outcome> {
 
 describe('the engine', () => {
   it(`reads, computes and frees by the rules in ${CASES} random runs`, { timeout: 120_000 }, async () => {
-    const seen = { repeated: 0, passing: 0, waitedForDisk: 0 };
+    let repeated = 0;
+    let passing = 0;
     for (let seed = 1; seed <= CASES; seed++) {
       const run = randomRun(seed);
       const outcome = await check(run).catch((cause: unknown) => {
-        throw new Error(`seed ${seed}: ${JSON.stringify({ family: run.model.family, ...run.sizes, ...run.homes, ...run.rates })}`, { cause });
+        const { model, sizes, homes, rates } = run;
+        throw new Error(`seed ${seed}: ${JSON.stringify({ family: model.family, ...sizes, ...homes, ...rates })}`, { cause });
       });
-      if (repeatedTokens(outcome) > 0) seen.repeated++;
-      if (outcome.device.peaks.has('weights in passing')) seen.passing++;
+      if (repeatedTokens(outcome) > 0) repeated++;
+      if (outcome.device.peaks.has('weights in passing')) passing++;
     }
-    console.log(seen);
+    // What the rules are about happens: rows that leave for others, weights that pass.
+    expect(repeated).toBeGreaterThan(CASES / 10);
+    expect(passing).toBeGreaterThan(CASES / 2);
   });
 });
