@@ -28,7 +28,7 @@ export class ReadTurns {
   #inTurn<T>(order: number, read: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const begin = async (): Promise<void> => {
-        if (this.#failure) reject(this.#failure.cause as Error);
+        if (this.#failure) reject(this.#failure.cause);
         else await read().then(resolve, reject);
       };
       this.#waiting.push({ order, begin });

@@ -103,7 +103,7 @@ function sweepsOf(computes: readonly ComputeEvent[], names: readonly string[]): 
 }
 
 function expectSpans(what: string, got: readonly Span[], wanted: readonly Span[]): void {
-  expect(got.length, what).toBe(wanted.length);
+  expect({ what, count: got.length }).toEqual({ what, count: wanted.length });
   const differs = (a: number, b: number): boolean => Math.abs(a - b) > TOLERANCE * Math.max(a, b);
   const at = got.findIndex(({ begin, end }, i) => differs(begin, wanted[i]!.begin) || differs(end, wanted[i]!.end));
   if (at >= 0) expect({ what, at, ...got[at] }).toEqual({ what, at, ...wanted[at] });
