@@ -1,4 +1,5 @@
 /** Opens a GGUF file as a model: configuration, weights and tokenizer from one place. */
+import { checkedTensors } from '../convert/checked-tensors.ts';
 import { FINGERPRINT_KEY, GENERATION_CONFIG_KEY, ggufMetadata } from '../convert/metadata.ts';
 import { type GgufFile, openGguf } from '../formats/gguf/gguf-file.ts';
 import type { GgufMetadata } from '../formats/gguf/gguf-metadata.ts';
@@ -26,7 +27,7 @@ export async function openGgufSource(file: string, lifetime: Lifetime): Promise<
   return {
     name: file,
     model,
-    weights: ggufWeights(gguf),
+    weights: ggufWeights({ file, entries: checkedTensors(metadata, entries) }),
     ...(text && { tokenizer: text.tokenizer }),
     ...(text?.chatTemplate && { chatTemplate: text.chatTemplate }),
     stopIds: new Set([...model.eosTokenIds, ...(text?.endIds ?? []), ...recommendedStopIds(generationConfig)]),
