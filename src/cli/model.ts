@@ -43,7 +43,8 @@ function checkApart(planOut: string, trace: string | undefined): void {
 }
 
 function loadOptions(options: ModelOptions): LoadOptions {
-  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, trace } = options;
+  const { dummy, device, compute, kvType, gpuBatchSize, numGpuBatches, threads, sharePrefixes, mem, percent, overlap, checksums, trace } =
+    options;
   return {
     device,
     compute,
@@ -58,6 +59,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     ...(mem !== undefined && { memoryBytes: mem }),
     ...(percent !== undefined && { percent }),
     overlap: overlap !== 'off',
+    ...(checksums !== undefined && { checksums }),
     ...(trace !== undefined && { trace }),
   };
 }
