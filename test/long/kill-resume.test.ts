@@ -10,10 +10,11 @@ import { type MemoryLimit, limitMemory, peakResidentBytes } from '../helpers/mem
 import { randomNumbers } from '../helpers/tensors.ts';
 
 const KILLS = 10;
-const ROWS = 96;
+const ROWS = 64;
 const SEED = 11;
-/** Shares of the undisturbed job's time after which the others are killed: before anything is saved, and later. */
-const KILL_AFTER = [0.02, 0.2] as const;
+/** A job is killed after so many sweeps at most, of the three that its first rows take, and some milliseconds more. */
+const MOST_SWEEPS = 4;
+const MOST_MS = 1500;
 /** What Node, our program and a job's rows take: what `--mem` counts beside the model. */
 const PROGRAM_BYTES = 270e6;
 const MAX_JOB_MS = 600_000;
@@ -38,6 +39,9 @@ const flags = (): string[] =>
 
 /** All but the time at which a row was written. */
 const outputOf = (job: JobFolder): string => job.read('out.jsonl').replace(/"created":\d+/g, '"created":0');
+
+/** What the job says after so many sweeps; -1: at once. It tells of its rows before the first one, too. */
+const afterSweeps = (sweeps: number): RegExp => new RegExp(`("phase":"generating"[^]*){${sweeps + 1}}`);
 
 /** Starts the job; with a limit, the system ends it when it takes more than it may. */
 function start(job: JobFolder, limit: MemoryLimit | undefined) {
@@ -69,11 +73,12 @@ describe('a job with a quarter of its weights in memory', () => {
     expectPeak(wanted);
 
     using job = jobFolder({ 'in.jsonl': INPUT });
-    const [least, most] = KILL_AFTER;
+    const moments = randomNumbers(SEED, 2 * KILLS).map((x) => (x + 1) / 2);
     const saved: number[] = [];
-    for (const delay of randomNumbers(SEED, KILLS)) {
+    for (let kill = 0; kill < KILLS; kill++) {
       const running = start(job, limit);
-      await setTimeout(1000 * seconds * (least + ((delay + 1) / 2) * (most - least)));
+      await running.stderrMatches(afterSweeps(Math.floor(moments[2 * kill]! * (MOST_SWEEPS + 2)) - 1));
+      await setTimeout(moments[2 * kill + 1]! * MOST_MS);
       expect(peakResidentBytes(running.child.pid!) ?? 0).toBeLessThan(budget);
       running.child.kill('SIGKILL');
       expect(await running.result).toMatchObject({ status: null, signal: 'SIGKILL' });

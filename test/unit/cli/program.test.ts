@@ -84,6 +84,7 @@ describe('options', () => {
           convert: 'never',
           dtype: 'q4',
           kvType: 'f16',
+          checksums: true,
           sharePrefixes: true,
           trace: 't.json',
           threads: 2,
@@ -112,6 +113,7 @@ describe('options', () => {
           convert: 'auto',
           dtype: 'auto',
           kvType: 'auto',
+          checksums: true,
           sharePrefixes: true,
         },
       ],
@@ -134,7 +136,16 @@ describe('options', () => {
       [
         'generate',
         ['one', String.raw`two\n`],
-        { device: 'cpu', compute: 'auto', convert: 'auto', dtype: 'auto', kvType: 'auto', sharePrefixes: true, json: true },
+        {
+          device: 'cpu',
+          compute: 'auto',
+          convert: 'auto',
+          dtype: 'auto',
+          kvType: 'auto',
+          checksums: true,
+          sharePrefixes: true,
+          json: true,
+        },
       ],
     ]);
   });
