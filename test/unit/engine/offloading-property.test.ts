@@ -1,6 +1,8 @@
 /** Whatever the model, the plan and the rows: nothing is read before it is there, and everything happens as early as the rules allow. */
 import { describe, expect, it } from 'vitest';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
+import { layerGroups } from '../../../src/kv/layer-groups.ts';
+import { attentionWindows } from '../../../src/models/model.ts';
 import { SimulatedClock, SimulatedLane } from '../../../src/util/simulated-clock.ts';
 import type { WeightPlacement, WeightRows } from '../../../src/weights/placement.ts';
 import { simulatedWeights } from '../../../src/weights/simulated-weights.ts';
@@ -42,21 +44,21 @@ async function simulate({ model, sizes, homes, requests, rates }: RandomRun): Pr
   return outcome;
 }
 
-/** Every row alone, with all weights in memory and all the room there is. */
-async function alone({ model, requests, rates }: RandomRun): Promise<Map<number, SequenceResult>> {
+/** The same rows with all weights in memory and room for everything: one sweep computes all prompts whole, and nobody waits or shares. */
+async function undisturbed({ model, requests, rates }: RandomRun): Promise<Map<number, SequenceResult>> {
   const device = makeSymbolicDevice(rates);
-  const results = new Map<number, SequenceResult>();
   await using tiny = openTiny({
     model,
     device,
     weights: device.watch(noContents),
-    batchTokens: 512,
+    gpuBatchSize: requests.length,
+    batchTokens: 8192,
     headRows: 64,
+    kvPages: layerGroups(attentionWindows(model)).map(() => 256),
     sharePrefixes: false,
     reserveAll: true,
   });
-  for (const request of requests) for (const [id, result] of resultsOf(await collect(tiny.engine.run([request])))) results.set(id, result);
-  return results;
+  return resultsOf(await collect(tiny.engine.run(requests)));
 }
 
 /** What the rules need to know of a run: how long everything takes, and in which slot a layer is. */
@@ -138,7 +140,8 @@ async function check(run: RandomRun): Promise<Outcome> {
   const { results, device, seconds } = outcome;
   expect(results.size, 'rows that are done').toBe(run.requests.length);
   for (const { id, sampling } of run.requests) expect(results.get(id)!.generated.length, `tokens of row ${id}`).toBe(sampling.maxTokens);
-  expect([...results].sort(([a], [b]) => a - b)).toEqual([...(await alone(run))]);
+  const byId = (all: Outcome['results']) => [...all].sort(([a], [b]) => a - b);
+  expect(byId(results)).toEqual(byId(await undisturbed(run)));
   const placement = placementOf(run, noContents, device);
   expectMemory(run, placement, device);
   const path = criticalPath(factsOf(run, placement, device));
