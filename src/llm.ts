@@ -84,6 +84,11 @@ export interface LoadOptions {
   readonly diskBytes?: number;
   /** Whether weights are read while others compute. Default true; without, which shows what that brings, results are the same. */
   readonly overlap?: boolean;
+  /**
+   * Whether the weights of a converted file are compared with their checksums when they are read for the first time: a damaged file then ends the run before
+   * it gives a token. Default true.
+   */
+  readonly checksums?: boolean;
   /** Positions of all rows in flight that the KV cache must have room for. Default: what there is room for, at least a short row. */
   readonly cachePositions?: number;
   /** Runs with this plan instead of making one: the `plan` of a model that was opened before. It is refused where it does not suit. */
@@ -257,8 +262,8 @@ function fingerprintOf({ fingerprint }: ModelSource, compute: 'auto' | 'f32', { 
 }
 
 async function openSource(name: string, options: LoadOptions, lifetime: Lifetime): Promise<ModelSource> {
-  const { dummy = false, dtype: type = 'auto', convert, signal, onPreparation, onNotice } = options;
-  if (dummy === false) return openStoredSource(name, lifetime, { type, convert, signal, onPreparation, onNotice });
+  const { dummy = false, dtype: type = 'auto', convert, checksums, signal, onPreparation, onNotice } = options;
+  if (dummy === false) return openStoredSource(name, lifetime, { type, convert, checksums, signal, onPreparation, onNotice });
   return recodedSource(dummyModelSource(name, dummy === true ? undefined : dummy), type, onNotice);
 }
 

@@ -58,6 +58,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     offloadDir,
     disk,
     overlap,
+    checksums,
     trace,
   } = options;
   return {
@@ -78,6 +79,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     ...(offloadDir !== undefined && { offloadFolder: offloadDir }),
     ...(disk !== undefined && { diskBytes: disk }),
     overlap: overlap !== 'off',
+    ...(checksums !== undefined && { checksums }),
     ...(trace !== undefined && { trace }),
   };
 }

@@ -26,6 +26,7 @@ export interface ComputeOptions {
   /** Bytes. */
   readonly disk?: number;
   readonly overlap?: 'on' | 'off';
+  readonly checksums?: boolean;
 }
 
 /** Which model, and how it computes. */
@@ -132,6 +133,7 @@ export function addComputeOptions(command: Command): Command {
     .addOption(
       new Option('--overlap <mode>', 'read weights while others compute; off shows what that brings (default: on)').choices(['on', 'off']),
     )
+    .option('--no-checksums', 'do not compare the weights of a converted file with their checksums when they are first read')
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS))
     .option('--no-share-prefixes', 'compute every prompt from its first token on, for comparison');
 }

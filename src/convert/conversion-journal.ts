@@ -2,18 +2,19 @@
 import { readFile, rm } from 'node:fs/promises';
 import { DurableWriter } from '../util/durable-file.ts';
 import { isRecord } from '../util/json-value.ts';
+import type { TensorChecksums } from './checksums.ts';
 
 const KIND = 'flexllmgen-conversion';
 /** Of the journal and of what conversions write: a new one makes half-written files of older versions worthless. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** The checksums of the first tensors of a file, in order. */
 export class ConversionJournal implements AsyncDisposable {
-  /** SHA-256 in hex of the tensors that are on disk. */
-  readonly checksums: string[];
+  /** Of the tensors that are on disk. */
+  readonly checksums: TensorChecksums[];
   readonly #writer: DurableWriter;
 
-  private constructor(writer: DurableWriter, checksums: string[]) {
+  private constructor(writer: DurableWriter, checksums: TensorChecksums[]) {
     this.#writer = writer;
     this.checksums = checksums;
   }
@@ -33,8 +34,8 @@ export class ConversionJournal implements AsyncDisposable {
   }
 
   /** The tensors must be on disk. */
-  async add(checksums: readonly string[]): Promise<void> {
-    for (const sha256 of checksums) this.#writer.add(`${JSON.stringify({ tensor: this.checksums.length, sha256 })}\n`);
+  async add(checksums: readonly TensorChecksums[]): Promise<void> {
+    for (const each of checksums) this.#writer.add(`${JSON.stringify({ tensor: this.checksums.length, ...each })}\n`);
     await this.#writer.write();
     await this.#writer.sync();
     this.checksums.push(...checksums);
@@ -50,24 +51,28 @@ export class ConversionJournal implements AsyncDisposable {
 }
 
 /** From character `start` up to the first line that was not written completely. A journal is ASCII: characters are bytes. */
-function parseLines(text: string, start: number): { checksums: string[]; length: number } {
-  const checksums: string[] = [];
+function parseLines(text: string, start: number): { checksums: TensorChecksums[]; length: number } {
+  const checksums: TensorChecksums[] = [];
   let length = start;
   for (let end = text.indexOf('\n', length); end >= 0; end = text.indexOf('\n', length)) {
-    const sha256 = parseLine(text.slice(length, end), checksums.length);
-    if (sha256 === undefined) break;
-    checksums.push(sha256);
+    const parsed = parseLine(text.slice(length, end), checksums.length);
+    if (!parsed) break;
+    checksums.push(parsed);
     length = end + 1;
   }
   return { checksums, length };
 }
 
-function parseLine(line: string, expected: number): string | undefined {
+function parseLine(line: string, expected: number): TensorChecksums | undefined {
   try {
     const value: unknown = JSON.parse(line);
     if (!isRecord(value) || value.tensor !== expected) return undefined;
-    return typeof value.sha256 === 'string' && /^[0-9a-f]{64}$/.test(value.sha256) ? value.sha256 : undefined;
+    const { sha256, crc32 } = value;
+    return isHex(sha256, 64) && isHex(crc32, 8) ? { sha256, crc32 } : undefined;
   } catch {
     return undefined;
   }
 }
+
+const isHex = (value: unknown, digits: number): value is string =>
+  typeof value === 'string' && value.length === digits && /^[0-9a-f]+$/.test(value);

@@ -6,7 +6,7 @@ import type { JsonObject } from '../formats/json-file.ts';
 import type { Model } from '../models/model.ts';
 import { CONFIG_KEY } from '../models/registry.ts';
 import { elementCount, type WeightType } from '../tensor/dtype.ts';
-import { CHECKSUMS_KEY } from './checksums.ts';
+import { CHECKSUM_KEYS } from './checksums.ts';
 import type { OutputTensor } from './output-tensors.ts';
 
 export const GENERATION_CONFIG_KEY = 'generation_config.huggingface.json';
@@ -48,7 +48,7 @@ export function folderMetadata(facts: FolderFacts, model: Pick<Model, 'family' |
 const optional = (key: string, value: string | undefined): [string, GgufEntry][] => (value === undefined ? [] : [[key, text(value)]]);
 
 /** Of one file, of which there may have been several, and of weights that change their types. */
-const REPLACED = new Set([ALIGNMENT_KEY, CHECKSUMS_KEY, 'general.file_type', 'general.quantization_version']);
+const REPLACED = new Set([ALIGNMENT_KEY, ...Object.values(CHECKSUM_KEYS), 'general.file_type', 'general.quantization_version']);
 
 /** Metadata of a GGUF file for another one with the same model. */
 export function ggufMetadata(metadata: GgufMetadata, types: GgufTypes): Map<string, GgufEntry> {

@@ -3,7 +3,7 @@ import { openGguf } from '../formats/gguf/gguf-file.ts';
 import type { StoredTensor } from '../formats/tensor-entry.ts';
 import { FormatError } from '../util/errors.ts';
 import { readAhead } from '../util/read-ahead.ts';
-import { CHECKSUMS_KEY } from './checksums.ts';
+import { CHECKSUM_KEYS } from './checksums.ts';
 
 export interface Verification {
   readonly tensors: number;
@@ -27,10 +27,10 @@ const PIECES_AHEAD = 2;
 export async function verifyModel(path: string, onProgress?: (bytes: VerifyProgress) => void): Promise<Verification> {
   await using gguf = await openGguf(path);
   const entries = [...gguf.entries.values()];
-  const checksums = gguf.metadata.get(CHECKSUMS_KEY);
-  if (checksums === undefined) throw new FormatError(path, `has no checksums (${CHECKSUMS_KEY}); flexllmgen convert writes them`);
+  const checksums = gguf.metadata.get(CHECKSUM_KEYS.sha256);
+  if (checksums === undefined) throw new FormatError(path, `has no checksums (${CHECKSUM_KEYS.sha256}); flexllmgen convert writes them`);
   if (!Array.isArray(checksums) || checksums.length !== entries.length)
-    throw new FormatError(path, `${CHECKSUMS_KEY}: a list of ${entries.length} checksums expected`);
+    throw new FormatError(path, `${CHECKSUM_KEYS.sha256}: a list of ${entries.length} checksums expected`);
   const total = entries.reduce((sum, { byteLength }) => sum + byteLength, 0);
   let done = 0;
   const damaged: string[] = [];

@@ -12,7 +12,7 @@ import { Lifetime } from '../util/lifetime.ts';
 import { acquireLock } from '../util/lock.ts';
 import { guarded } from '../util/system-errors.ts';
 import { formatBytes } from '../util/units.ts';
-import { CHECKSUMS_KEY, checksumEntry, unknownChecksums } from './checksums.ts';
+import { checksumEntries, ChecksumSum, type TensorChecksums, UNKNOWN_CHECKSUMS } from './checksums.ts';
 import { ConversionJournal } from './conversion-journal.ts';
 import type { OutputTensor } from './output-tensors.ts';
 import { PieceReader } from './tensor-pieces.ts';
@@ -49,7 +49,10 @@ export async function writeModel(path: string, content: ModelContent, options: W
   await using lifetime = new Lifetime();
   lifetime.use(await acquireLock(`${path}.lock`, path));
   const { tensors } = content;
-  const layout = layoutOf(content, unknownChecksums(tensors.length));
+  const layout = layoutOf(
+    content,
+    tensors.map(() => UNKNOWN_CHECKSUMS),
+  );
   const part = `${path}.part`;
   const journal = lifetime.use(await openJournal(path, part, createHash('sha256').update(layout.header).digest('hex')));
   await checkRoom(part, layout.totalBytes);
@@ -69,11 +72,13 @@ export async function writeModel(path: string, content: ModelContent, options: W
   await journal.remove();
 }
 
-function layoutOf({ metadata, tensors }: ModelContent, checksums: readonly string[]): GgufLayout {
-  return encodeGgufHeader({
-    metadata: new Map([...metadata, [CHECKSUMS_KEY, checksumEntry(checksums)]]),
-    tensors: tensors.map(({ name, dtype, shape }) => ({ name, shape, dtype: dtype.toUpperCase() as GgufDtype })),
-  });
+function layoutOf({ metadata, tensors }: ModelContent, checksums: readonly TensorChecksums[]): GgufLayout {
+  const table = tensors.map(({ name, dtype, shape }) => ({ name, shape, dtype: dtype.toUpperCase() as GgufDtype }));
+  const entries = checksumEntries(
+    checksums,
+    table.map(({ dtype }) => dtype),
+  );
+  return encodeGgufHeader({ metadata: new Map([...metadata, ...entries]), tensors: table });
 }
 
 /** A journal without the file that it tells of is worth nothing. */
@@ -111,7 +116,7 @@ class TensorWriter {
   readonly #options: WriteOptions;
   readonly #reader = new PieceReader();
   /** Checksums of tensors that are written but perhaps not on disk. */
-  #unsynced: string[] = [];
+  #unsynced: TensorChecksums[] = [];
   #unsyncedBytes = 0;
   /** The disk takes what was written while the next tensors are worked out. */
   #syncing: Promise<void> = Promise.resolve();
@@ -156,19 +161,19 @@ class TensorWriter {
   }
 
   async #writeTensor(tensor: OutputTensor, offset: number, onBytes: (bytes: number) => void): Promise<void> {
-    const hash = createHash('sha256');
+    const sum = new ChecksumSum();
     let at = offset;
     for await (const piece of this.#reader.pieces(tensor)) {
       this.#options.signal?.throwIfAborted();
       crashPoint('conversion-piece');
       const written = writeAll(this.#handle, this.#file, piece, at);
-      hash.update(piece);
+      sum.add(piece);
       await written;
       at += piece.byteLength;
       this.#unsyncedBytes += piece.byteLength;
       onBytes(piece.byteLength);
     }
-    this.#unsynced.push(hash.digest('hex'));
+    this.#unsynced.push(sum.result());
   }
 
   /** Begins to put on disk what was written, and then notes it. */

@@ -1,4 +1,5 @@
 /** Opens a GGUF file as a model: configuration, weights and tokenizer from one place. */
+import { checkedTensors } from '../convert/checked-tensors.ts';
 import { FINGERPRINT_KEY, GENERATION_CONFIG_KEY, ggufMetadata } from '../convert/metadata.ts';
 import { type GgufFile, openGguf } from '../formats/gguf/gguf-file.ts';
 import type { GgufMetadata } from '../formats/gguf/gguf-metadata.ts';
@@ -13,11 +14,11 @@ import { FormatError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
 import { ggufWeights } from '../weights/gguf-weights.ts';
 import { openGgufTokenizer } from './gguf-tokenizer.ts';
-import type { ModelSource } from './model-source.ts';
+import type { ModelSource, SourceOptions } from './model-source.ts';
 import { recommendedParams, recommendedStopIds } from './params.ts';
 
 /** All parts of a split file are opened, and stay so as long as `lifetime`. @throws {UsageError} {FormatError} {NativeError} */
-export async function openGgufSource(file: string, lifetime: Lifetime): Promise<ModelSource> {
+export async function openGgufSource(file: string, lifetime: Lifetime, { checksums = true }: SourceOptions = {}): Promise<ModelSource> {
   const gguf = lifetime.use(await openGguf(file));
   const { metadata, entries } = gguf;
   const model = buildGgufModel({ file, metadata, shapeOf: (name) => entries.get(name)?.shape, ropeFactors: await readRopeFactors(gguf) });
@@ -26,7 +27,7 @@ export async function openGgufSource(file: string, lifetime: Lifetime): Promise<
   return {
     name: file,
     model,
-    weights: ggufWeights(gguf),
+    weights: ggufWeights({ file, entries: checksums ? checkedTensors(metadata, entries) : entries }),
     ...(text && { tokenizer: text.tokenizer }),
     ...(text?.chatTemplate && { chatTemplate: text.chatTemplate }),
     stopIds: new Set([...model.eosTokenIds, ...(text?.endIds ?? []), ...recommendedStopIds(generationConfig)]),

@@ -42,9 +42,14 @@ export interface ModelSource {
 /** Random weights are stored as the published ones are, unless another type is asked for. */
 const DUMMY_TYPE: FloatType = 'f16';
 
+export interface SourceOptions {
+  /** Whether the bytes of a file with checksums are compared with them when they are read for the first time. Default true. */
+  readonly checksums?: boolean | undefined;
+}
+
 /** Opens a GGUF file, a folder, or the bundled model by its name. Files stay open as long as `lifetime`. @throws {UsageError} {FormatError} */
-export async function openModelSource(name: string, lifetime: Lifetime): Promise<ModelSource> {
-  if (name.toLowerCase().endsWith('.gguf')) return openGgufSource(name, lifetime);
+export async function openModelSource(name: string, lifetime: Lifetime, options: SourceOptions = {}): Promise<ModelSource> {
+  if (name.toLowerCase().endsWith('.gguf')) return openGgufSource(name, lifetime, options);
   const folder = name === BUNDLED_NAME ? BUNDLED_MODEL : name;
   const checkpoint = lifetime.use(await openCheckpoint(folder).catch((error: unknown) => Promise.reject(hintAtShape(name, error))));
   const model = buildModel(checkpoint.config, `${folder}/config.json`);

@@ -6,7 +6,7 @@ import { hubSettings } from '../hub/settings.ts';
 import { fileExists } from '../util/durable-file.ts';
 import { HubError } from '../util/errors.ts';
 import type { Lifetime } from '../util/lifetime.ts';
-import { type ModelSource, openModelSource } from './model-source.ts';
+import { type ModelSource, openModelSource, type SourceOptions } from './model-source.ts';
 
 /** A model is fetched from the hub, or written in another form. */
 export interface PreparationProgress {
@@ -16,7 +16,7 @@ export interface PreparationProgress {
   readonly seconds: number;
 }
 
-export interface PreparationOptions {
+export interface PreparationOptions extends SourceOptions {
   readonly onPreparation?: ((progress: PreparationProgress) => void) | undefined;
   /** What takes time, or is not as asked for, in a sentence. */
   readonly onNotice?: ((notice: string) => void) | undefined;
@@ -26,8 +26,8 @@ export interface PreparationOptions {
 
 /** @throws {UsageError} {FormatError} as `openModelSource`; {HubError} when the hub has no such model, or will not give it */
 export async function openNamedSource(name: string, lifetime: Lifetime, options: PreparationOptions = {}): Promise<ModelSource> {
-  if (!(await isOfTheHub(name))) return openModelSource(name, lifetime);
-  return { ...(await openModelSource(await fetchModel(name, options), lifetime)), name };
+  if (!(await isOfTheHub(name))) return openModelSource(name, lifetime, options);
+  return { ...(await openModelSource(await fetchModel(name, options), lifetime, options)), name };
 }
 
 /** Brings a model of the hub here. @returns its folder, or its GGUF file */

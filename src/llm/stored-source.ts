@@ -41,7 +41,7 @@ export async function openStoredSource(name: string, lifetime: Lifetime, options
   try {
     const path = await convertedFile(recoded, options);
     await own[Symbol.asyncDispose]();
-    return { ...(await openGgufSource(path, lifetime)), name };
+    return { ...(await openGgufSource(path, lifetime, options)), name };
   } catch (cause) {
     if (convert === 'always' || !isRoomProblem(cause)) throw cause;
     options.onNotice?.(`${name} runs without conversion: ${cause.message}`);

@@ -1,4 +1,5 @@
 import { internalError } from '../util/errors.ts';
+import { type SimulatedClock, SimulatedLane } from '../util/simulated-clock.ts';
 import type { Arena, Batch, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import type { DType } from './dtype.ts';
 import { graphCost } from './graph-cost.ts';
@@ -13,6 +14,8 @@ export interface NullDeviceOptions {
   readonly bytesPerSecond: number;
   /** Most bytes of tensors at one time. Default: no limit. */
   readonly memoryBytes?: number;
+  /** Runs take their time on it, one after the other. Default: they take none. */
+  readonly clock?: SimulatedClock;
 }
 
 /** One run of a program. */
@@ -42,10 +45,12 @@ class CountingDevice implements NullDevice {
   readonly #ledger: MemoryLedger;
   readonly #options: NullDeviceOptions;
   readonly #steps: NullStep[] = [];
+  readonly #lane: SimulatedLane | undefined;
 
   constructor(options: NullDeviceOptions) {
     this.#options = options;
     this.#ledger = new MemoryLedger(options.memoryBytes);
+    this.#lane = options.clock && new SimulatedLane(options.clock, 1);
   }
 
   get steps(): readonly NullStep[] {
@@ -103,6 +108,7 @@ class CountingDevice implements NullDevice {
     const { flops, bytes } = graphCost(graph, rows);
     const seconds = Math.max(flops / this.#options.flopsPerSecond, bytes / this.#options.bytesPerSecond);
     this.#steps.push({ program: program.name, flops, bytes, seconds });
+    await this.#lane?.use(seconds);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

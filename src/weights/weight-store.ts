@@ -3,11 +3,12 @@ import type { Device, Tier, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import { type PassingRows, placementRules, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
+import { ReadTurns } from './read-turns.ts';
 import { assignSlots } from './stream-slots.ts';
 import { WeightMemory } from './weight-memory.ts';
 import { type Compute, planWeights, type WeightPlan } from './weight-plan.ts';
 import type { WeightSource } from './weight-source.ts';
-import { type Passage, partsOf, WeightStream } from './weight-stream.ts';
+import { type Passage, partsOf, readOrder, WeightStream } from './weight-stream.ts';
 import { type Destination, type Upload, WeightUploader } from './weight-uploader.ts';
 
 export interface WeightStoreOptions {
@@ -39,6 +40,7 @@ export class WeightStore implements AsyncDisposable {
   readonly #lanes: LaneLog | undefined;
   readonly #overlap: boolean | undefined;
   readonly #stop = new AbortController();
+  readonly #turns = new ReadTurns();
   readonly #memory: WeightMemory;
   readonly #uploaded = new Set<WeightRows>();
   readonly #packed = new Set<WeightRows>();
@@ -88,6 +90,7 @@ export class WeightStore implements AsyncDisposable {
     this.#ready = this.#loadLayers(placement);
     // Whoever acquires a layer gets the error; if nobody does, it is not an unhandled one.
     for (const promise of this.#ready) promise.catch(() => {});
+    this.#stream.start();
   }
 
   /**
@@ -95,9 +98,9 @@ export class WeightStore implements AsyncDisposable {
    * @throws {FormatError} naming file and tensor when loading failed, in this layer or an earlier one
    */
   async acquire(layer: number): Promise<ReadonlyMap<string, Weight>> {
-    const weights = await this.#layer(layer);
+    const resident = this.#layer(layer);
     if (this.#disposal) throw internalError('weights: acquire after dispose');
-    if (this.#holders[layer] === 0) await this.#stream!.acquire(layer);
+    const [weights] = await Promise.all([resident, this.#holders[layer] === 0 ? this.#stream!.acquire(layer) : undefined]);
     this.#holders[layer]!++;
     return weights;
   }
@@ -135,6 +138,7 @@ export class WeightStore implements AsyncDisposable {
     return new WeightStream({
       device: this.#device,
       uploader: this.#uploader!,
+      turns: this.#turns,
       layers: streaming.map(({ layer, streamed }) => ({ layer, passages: streamed.map((rows) => this.#passage(rows)) })),
       slots,
       loaded: (layer) => this.#layer(layer),
@@ -152,15 +156,14 @@ export class WeightStore implements AsyncDisposable {
     return { rows, tensor: this.#memory.tensor(rows), held: rows.held && this.#memory.tensor(rows.held) };
   }
 
-  /** Layers are read in turn, the next one while the last pieces of one are written; after a failure all later ones fail with the same error. */
+  /** After a failure all later layers fail with the same error. */
   #loadLayers({ layers }: WeightPlacement): Promise<ReadonlyMap<string, Weight>>[] {
     const began = performance.now();
-    let reading: Promise<unknown> = Promise.resolve();
     let ready: Promise<unknown> = Promise.resolve();
-    const loads = layers.map(({ resident, streamed }, layer) => {
-      const read = reading.then(() => this.#readLayer([...resident, ...streamed.flatMap((rows) => rows.held ?? [])]));
-      reading = read;
-      const loaded = Promise.all([read.then((written) => Promise.all(written.map(({ done }) => done))), ready]).then(async () => {
+    return layers.map(({ resident, streamed }, layer) => {
+      const staying = [...resident, ...streamed.flatMap((rows) => rows.held ?? [])];
+      const read = this.#turns.take(readOrder(layer, 'stays'), () => this.#readLayer(staying));
+      const loaded = Promise.all([read, ready]).then(async () => {
         this.#checkStopped();
         await this.#packLayer(resident);
         if (layer === layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
@@ -169,12 +172,6 @@ export class WeightStore implements AsyncDisposable {
       ready = loaded;
       return loaded;
     });
-    // What stays comes first: both would only share the disk.
-    reading.then(
-      () => this.#stream!.start(),
-      () => {},
-    );
-    return loads;
   }
 
   async #readLayer(staying: readonly WeightRows[]): Promise<Upload[]> {

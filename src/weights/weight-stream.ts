@@ -2,6 +2,7 @@
 import type { Device, Tensor } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
+import type { ReadTurns } from './read-turns.ts';
 import type { Destination, Upload, WeightUploader } from './weight-uploader.ts';
 
 /** Rows that pass through a slot. */
@@ -19,6 +20,8 @@ export interface StreamedLayer {
 export interface StreamParts {
   readonly device: Device;
   readonly uploader: WeightUploader;
+  /** Shared with what stays in memory: a layer is read whole, what stays of it first, before the next one. */
+  readonly turns: ReadTurns;
   /** Of the layers that have something to read, in execution order. */
   readonly layers: readonly StreamedLayer[];
   /** Slot of each of them. */
@@ -47,9 +50,8 @@ export class WeightStream {
   readonly #slots = new Map<number, Load>();
   /** The layer to be read next. */
   #next = 0;
-  /** Reads begin one after the other. */
-  #reading: Promise<unknown> = Promise.resolve();
-  #failure: { readonly cause: unknown } | undefined;
+  /** Whether all layers have been read once, or are about to be. */
+  #once = false;
   #stopped = false;
 
   constructor(parts: StreamParts) {
@@ -120,25 +122,18 @@ export class WeightStream {
       ready.catch(() => {}); // whoever acquires the layer gets the error
       this.#slots.set(slots[index]!, { index, ready, held: false });
       this.#next = (index + 1) % layers.length;
+      this.#once ||= this.#next === 0;
     }
   }
 
   async #load({ layer, passages }: StreamedLayer): Promise<void> {
-    const { device, lanes, loaded } = this.#parts;
-    const read = this.#reading.then(async () => {
-      if (this.#failure) throw this.#failure.cause;
-      if (passages.some(({ held }) => held)) await loaded(layer);
+    const { device, turns, loaded, lanes } = this.#parts;
+    if (passages.some(({ held }) => held)) await loaded(layer); // no turn may wait for another one
+    await turns.take(this.#once ? Infinity : readOrder(layer, 'passes'), async () => {
       const uploads = [];
       for (const passage of passages) uploads.push(await this.#bring(passage));
       return uploads;
     });
-    this.#reading = read.catch(() => {});
-    try {
-      await Promise.all((await read).map(({ done }) => done));
-    } catch (cause) {
-      this.#failure ??= { cause };
-      throw cause;
-    }
     for (const { rows, tensor } of passages) {
       const end = lanes?.start('compute', `order ${tensor.name}`);
       await device.pack?.(tensor, partsOf(rows));
@@ -159,6 +154,9 @@ export class WeightStream {
     return { done };
   }
 }
+
+/** Order of reads in the first sweep; later ones read only what passes. */
+export const readOrder = (layer: number, what: 'stays' | 'passes'): number => 2 * layer + (what === 'stays' ? 0 : 1);
 
 /** Groups of rows that are also used alone, such as experts. */
 export function partsOf({ weight, from, to }: Destination['rows']): number {

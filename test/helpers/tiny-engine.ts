@@ -83,12 +83,12 @@ export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weig
   /** Share that rests in RAM beside the device. Default 0. */
   readonly heldShare?: number;
   readonly slots?: number;
+  readonly overlap?: boolean;
   readonly lanes?: LaneLog;
   /** File for pages of the cache that rest on disk, as `kvDisk` says. */
   readonly file?: SpillFile;
   /** For hidden states on disk. */
   readonly hiddenFile?: SpillFile;
-  readonly overlap?: boolean;
 }
 
 export interface TinyEngine extends AsyncDisposable {
@@ -110,10 +110,10 @@ export function openTiny({
   weightShare = 1,
   heldShare = 0,
   slots = 3,
+  overlap,
   lanes,
   file,
   hiddenFile,
-  overlap,
   ...sizes
 }: TinyOptions = {}): TinyEngine {
   const lifetime = new Lifetime();
@@ -132,7 +132,7 @@ export function openTiny({
     weights: { share: weightShare, slots, streamedBytes: 0 },
     bytes: NO_BYTES,
   };
-  const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32' }));
+  const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32', overlap }));
   const columns = model.kvHeads * model.headDim;
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const { kvDisk, numGpuBatches } = plan;

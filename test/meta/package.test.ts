@@ -36,7 +36,7 @@ describe('package.json', () => {
   });
 
   it('names the oldest Node that works', () => {
-    expect(manifest).toMatchObject({ type: 'module', engines: { node: '>=20.11' } });
+    expect(manifest).toMatchObject({ type: 'module', engines: { node: '>=20.15' } });
     expect(Number(process.versions.node.split('.')[0])).toBeGreaterThanOrEqual(20);
   });
 });

@@ -29,8 +29,8 @@ const REQUESTS = Array.from({ length: 6 }, (_, i) => ({
   prompt: [5 + i, 60, 700],
   params: { maxTokens: 12, ignoreEos: true, logprobs: 1 },
 }));
-const open = (folder: string, weights: number): Promise<LLM> =>
-  LLM.load(folder, { threads: 1, gpuBatchSize: 2, numGpuBatches: 1, percent: [0, weights, 0, 100, 0, 100] });
+const open = (folder: string, weights: number, overlap = true): Promise<LLM> =>
+  LLM.load(folder, { threads: 1, gpuBatchSize: 2, numGpuBatches: 1, percent: [0, weights, 0, 100, 0, 100], overlap });
 
 /** Runs all requests, and `change` after some sweeps. */
 async function runAndChange(llm: LLM, sweeps: number, change: () => Promise<unknown>): Promise<GenerationEvent[]> {
@@ -43,19 +43,30 @@ async function runAndChange(llm: LLM, sweeps: number, change: () => Promise<unkn
   return events;
 }
 
-async function withCopy(weights: number, use: (llm: LLM, file: string, wanted: GenerationEvent[]) => Promise<void>): Promise<void> {
+/** Share of the weights in memory, in percent, and whether they are read ahead. */
+type Case = readonly [weights: number, overlap: boolean];
+
+async function withCopy(
+  [weights, overlap]: Case,
+  use: (llm: LLM, file: string, wanted: GenerationEvent[]) => Promise<void>,
+): Promise<void> {
   await using temporary = await makeTemporaryFolder();
   const folder = path.join(temporary.path, 'model');
   await cp(BUNDLED_MODEL, folder, { recursive: true });
   await using whole = await open(BUNDLED_MODEL, 100);
   const wanted = await runAndChange(whole, 1, async () => {});
-  await using llm = await open(folder, weights);
+  await using llm = await open(folder, weights, overlap);
   await use(llm, path.join(folder, 'model.safetensors'), wanted);
 }
 
-describe.each([0, 40])('while %i percent of the weights are in memory', (weights) => {
+describe.each([
+  [0, true],
+  [40, true],
+  [0, false],
+  [40, false],
+] satisfies Case[])('while %i percent of the weights are in memory, overlap %s', (...where) => {
   it.each([1, 7])('a file that is cut off after sweep %i ends the job with its name and the tensor', async (sweeps) => {
-    await withCopy(weights, async (llm, file) => {
+    await withCopy(where, async (llm, file) => {
       const failed = await runAndChange(llm, sweeps, () => truncate(file, 1_000_000)).catch((cause: unknown) => cause);
       expect(failed).toBeInstanceOf(FormatError);
       expect(failed).toMatchObject({
@@ -67,7 +78,7 @@ describe.each([0, 40])('while %i percent of the weights are in memory', (weights
   });
 
   it('a file that another one replaces is read to the end of the job as it was', async () => {
-    await withCopy(weights, async (llm, file, wanted) => {
+    await withCopy(where, async (llm, file, wanted) => {
       const replace = async (): Promise<void> => {
         const bytes = await readFile(file);
         await writeFile(`${file}.new`, bytes.fill(1, bytes.length / 2));
@@ -79,7 +90,7 @@ describe.each([0, 40])('while %i percent of the weights are in memory', (weights
   });
 
   it('a job that is stopped in the middle leaves a model that answers rightly', async () => {
-    await withCopy(weights, async (llm, _file, wanted) => {
+    await withCopy(where, async (llm, _file, wanted) => {
       for (const ms of [0, 1, 3, 7, 12]) {
         const controller = new AbortController();
         setTimeout(() => controller.abort(new Error('enough')), ms);

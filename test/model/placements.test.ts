@@ -48,8 +48,9 @@ async function differences(folder: string, prompts: readonly (readonly number[])
   const found: string[] = [];
   for (const [i, share] of SHARES.entries())
     for (const [gpuBatchSize, numGpuBatches] of share === 20 ? BLOCKS : [BLOCKS[i % BLOCKS.length]!]) {
-      const got = await ask(folder, prompts, { ...options, gpuBatchSize, numGpuBatches, percent: weightsIn(share) });
-      if (!isDeepStrictEqual(got, wanted)) found.push(`${share} percent, ${gpuBatchSize} x ${numGpuBatches}`);
+      const overlap = gpuBatchSize > 1;
+      const got = await ask(folder, prompts, { ...options, gpuBatchSize, numGpuBatches, percent: weightsIn(share), overlap });
+      if (!isDeepStrictEqual(got, wanted)) found.push(`${share} percent, ${gpuBatchSize} x ${numGpuBatches}, overlap ${overlap}`);
     }
   return found;
 }

@@ -85,6 +85,7 @@ describe('options', () => {
           dtype: 'q4',
           kvType: 'f16',
           attnSparsity: 0.1,
+          checksums: true,
           sharePrefixes: true,
           trace: 't.json',
           threads: 2,
@@ -113,6 +114,7 @@ describe('options', () => {
           convert: 'auto',
           dtype: 'auto',
           kvType: 'auto',
+          checksums: true,
           sharePrefixes: true,
         },
       ],
@@ -135,7 +137,16 @@ describe('options', () => {
       [
         'generate',
         ['one', String.raw`two\n`],
-        { device: 'cpu', compute: 'auto', convert: 'auto', dtype: 'auto', kvType: 'auto', sharePrefixes: true, json: true },
+        {
+          device: 'cpu',
+          compute: 'auto',
+          convert: 'auto',
+          dtype: 'auto',
+          kvType: 'auto',
+          checksums: true,
+          sharePrefixes: true,
+          json: true,
+        },
       ],
     ]);
   });

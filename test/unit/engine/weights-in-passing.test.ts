@@ -67,6 +67,9 @@ function randomOptions(next: () => number): TinyOptions {
     slots: 2 + below(3),
     gpuBatchSize: 1 + below(3),
     numGpuBatches: 1 + below(2),
+    overlap: next() < 0.6,
+    batchTokens: [3, 5, 64][below(3)]!,
+    sweepChunks: 1 + below(2),
   };
 }
 

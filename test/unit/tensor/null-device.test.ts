@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../../src/tensor/graph.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
+import { SimulatedClock } from '../../../src/util/simulated-clock.ts';
 import { lonelyRow } from '../../helpers/bench.ts';
 import { Scope, uploadWeight } from '../../helpers/tensors.ts';
 
@@ -16,6 +17,22 @@ describe('createNullDevice', () => {
     await device.run(device.compile(graph.finish()));
     // 8 * 20 * 10 products and sums; 200 numbers of 2 bytes and 80 of 4.
     expect(device.steps).toEqual([{ program: 'product', flops: 3200, bytes: 720, seconds: 720e-6 }]);
+  });
+
+  it('takes simulated time, one run after the other', async () => {
+    const [clock, scope] = [new SimulatedClock(), new Scope()];
+    const device = createNullDevice({ ...rates, clock });
+    const x = device.allocate('x', 'f32', [8, 10]);
+    const weight = await uploadWeight(device, scope, { dtype: 'f32', shape: [20, 10], values: new Float32Array(200) });
+    const graph = new GraphBuilder('product', 8);
+    graph.linear(graph.load(x), weight);
+    const program = device.compile(graph.finish());
+    const ends = [1, 2].map(async () => {
+      await device.run(program);
+      return clock.now;
+    });
+    // 280 numbers of 4 bytes.
+    expect(await clock.run(Promise.all(ends))).toEqual([1120e-6, 2240e-6]);
   });
 
   it('counts attention by the rows that the batch holds at the time of the run', async () => {

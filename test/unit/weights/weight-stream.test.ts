@@ -108,6 +108,23 @@ describe('a store whose weights pass through', () => {
     expect(reads.order).toEqual(['w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6', 'w0']);
   });
 
+  it('reads one layer after the other, what stays of it first, and what stays of later ones while there is no slot', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0.34, 3);
+    await using _ = opened.store;
+    await opened.store.loaded();
+    expect(reads.order).toEqual(['w0', 'w0', 'w1', 'w1', 'w2', 'w2', 'w3', 'w4', 'w5', 'w6']);
+  });
+
+  it('reads a layer that is asked for before what stays of later ones, without overlap', async () => {
+    const reads = makeReads();
+    const opened = openStore(reads, 0.34, 3, false);
+    await using _ = opened.store;
+    expect(await contentsOf(opened, 0)).toEqual(wanted(0));
+    await opened.store.loaded();
+    expect(reads.order).toEqual(['w0', 'w0', 'w1', 'w2', 'w3', 'w4', 'w5', 'w6']);
+  });
+
   it('reads a layer only when it is asked for, without overlap', async () => {
     const reads = makeReads();
     const opened = openStore(reads, 0, 3, false);
