@@ -80,6 +80,8 @@ class GgmlDevice implements Device {
   readonly #threads: GgmlThreads | undefined;
   readonly #target: LoweringTarget;
   readonly #meter = new MemoryMeter();
+  /** Of RAM beside the device. */
+  readonly #hostMeter = new MemoryMeter();
   /**
    * Memory of intermediate results, shared by all graphs: they run one after another and leave nothing behind. Graphs keep the addresses
    * that they were given, until a larger graph makes it grow; then `#generation` goes up and they are lowered anew before they run.
@@ -122,7 +124,7 @@ class GgmlDevice implements Device {
   }
 
   memory(): DeviceMemory {
-    return { usedBytes: this.#meter.usedBytes, peakBytes: this.#meter.peakBytes };
+    return { usedBytes: this.#meter.usedBytes, peakBytes: this.#meter.peakBytes, hostBytes: this.#hostMeter.usedBytes };
   }
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
@@ -140,7 +142,7 @@ class GgmlDevice implements Device {
     this.#checkOpen();
     const locked = byteLength <= MOST_LOCKED_BYTES && this.#base.hostBufferType(this.#base.backendDevice(this.#backend));
     const type = locked || this.#base.cpuBufferType();
-    return new GgmlHostArena(this.#base, this.#meter, { name, byteLength, type, isPlain: !locked });
+    return new GgmlHostArena(this.#base, this.#hostMeter, { name, byteLength, type, isPlain: !locked });
   }
 
   renew(tensor: Tensor): void {

@@ -162,7 +162,7 @@ describe('wrong usage', () => {
     ['run --gpu-batch-size 0', 'Expected an integer, 1 or more.'],
     ['run --num-gpu-batches 0x10', 'Expected an integer, 1 or more.'],
     ['run --threads 9999', 'Expected an integer from 1 to 1024.'],
-    ['run --device tpu', 'Allowed choices are auto, cpu, gpu, cuda, metal, vulkan.'],
+    ['run --device tpu', 'Allowed choices are cpu, gpu, auto, cuda, metal, vulkan.'],
     ['run --compute f64', 'Allowed choices are auto, f32.'],
     ['run --kv-type q4', 'Allowed choices are auto, f32, f16, bf16, q8_0, q4_0, q4_1, g4.'],
     ['run --format xml', 'Allowed choices are csv, jsonl.'],
