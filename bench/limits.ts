@@ -19,7 +19,7 @@ const MANY_TOKENS = 256;
 const RUNS = 5;
 
 export async function measureLimits(): Promise<MachineLimits> {
-  await using device = await openDevice('cpu', processorFacts().threads, false);
+  await using device = await openDevice('cpu', { threads: processorFacts().threads, exact: false });
   using tensor = device.allocate('weights', 'f32', [ROWS, COLUMNS]);
   await fill(device, tensor);
   await device.pack?.(tensor, 1);
