@@ -17,7 +17,8 @@ export type {
 } from './requests.ts';
 export type { DeviceName } from './llm/device.ts';
 export type { ModelShape } from './llm/model-shape.ts';
-export type { ExecutionPlan, PlanBytes } from './engine/execution-plan.ts';
+export type { ExecutionPlan, PlanBytes, PlannedHomes } from './engine/execution-plan.ts';
+export type { HostBytes, HostPlan } from './engine/host-plan.ts';
 export type { PositionLogprobs, TokenLogprob } from './sampling/params.ts';
 export type { FloatType, KvType } from './tensor/dtype.ts';
 export type { LaneName, LaneTotals } from './util/lanes.ts';

@@ -64,7 +64,7 @@ export interface ReportOptions {
 }
 
 /** Without the slow reference, which is for tests. */
-export const DEVICES: readonly DeviceName[] = ['auto', 'cpu', 'gpu', 'cuda', 'metal', 'vulkan'];
+export const DEVICES: readonly DeviceName[] = ['cpu', 'gpu', 'auto', 'cuda', 'metal', 'vulkan'];
 
 /** Beyond any model or machine; a larger number is a slip of the keyboard. */
 export const MAX_COUNT = 2 ** 31 - 1;

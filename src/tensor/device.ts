@@ -152,6 +152,8 @@ export interface DeviceRoom {
 export interface DeviceMemory {
   readonly usedBytes: number;
   readonly peakBytes: number;
+  /** In host arenas now, where those are not counted with the others. */
+  readonly hostBytes?: number;
 }
 
 /**

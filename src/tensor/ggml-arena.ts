@@ -155,6 +155,8 @@ export function hostViewOf(tensor: Tensor, offset: number, byteLength: number): 
     : undefined;
 }
 
+export const isPlaced = (tensor: Tensor): boolean => tensor instanceof PlacedTensor;
+
 /** `Device.renew` */
 export function renewPlaced(tensor: Tensor): void {
   if (!(tensor instanceof PlacedTensor)) throw internalError(`tensor ${tensor.name} is not placed in an arena`);

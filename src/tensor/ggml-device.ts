@@ -19,7 +19,7 @@ import type {
   Tier,
 } from './device.ts';
 import type { DType } from './dtype.ts';
-import { arenaRules, GgmlArena, GgmlHostArena, hostViewOf, MOST_LOCKED_BYTES, renewPlaced } from './ggml-arena.ts';
+import { arenaRules, GgmlArena, GgmlHostArena, hostViewOf, isPlaced, MOST_LOCKED_BYTES, renewPlaced } from './ggml-arena.ts';
 import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
@@ -48,7 +48,7 @@ const ASYNC_BYTES = 1 << 20;
 const UPLOAD_BYTES = 16 << 20;
 /**
  * GPU backends whose memory is written while a graph runs on another thread: CUDA copies on a stream of the thread, Vulkan holds a lock of the device while
- * it records and submits. Metal's is not known to be safe, so writes and graphs take turns there.
+ * it records and submits. There, what is large or placed in an arena does not wait. Metal's is not known to be safe, so writes and graphs take turns there.
  */
 const WRITES_BESIDE: ReadonlySet<string> = new Set(['cuda', 'vulkan']);
 
@@ -80,6 +80,8 @@ class GgmlDevice implements Device {
   readonly #threads: GgmlThreads | undefined;
   readonly #target: LoweringTarget;
   readonly #meter = new MemoryMeter();
+  /** Of RAM beside the device. */
+  readonly #hostMeter = new MemoryMeter();
   /**
    * Memory of intermediate results, shared by all graphs: they run one after another and leave nothing behind. Graphs keep the addresses
    * that they were given, until a larger graph makes it grow; then `#generation` goes up and they are lowered anew before they run.
@@ -124,7 +126,7 @@ class GgmlDevice implements Device {
   }
 
   memory(): DeviceMemory {
-    return { usedBytes: this.#meter.usedBytes, peakBytes: this.#meter.peakBytes };
+    return { usedBytes: this.#meter.usedBytes, peakBytes: this.#meter.peakBytes, hostBytes: this.#hostMeter.usedBytes };
   }
 
   allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
@@ -142,7 +144,7 @@ class GgmlDevice implements Device {
     this.#checkOpen();
     const locked = byteLength <= MOST_LOCKED_BYTES && this.#base.hostBufferType(this.#base.backendDevice(this.#backend));
     const type = locked || this.#base.cpuBufferType();
-    return new GgmlHostArena(this.#base, this.#meter, { name, byteLength, type, isPlain: !locked });
+    return new GgmlHostArena(this.#base, this.#hostMeter, { name, byteLength, type, isPlain: !locked });
   }
 
   renew(tensor: Tensor): void {
@@ -158,7 +160,7 @@ class GgmlDevice implements Device {
     checkByteRange(tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
     const pointer = pointerOf(tensor);
-    if (bytes.byteLength < ASYNC_BYTES || !(this.#ggml.cpu || WRITES_BESIDE.has(this.#ggml.name))) {
+    if (!this.#goesBeside(tensor, bytes.byteLength)) {
       await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
       return;
     }
@@ -275,6 +277,12 @@ class GgmlDevice implements Device {
     checkByteRange(target, offset, bytes.byteLength);
     for (let at = 0; at < bytes.byteLength; at += UPLOAD_BYTES)
       await this.write(target, offset + at, bytes.subarray(at, Math.min(at + UPLOAD_BYTES, bytes.byteLength)));
+  }
+
+  /** Whether a write need not wait for the graph that runs. None reads an arena's tensor while that is written. */
+  #goesBeside(tensor: Tensor, byteLength: number): boolean {
+    const isLarge = byteLength >= ASYNC_BYTES;
+    return this.#ggml.cpu ? isLarge : WRITES_BESIDE.has(this.#ggml.name) && (isLarge || isPlaced(tensor));
   }
 
   /** On another thread: a GPU takes its time, and fresh memory takes longer to be had from the system than to be filled. */

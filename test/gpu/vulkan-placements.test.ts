@@ -38,12 +38,15 @@ describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_n
 
   it.each(GPU_PLACEMENTS)('gives the same tokens with its weights %s', async (_where, percent, options) => {
     const [gpu, ram] = percent;
-    const { results, plan } = await answersOf(model, prompts, { ...VULKAN, ...options, percent });
+    const { results, plan, stats } = await answersOf(model, prompts, { ...VULKAN, ...options, percent });
     expect(compareTokens(results, wanted.results)).toBeGreaterThan(prompts.length);
     expect(plan.weights).toMatchObject({ share: gpu / 100, slots: 3 });
     expect(plan.host!.share).toBe(ram / 100);
     expect(plan.host!.uploadedBytes > 0).toBe(ram > 0);
     expect(plan.weights.streamedBytes > 0).toBe(gpu + ram < 100);
     expect(plan.bytes.weights).toBeLessThan(wanted.plan.bytes.weights);
+    expect(stats.peakGpuBytes).toBeLessThanOrEqual(plan.bytes.total);
+    const uploads = stats.lanes.find(({ lane }) => lane === 'upload')!;
+    expect(uploads.bytes).toBeGreaterThan(stats.sweeps * (plan.host!.uploadedBytes + plan.weights.streamedBytes) * 0.9);
   });
 });

@@ -15,6 +15,7 @@ const HALF_STEP = 0x2400;
 export function describeArenas(bench: Bench, makeDevice: () => Promise<Device>): void {
   describePlacing(bench, makeDevice);
   describeTurns(bench);
+  describeOverlap(bench);
   describeHost(bench);
 }
 
@@ -130,6 +131,26 @@ function describeTurns(bench: Bench): void {
         expect(differences(await turn.run(), turn.wanted, allowed, type)).toEqual([]);
       }
     }
+  });
+}
+
+function describeOverlap(bench: Bench): void {
+  const { device, scope, tolerance } = bench;
+  it('is written in one place while a graph reads another', async () => {
+    // More than is copied at once anywhere.
+    const [slot, count] = [pagesOf(4 * OUTPUTS * INPUTS), 5 * 2 ** 20];
+    const arena = scope.add(device().reserve!('arena', 2 * slot + 4 * count));
+    const turn = await makeTurn(bench, 1, 'f32', arena.place('weight', 'f32', [OUTPUTS, INPUTS], 0));
+    device().renew!(turn.tensor);
+    await device().write(turn.tensor, 0, turn.bytes);
+    await turn.run();
+    const other = arena.place('other', 'f32', [1, count], slot);
+    device().renew!(other);
+    const values = randomNumbers(1, count);
+    const writing = device().write(other, 0, new Uint8Array(values.buffer));
+    for (let i = 0; i < 5; i++) expect(differences(await turn.run(), turn.wanted, tolerance.exact)).toEqual([]);
+    await writing;
+    expect(await sameBytes(device(), other, values)).toBe(true);
   });
 }
 

@@ -24,6 +24,7 @@ export function describeDeviceConformance(name: string, makeDevice: () => Promis
     afterAll(async () => {
       await device?.[Symbol.asyncDispose]();
       expect(device?.memory().usedBytes).toBe(0);
+      expect(device?.memory().hostBytes ?? 0).toBe(0);
     });
 
     const bench: Bench = { device: () => device!, scope, tolerance };

@@ -1,7 +1,7 @@
 /** Where weights rest changes no token on ggml's devices, as far as rounding decides none. */
 import { expect } from 'vitest';
 import { LLM, type LoadOptions } from '../../src/llm.ts';
-import type { GenerationResult } from '../../src/requests.ts';
+import type { GenerationResult, RunStats } from '../../src/requests.ts';
 
 /** FlexGen's six numbers. */
 export type Percent = readonly [number, number, number, number, number, number];
@@ -22,11 +22,16 @@ export const GPU_PLACEMENTS: readonly (readonly [string, Percent, LoadOptions])[
 const LEAST_MARGIN = 0.02;
 const PARAMS = { maxTokens: 8, ignoreEos: true, logprobs: 2 };
 
-/** Greedy answers, with the plan that gave them. */
+/** Greedy answers in the order of the prompts, the plan that gave them, and what the sweeps said at last. */
 export async function answersOf(folder: string, prompts: readonly (readonly number[])[], options: LoadOptions) {
   await using llm = await LLM.load(folder, { gpuBatchSize: 6, ...options });
-  const requests = prompts.map((prompt) => ({ prompt, params: PARAMS }));
-  return { results: await llm.generate(requests), plan: llm.plan };
+  const results: GenerationResult[] = [];
+  let stats: RunStats | undefined;
+  for await (const event of llm.stream(prompts.map((prompt) => ({ prompt, params: PARAMS })))) {
+    if (event.type === 'finished') results[event.index] = event.result;
+    if (event.type === 'sweep') stats = event.stats;
+  }
+  return { results, plan: llm.plan, stats: stats! };
 }
 
 /** Compares tokens up to the first step that is close in `wanted`. @returns how many were compared */
