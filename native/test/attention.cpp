@@ -85,12 +85,23 @@ static Sequence random_sequence(const Shape &s, int32_t tokens) {
 
 /*
  * Runs the pieces one after the other; in each batch a second row, the first token alone, has its own page. Memory that was never written holds what are
- * no numbers.
+ * no numbers. `stages`: behind each piece, full pages move to where staged ones are.
  */
-static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x, const std::vector<Piece> &pieces, flx_team *team = nullptr) {
+static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x, const std::vector<Piece> &pieces, flx_team *team = nullptr, bool stages = false) {
   const Shape &s = x.shape;
   const int64_t pages = (x.tokens + FLX_PAGE - 1) / FLX_PAGE, width = static_cast<int64_t>(s.heads) * s.head, kv = static_cast<int64_t>(s.kv_heads) * s.head;
-  const Array<uint8_t> keys((pages + 1) * page_bytes(c, s)), values((pages + 1) * page_bytes(c, s));
+  const int64_t bytes = page_bytes(c, s);
+  const Array<uint8_t> keys((pages + 1) * bytes), values((pages + 1) * bytes), staged_keys(pages * bytes), staged_values(pages * bytes);
+  const auto stage = [&](const Array<int32_t> &list, int64_t page) {
+    const int64_t place = (page + 1) % pages;
+    const auto move = [&](const Array<uint8_t> &from, const Array<uint8_t> &to) {
+      std::memcpy(&to[place * bytes], &from[list[page] * bytes], static_cast<size_t>(bytes));
+      std::memset(&from[list[page] * bytes], 0xff, static_cast<size_t>(bytes));
+    };
+    move(keys, staged_keys);
+    move(values, staged_values);
+    list[page] = static_cast<int32_t>(FLX_STAGED + place);
+  };
   /* From the last page to the first; page 0 is the other row's. */
   const Array<int32_t> own(pages), others(1);
   for (int64_t i = 0; i < pages; i++) own[i] = static_cast<int32_t>(pages - i);
@@ -113,6 +124,8 @@ static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x,
     a.v = v.data();
     a.keys = keys.data();
     a.values = values.data();
+    a.staged_keys = stages ? staged_keys.data() : nullptr;
+    a.staged_values = stages ? staged_values.data() : nullptr;
     a.y = y.data();
     a.batch = &batch;
     a.type = c.type;
@@ -125,6 +138,8 @@ static Array<float> attend(const Test &t, const CacheType &c, const Sequence &x,
     a.sparsity = s.sparsity;
     t.run(FLX_ATTENTION, &a, team);
     std::copy(y.data() + width, y.data() + y.size(), all.data() + piece.start * width);
+    for (int64_t page = 0; stages && page < (piece.start + piece.tokens) / FLX_PAGE; page++)
+      if (own[page] < FLX_STAGED) stage(own, page);
   }
   return all;
 }
@@ -196,6 +211,7 @@ static void try_shape(Test &t, const CacheType &c, const Shape &s, int32_t token
   t.expect_close(y.data(), expected, bounds, name + "values");
   t.expect_same(y, attend(t, c, x, {{0, tokens}}, t.teams[0]), name + "one thread");
   t.expect_same(y, attend(t, c, x, {{0, 1}, {1, 63}, {64, 1}, {65, 2}, {67, tokens - 67}}, t.teams[2]), name + "pieces");
+  t.expect_same(y, attend(t, c, x, {{0, 1}, {1, 65}, {66, tokens - 66}}, t.teams[2], true), name + "staged pages");
 }
 
 /* A key that is no number reaches those who see it, and no one else. */
