@@ -15,6 +15,7 @@ export interface HostBytes {
   readonly total: number;
 }
 
+/** What a plan uses of RAM beside a GPU. */
 export interface HostPlan {
   /** Share of the weights' bytes that rests in RAM. */
   readonly share: number;

@@ -160,10 +160,8 @@ class GgmlDevice implements Device {
     checkByteRange(tensor, offset, bytes.byteLength);
     if (bytes.byteLength === 0) return;
     const pointer = pointerOf(tensor);
-    if (!this.#goesBeside(tensor, bytes.byteLength)) {
-      await this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
-      return;
-    }
+    if (!this.#goesBeside(tensor, bytes.byteLength))
+      return this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
     if (this.#ggml.cpu) return this.#writeAside(pointer, offset, bytes);
     // One at a time: there is one way to a GPU, and graphs want a thread of the same pool.
     const written = this.#uploads.then(() => this.#writeAside(pointer, offset, bytes));
@@ -178,12 +176,13 @@ class GgmlDevice implements Device {
   }
 
   async copy(source: Tensor, sourceOffset: number, target: Tensor, targetOffset: number, byteLength: number): Promise<void> {
-    const bytes = hostViewOf(source, sourceOffset, byteLength);
-    if (bytes) return this.#upload(bytes, target, targetOffset);
-    const chunk = new Uint8Array(Math.min(byteLength, COPY_CHUNK_BYTES));
-    for (let done = 0; done < byteLength; done += chunk.byteLength) {
-      const part = chunk.subarray(0, Math.min(chunk.byteLength, byteLength - done));
-      await this.read(source, sourceOffset + done, part);
+    const host = hostViewOf(source, sourceOffset, byteLength);
+    const size = Math.min(byteLength, host ? UPLOAD_BYTES : COPY_CHUNK_BYTES);
+    const chunk = host ? undefined : new Uint8Array(size);
+    for (let done = 0; done < byteLength; done += size) {
+      const length = Math.min(size, byteLength - done);
+      const part = host ? host.subarray(done, done + length) : chunk!.subarray(0, length);
+      if (!host) await this.read(source, sourceOffset + done, part);
       await this.write(target, targetOffset + done, part);
     }
   }
@@ -271,12 +270,6 @@ class GgmlDevice implements Device {
     this.#base.backendFree(this.#backend);
     this.#backend = backend;
     this.#freesAtStart = this.#meter.frees;
-  }
-
-  async #upload(bytes: Uint8Array, target: Tensor, offset: number): Promise<void> {
-    checkByteRange(target, offset, bytes.byteLength);
-    for (let at = 0; at < bytes.byteLength; at += UPLOAD_BYTES)
-      await this.write(target, offset + at, bytes.subarray(at, Math.min(at + UPLOAD_BYTES, bytes.byteLength)));
   }
 
   /** Whether a write need not wait for the graph that runs. None reads an arena's tensor while that is written. */

@@ -1,6 +1,7 @@
 /** The tensors of a model's weights, and the memory that they lie in. */
 import type { Arena, Device, HostArena, Tensor } from '../tensor/device.ts';
-import { internalError } from '../util/errors.ts';
+import { internalError, MemoryError } from '../util/errors.ts';
+import { formatBytes } from '../util/units.ts';
 import type { WeightPlacement, WeightRows } from './placement.ts';
 
 export class WeightMemory implements Disposable {
@@ -64,7 +65,15 @@ export class WeightMemory implements Disposable {
   }
 
   #reserve(name: string, byteLength: number): Arena {
-    if (!this.#device.reserve) throw internalError(`${this.#device.name} cannot place weights`);
+    const { name: device, arenaRules: { mostBytes } = { mostBytes: Infinity } } = this.#device;
+    if (!this.#device.reserve) throw internalError(`${device} cannot place weights`);
+    if (byteLength > mostBytes) {
+      const [asked, most] = [formatBytes(byteLength), formatBytes(mostBytes)];
+      throw new MemoryError(`${name}: ${asked} in one piece, ${device} gives at most ${most}; a smaller type (--dtype) would need less`, {
+        bytes: byteLength,
+        mostBytes,
+      });
+    }
     const arena = this.#device.reserve(name, byteLength);
     this.#owned.push(arena);
     return arena;

@@ -50,3 +50,20 @@ describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_n
     expect(uploads.bytes).toBeGreaterThan(stats.sweeps * (plan.host!.uploadedBytes + plan.weights.streamedBytes) * 0.9);
   });
 });
+
+describe.skipIf(folder === undefined)('on a Vulkan device with too little memory, by itself', () => {
+  it('keeps a part of the weights there, and the rest in RAM if that is allowed, else on disk', async () => {
+    const wanted = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, VULKAN);
+    const { bytes } = wanted.plan;
+    const options = { ...VULKAN, numGpuBatches: 1, vramBytes: bytes.total - bytes.kv + bytes.kv / 4 - bytes.weights / 2 };
+    for (const memoryBytes of [undefined, 1e12]) {
+      const { plan, results, stats } = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...options, ...(memoryBytes && { memoryBytes }) });
+      expect(compareTokens(results, wanted.results)).toBeGreaterThan(BUNDLED_PROMPTS.length);
+      expect(plan.weights.slots).toBeGreaterThanOrEqual(2);
+      expect(stats.peakGpuBytes).toBeLessThanOrEqual(options.vramBytes);
+      // RAM is this device's own memory, so nothing is put there unasked.
+      expect(plan.host!.share).toBeCloseTo(memoryBytes ? 1 - plan.weights.share : 0);
+      expect(plan.weights.streamedBytes > 0).toBe(memoryBytes === undefined);
+    }
+  });
+});

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LayerSpec, WeightSpec } from '../../../src/models/model.ts';
+import type { Device } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { placeWeights, type TierShares } from '../../../src/weights/placement.ts';
 import { LaneLog } from '../../../src/util/lanes.ts';
@@ -203,6 +204,27 @@ describe('a store whose weights pass through', () => {
     expect(device.memory().peakBytes).toBe(placement.residentBytes + placement.heldBytes + 3 * placement.slotBytes);
     await store[Symbol.asyncDispose]();
     expect(device.memory().usedBytes).toBe(0);
+  });
+
+  it('is in as many pieces of memory as the device wants, and refuses rows that are larger than one', () => {
+    const pieces: number[] = [];
+    const limited = (mostBytes: number): Device => {
+      const device = createReferenceDevice();
+      const arenaRules = { mostBytes, mostHostBytes: mostBytes, paddingBytes: 0 };
+      const reserve: Device['reserve'] = (name, byteLength) => {
+        pieces.push(byteLength);
+        return device.reserve!(name, byteLength);
+      };
+      return new Proxy(device, { get: (target, key) => ({ arenaRules, reserve })[key as 'reserve'] ?? Reflect.get(target, key, target) });
+    };
+    const start = (share: number, mostBytes: number): void => {
+      const store = new WeightStore(limited(mostBytes), { layers }, makeReads().source, { compute: 'f32' });
+      store.start({ placement: placeWeights(store.plan, share), slots: 2 });
+    };
+    // Each matrix and each vector takes a page.
+    start(1, 3 * 4096);
+    expect(pieces).toEqual([3, 3, 3, 3, 2].map((pages) => pages * 4096));
+    expect(() => start(0, 4095)).toThrow('weights: 4.10 kB in one piece, reference gives at most 4.09 kB');
   });
 
   it('tells whoever acquires a layer what could not be read, in this sweep and later ones, and frees everything', async () => {
