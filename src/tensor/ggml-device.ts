@@ -24,7 +24,7 @@ import { GgmlBatch, batchKey } from './ggml-batch.ts';
 import { type LoweringTarget, lowerGraph } from './ggml-lowering.ts';
 import { MemoryMeter, TensorGroup, type TensorRequest, pointerOf } from './ggml-memory.ts';
 import { GgmlThreads } from './ggml-threads.ts';
-import { supportedQuantTypes } from './ggml-types.ts';
+import { ggmlCapabilities } from './ggml-types.ts';
 import type { OpGraph } from './op-graph.ts';
 import { GgmlProgram } from './ggml-program.ts';
 import { isSoftware, roomOf } from './ggml-room.ts';
@@ -104,17 +104,7 @@ class GgmlDevice implements Device {
     this.#threads = threads;
     this.name = name;
     this.tier = ggml.cpu ? 'cpu' : 'gpu';
-    this.capabilities = {
-      // ggml rounds the activations to the type of f16 and bf16 weights, and to 8 bits for block types.
-      exactWeights: ['f32'],
-      weights: ['f32', 'bf16', ...supportedQuantTypes(ggml.base, ggml.base.backendDevice(backend))],
-      kv: ['f32', 'f16'],
-      pagedAttention: false,
-      stagedPages: false,
-      cacheOrder: 'positions',
-      sparseAttention: false,
-      splitLookups: false,
-    };
+    this.capabilities = ggmlCapabilities(ggml.base, backend);
     this.#target = {
       ggml: ggml.base,
       alignment: ggml.base.alignment(backend),

@@ -1,5 +1,6 @@
-/** Asks a backend which block types it computes with. */
-import { type BackendDevice, GGML_TYPE, type GgmlBase, type TensorPointer } from '../native/ggml.ts';
+/** What ggml's devices compute, and a backend with which block types. */
+import { type Backend, type BackendDevice, GGML_TYPE, type GgmlBase, type TensorPointer } from '../native/ggml.ts';
+import type { DeviceCapabilities } from './device.ts';
 import { QUANT_BLOCKS, type QuantType } from './dtype.ts';
 
 /** Whole blocks of every type. */
@@ -33,3 +34,16 @@ function supports(ggml: GgmlBase, device: BackendDevice, type: QuantType): boole
     ggml.free(context);
   }
 }
+
+/** What ggml's devices compute. */
+export const ggmlCapabilities = (base: GgmlBase, backend: Backend): DeviceCapabilities => ({
+  // ggml rounds the activations to the type of f16 and bf16 weights, and to 8 bits for block types.
+  exactWeights: ['f32'],
+  weights: ['f32', 'bf16', ...supportedQuantTypes(base, base.backendDevice(backend))],
+  kv: ['f32', 'f16'],
+  pagedAttention: false,
+  stagedPages: false,
+  cacheOrder: 'positions',
+  sparseAttention: false,
+  splitLookups: false,
+});
