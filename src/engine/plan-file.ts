@@ -85,9 +85,9 @@ export function parsePlan(file: string, value: unknown): ExecutionPlan {
     sweepChunks: count('sweepChunks'),
     headRows: count('headRows'),
     kvType,
+    hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
     kvPages: Object.freeze(pagesOf(file, 'kvPages', plan['kvPages'], plan['kvDisk'] === null ? 1 : 0)),
     kvDisk: plan['kvDisk'] === null ? null : diskOf(file, plan['kvDisk']),
-    hiddenOnDisk: wholeNumber(file, 'hiddenOnDisk', plan['hiddenOnDisk'], 0, MAX_COUNT),
     attnSparsity: sparsityOf(file, plan['attnSparsity']),
     weights: Object.freeze({
       share: shareOf(file, 'weights.share', weights['share']),

@@ -103,5 +103,5 @@ export class DiskLane {
 /** `errno` as the system has it, negative. */
 function systemError(errno: number): Error {
   const code = getSystemErrorName(errno);
-  return Object.assign(new Error(`${code}, error ${-errno} of the system`), { errno, code });
+  return Object.assign(new Error(`transfer failed with error ${-errno} of the system, ${code}`), { errno, code });
 }

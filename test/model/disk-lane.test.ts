@@ -63,6 +63,22 @@ describe.runIf(process.platform === 'linux')('native reads', () => {
       lane.close();
     }));
 
+  it('have writes beside them, which are read again, and say when there is no room', () =>
+    withFile(async (file) => {
+      const lane = DiskLane.open()!;
+      const handle = await open(file, 'r+');
+      const pieces = Array.from({ length: 60 }, (_, i) => Uint8Array.from({ length: 1000 }, (__, j) => (i * 7 + j) % 256));
+      await Promise.all(pieces.map((piece, i) => lane.write(handle.fd, 1000 * i, piece)));
+      const found = new Uint8Array(60_000);
+      expect(await lane.read(handle.fd, 0, found)).toBe(60_000);
+      expect(pieces.every((piece, i) => same(piece, found.subarray(1000 * i, 1000 * (i + 1))))).toBe(true);
+      await handle.close();
+      const full = await open('/dev/full', 'w');
+      await expect(lane.write(full.fd, 0, new Uint8Array(10))).rejects.toMatchObject({ code: 'ENOSPC' });
+      await full.close();
+      lane.close();
+    }));
+
   it('go on until the last user has closed; then their threads end', () =>
     withFile(async (_file, handle) => {
       const before = countOf('task');
