@@ -14,9 +14,11 @@ template <class T, int ROWS> static void multiply(const FloatTile &t) {
       for (int v = 0; v < VECTORS; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * FLX_PANEL + column + v * LANES);
     const typename T::Stored *w = static_cast<const typename T::Stored *>(t.weights) + column;
     const float *x = t.x;
-    for (int64_t k = 0; k < t.k; k++, w += FLX_PANEL, x += ROWS) {
-      __builtin_prefetch(reinterpret_cast<const char *>(w) + AHEAD_BYTES, 0, 2);
-      if (sizeof(*w) * VECTORS * LANES > 64) __builtin_prefetch(reinterpret_cast<const char *>(w) + AHEAD_BYTES + 64, 0, 2);
+    const uint8_t *ahead = t.ahead ? t.ahead : reinterpret_cast<const uint8_t *>(w) + AHEAD_BYTES;
+    const int64_t step = t.ahead ? t.ahead_bytes : static_cast<int64_t>(sizeof(*w)) * FLX_PANEL;
+    for (int64_t k = 0; k < t.k; k++, w += FLX_PANEL, x += ROWS, ahead += step) {
+      __builtin_prefetch(ahead, 0, 2);
+      if (sizeof(*w) * VECTORS * LANES > 64) __builtin_prefetch(ahead + 64, 0, 2);
       F weights[VECTORS];
       for (int v = 0; v < VECTORS; v++) weights[v] = T::load(w + v * LANES);
       for (int r = 0; r < ROWS; r++)
@@ -46,8 +48,10 @@ template <int ROWS> static void multiply_pairs(const BfloatTile &t) {
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECTORS; v++) sums[r][v] = t.first ? f_set(0) : f_load(t.c + r * FLX_PANEL + v * LANES);
   const uint16_t *w = t.weights, *x = t.x;
-  for (int64_t pair = 0; pair < t.pairs; pair++, w += 2 * FLX_PANEL, x += 2 * ROWS) {
-    for (int v = 0; v < VECTORS; v++) __builtin_prefetch(reinterpret_cast<const char *>(w) + AHEAD_BYTES + 64 * v, 0, 2);
+  const uint8_t *ahead = t.ahead ? t.ahead : reinterpret_cast<const uint8_t *>(w) + AHEAD_BYTES;
+  const int64_t step = t.ahead ? t.ahead_bytes : 4 * FLX_PANEL;
+  for (int64_t pair = 0; pair < t.pairs; pair++, w += 2 * FLX_PANEL, x += 2 * ROWS, ahead += step) {
+    for (int v = 0; v < VECTORS; v++) __builtin_prefetch(ahead + 64 * v, 0, 2);
     __m512bh weights[VECTORS];
     for (int v = 0; v < VECTORS; v++) weights[v] = (__m512bh)_mm512_loadu_si512(w + v * 2 * LANES);
     for (int r = 0; r < ROWS; r++) {

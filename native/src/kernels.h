@@ -30,6 +30,9 @@ struct IntegerTile {
 };
 
 struct FloatTile {
+  /* Weights that follow, `ahead_bytes` of which are asked for with each k; null: those AHEAD_BYTES behind the ones that are read. */
+  const uint8_t *ahead;
+  int64_t ahead_bytes;
   const float *x; /* [k][rows] */
   const void *weights; /* [k][32] of `type` */
   int32_t type; /* FLX_F32, FLX_F16 or FLX_BF16 */
@@ -39,6 +42,8 @@ struct FloatTile {
 };
 
 struct BfloatTile {
+  const uint8_t *ahead; /* as above, with each pair */
+  int64_t ahead_bytes;
   const uint16_t *x; /* [pairs][rows][2] */
   const uint16_t *weights; /* [pairs][32][2] */
   int64_t pairs;

@@ -112,20 +112,39 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   }
 }
 
+namespace {
+struct Ahead {
+  const uint8_t *from;
+  int64_t bytes; /* with each step */
+};
+} // namespace
+
+/*
+ * What one of several blocks of rows asks for, of the `bytes` that follow those at `packed`: the first block reads its weights from memory, and without this the
+ * others would leave memory idle. A single block asks for what is near.
+ */
+static Ahead ahead_of(const uint8_t *packed, int64_t bytes, int64_t block, int64_t blocks, int64_t steps) {
+  if (!packed || blocks < 2) return {nullptr, 0};
+  const int64_t share = (bytes + blocks - 1) / blocks;
+  return {packed + bytes + block * share, (share + steps - 1) / steps};
+}
+
 static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const uint16_t *x = static_cast<const uint16_t *>(l.scratch);
-  const int64_t padded = (w.k + 1) / 2 * 2, step = block_rows(l.m, FLOAT_ROWS);
+  const int64_t padded = (w.k + 1) / 2 * 2, step = block_rows(l.m, FLOAT_ROWS), blocks = (to - from + step - 1) / step;
   for (int64_t k0 = 0; k0 < w.k; k0 += BFLOAT_K) {
     const int64_t count = std::min(BFLOAT_K, w.k - k0);
-    const uint16_t *weights = reinterpret_cast<const uint16_t *>(packed_panel(w, panel, k0));
+    const uint8_t *packed = packed_panel(w, panel, k0);
+    const uint16_t *weights = reinterpret_cast<const uint16_t *>(packed);
     if (!weights) {
       unpack_bfloat(w, panel, k0, count, memory.bfloats);
       weights = memory.bfloats;
     }
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);
-      multiply_bfloats(n, {x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
+      const Ahead next = ahead_of(packed, panel_bytes(w, count), (row - from) / step, blocks, (count + 1) / 2);
+      multiply_bfloats(n, {next.from, next.bytes, x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
     }
   }
 }
@@ -133,11 +152,12 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
 static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const float *x = static_cast<const float *>(l.scratch);
-  const int64_t step = block_rows(l.m, FLOAT_ROWS);
+  const int64_t step = block_rows(l.m, FLOAT_ROWS), blocks = (to - from + step - 1) / step;
   for (int64_t k0 = 0; k0 < w.k; k0 += FLOAT_K) {
     const int64_t count = std::min(FLOAT_K, w.k - k0);
+    const uint8_t *packed = packed_panel(w, panel, k0);
     /* Widening a piece first pays from the second block of rows on. */
-    const void *weights = w.type == FLX_F32 || to - from <= FLOAT_ROWS ? packed_panel(w, panel, k0) : nullptr;
+    const void *weights = w.type == FLX_F32 || to - from <= FLOAT_ROWS ? packed : nullptr;
     const int32_t type = weights ? w.type : static_cast<int32_t>(FLX_F32);
     if (!weights) {
       unpack_float(w, panel, k0, count, memory.floats);
@@ -145,7 +165,8 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
     }
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);
-      multiply_floats(n, {x + row * w.k + k0 * n, weights, type, count, sums_of(row - from), k0 == 0});
+      const Ahead next = ahead_of(packed, panel_bytes(w, count), (row - from) / step, blocks, count);
+      multiply_floats(n, {next.from, next.bytes, x + row * w.k + k0 * n, weights, type, count, sums_of(row - from), k0 == 0});
     }
   }
 }
