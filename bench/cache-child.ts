@@ -10,6 +10,7 @@ import { diskPageBytes } from '../src/kv/kv-spill.ts';
 import { openOffloaded } from '../src/llm/offloaded.ts';
 import { openDevice } from '../src/llm/device.ts';
 import { makePlan } from '../src/llm/make-plan.ts';
+import { DEFAULT_PARAMS } from '../src/llm/params.ts';
 import { dummyModelSource } from '../src/llm/model-source.ts';
 import { type Device, PAGE_POSITIONS } from '../src/tensor/device.ts';
 import { LaneLog } from '../src/util/lanes.ts';
@@ -21,20 +22,6 @@ import { dropPageCache, readSeconds } from './disk.ts';
 
 /** As much as the disk's own rate is measured with. */
 const PROBE_BYTES = 2 ** 32;
-const GREEDY = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  maxTokens: 1,
-  stopTokenIds: [],
-  ignoreEos: true,
-};
-
 const one = JSON.parse(process.argv[2]!) as CacheCase;
 
 const diskBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
@@ -59,7 +46,11 @@ async function fillRow(device: Device, cache: KvCache, row: number, bay: number,
     await cache.spill!.flush();
   }
   await cache.extend(kv, positions + 1);
-  const sequence = new Sequence({ id: row, key: row, tokens, sampling: GREEDY, stopIds: new Set() }, kv, positions + 2);
+  const sequence = new Sequence(
+    { id: row, key: row, tokens, sampling: { ...DEFAULT_PARAMS, maxTokens: 1 }, stopIds: new Set() },
+    kv,
+    positions + 2,
+  );
   sequence.computed = sequence.furthest = positions;
   return sequence;
 }

@@ -64,6 +64,18 @@ export interface PlanBytes {
   readonly total: number;
 }
 
+/** Those that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
+export const COMPUTED_BYTES = [
+  'weights',
+  'ring',
+  'staging',
+  'kv',
+  'staged',
+  'hidden',
+  'logits',
+  'scratch',
+] as const satisfies readonly (keyof PlanBytes)[];
+
 /** What runs and what it takes, fixed before anything is allocated. Plain data: can be printed, saved and compared. */
 export interface ExecutionPlan {
   readonly gpuBatchSize: number;

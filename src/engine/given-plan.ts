@@ -4,22 +4,10 @@ import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import { bufferBytes } from './buffer-bytes.ts';
-import { type ExecutionPlan, leastCachePages, type PlanBytes, type PlanOptions, totalOf } from './execution-plan.ts';
+import { COMPUTED_BYTES, type ExecutionPlan, leastCachePages, type PlanOptions, totalOf } from './execution-plan.ts';
 import { cacheDiskBytes, cacheOf, cachePools } from './cache-homes.ts';
 import type { HostPlan, HostPlanner } from './host-plan.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
-
-/** Bytes that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
-const COMPARED = [
-  'weights',
-  'ring',
-  'staging',
-  'kv',
-  'staged',
-  'hidden',
-  'logits',
-  'scratch',
-] as const satisfies readonly (keyof PlanBytes)[];
 
 export interface GivenPlanOptions extends PlanOptions {
   /** Bytes by which the plan may go beyond the budgets. Default 0. */
@@ -50,7 +38,7 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
   const { residentBytes: weights, ringBytes: ring } = homes;
   const { kvBytes: kv, stagedBytes: staged } = cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk);
   const items = { ...bufferBytes(model, plan, options), weights, ring, kv, staged };
-  for (const name of COMPARED) if (items[name] !== plan.bytes[name]) throw mismatch(`bytes.${name}`, items[name], plan.bytes[name]);
+  for (const name of COMPUTED_BYTES) if (items[name] !== plan.bytes[name]) throw mismatch(`bytes.${name}`, items[name], plan.bytes[name]);
   const total = totalOf(items);
   if (total - (options.slackBytes ?? 0) > options.budgetBytes)
     throw new UsageError(`plan: it needs ${formatBytes(total)}, at most ${formatBytes(options.budgetBytes)} may be used`, {

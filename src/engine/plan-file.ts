@@ -7,7 +7,7 @@ import { replaceFile } from '../util/durable-file.ts';
 import { FormatError, UsageError } from '../util/errors.ts';
 import { errorCode, reason } from '../util/system-errors.ts';
 import type { CacheOnDisk } from './cache-homes.ts';
-import type { ExecutionPlan, PlanBytes } from './execution-plan.ts';
+import { COMPUTED_BYTES, type ExecutionPlan, type PlanBytes } from './execution-plan.ts';
 import type { HostBytes, HostPlan } from './host-plan.ts';
 
 /** A plan has about 600 bytes. */
@@ -17,18 +17,7 @@ const MAX_COUNT = 2 ** 31 - 1;
 /** Layers of the largest models; each could have a window of its own. */
 const MAX_GROUPS = 1024;
 
-const BYTES = [
-  'weights',
-  'ring',
-  'staging',
-  'kv',
-  'staged',
-  'hidden',
-  'logits',
-  'scratch',
-  'program',
-  'total',
-] as const satisfies readonly (keyof PlanBytes)[];
+const BYTES = [...COMPUTED_BYTES, 'program', 'total'] as const satisfies readonly (keyof PlanBytes)[];
 
 const HOST_BYTES = ['weights', 'staging', 'program', 'total'] as const satisfies readonly (keyof HostBytes)[];
 

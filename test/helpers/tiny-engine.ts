@@ -6,6 +6,7 @@ import { Executor } from '../../src/engine/executor.ts';
 import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
 import { HiddenStates } from '../../src/engine/hidden-states.ts';
 import { KvCache } from '../../src/kv/kv-cache.ts';
+import { DEFAULT_PARAMS } from '../../src/llm/params.ts';
 import { KvStaging } from '../../src/kv/kv-staging.ts';
 import { layerGroups } from '../../src/kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../../src/models/model.ts';
@@ -149,19 +150,7 @@ export function openTiny({
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };
 }
 
-const GREEDY: SamplingParams = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  maxTokens: 4,
-  stopTokenIds: [],
-  ignoreEos: true,
-};
+const GREEDY: SamplingParams = { ...DEFAULT_PARAMS, maxTokens: 4, ignoreEos: true };
 
 export interface RequestOptions extends Partial<Omit<SequenceRequest, 'tokens' | 'sampling'>>, Partial<SamplingParams> {
   /** Ids, or how many of them. */

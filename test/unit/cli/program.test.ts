@@ -40,6 +40,17 @@ async function cli(args: readonly string[], fail?: Error): Promise<Outcome> {
 
 const IO = ['-i', 'in.csv', '-o', 'out.csv'];
 
+/** Of every command that opens a model. */
+const MODEL_DEFAULTS = {
+  device: 'cpu',
+  compute: 'auto',
+  convert: 'auto',
+  dtype: 'auto',
+  kvType: 'auto',
+  checksums: true,
+  sharePrefixes: true,
+};
+
 describe('options', () => {
   it('reach the command, typed', async () => {
     const words =
@@ -109,13 +120,7 @@ describe('options', () => {
         {
           input: 'in.csv',
           output: 'out.csv',
-          device: 'cpu',
-          compute: 'auto',
-          convert: 'auto',
-          dtype: 'auto',
-          kvType: 'auto',
-          checksums: true,
-          sharePrefixes: true,
+          ...MODEL_DEFAULTS,
         },
       ],
     ]);
@@ -138,13 +143,7 @@ describe('options', () => {
         'generate',
         ['one', String.raw`two\n`],
         {
-          device: 'cpu',
-          compute: 'auto',
-          convert: 'auto',
-          dtype: 'auto',
-          kvType: 'auto',
-          checksums: true,
-          sharePrefixes: true,
+          ...MODEL_DEFAULTS,
           json: true,
         },
       ],
