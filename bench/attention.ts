@@ -19,7 +19,7 @@ import {
 } from './attention-case.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { openFlash } from './ggml-flash.ts';
-import { measureMemory, measurePeaks, type Peaks } from './peaks.ts';
+import { type PeakKind, Peaks } from './peaks.ts';
 import { alternate } from './turns.ts';
 
 const CASES: readonly AttentionCase[] = KV_TYPES.flatMap((type) =>
@@ -63,13 +63,16 @@ export async function* attention({ rounds, types = KV_TYPES }: BenchOptions): As
   if (!kernels) throw new UsageError('attention: there are no own kernels here; npm run build compiles them');
   const { threads } = processorFacts();
   await using own = openNativeDevice(kernels, threads);
+  using peaks = new Peaks(kernels, threads);
   for (const one of CASES.filter(({ type }) => types.includes(type))) {
-    const peaks = { ...measurePeaks(kernels, threads, 3), memory: measureMemory(kernels, threads, 3) };
+    const limits: number[] = [];
+    const measure = (): unknown => limits.push(one.tokens > 1 ? peaks.operations(peakKind(one.type)) : peaks.memory());
     const ours = await makeOurs(own, one);
     using theirs = one.type === 'g4' ? undefined : openFlash(one, threads);
-    const [a, b] = await alternate([() => ours.run()], [theirs ? () => theirs.run() : async () => {}], rounds);
+    const kinds = [[() => ours.run()], ...(theirs ? [[() => theirs.run()]] : [])];
+    const [a, b] = await alternate(kinds, rounds, measure);
     ours[Symbol.dispose]();
-    yield* figuresOf(one, peaks, a, theirs && b);
+    yield* figuresOf(one, limits, a!, b);
   }
   for (const one of SPARSE.filter(({ type }) => types.includes(type))) yield* sparse(own, one, rounds);
 }
@@ -78,7 +81,7 @@ export async function* attention({ rounds, types = KV_TYPES }: BenchOptions): As
 async function* sparse(device: Device, one: AttentionCase, rounds: number): AsyncGenerator<Figure, void, void> {
   using few = await makeOurs(device, one);
   using all = await makeOurs(device, { ...one, attnSparsity: 1 });
-  const [a, b] = await alternate([() => few.run()], [() => all.run()], rounds);
+  const [a = [], b = []] = await alternate([[() => few.run()], [() => all.run()]], rounds);
   const name = `${one.type} ${one.name}, ${HEADS}/${one.kvHeads} heads`;
   const make = (what: string, unit: string, values: readonly number[]): Figure => figure({ bench: 'attention', case: what, unit, values });
   const rate = (amount: number, seconds: readonly number[]): number[] => seconds.map((each) => amount / each);
@@ -91,31 +94,21 @@ async function* sparse(device: Device, one: AttentionCase, rounds: number): Asyn
   );
 }
 
-interface Limits extends Peaks {
-  /** Bytes a second. */
-  readonly memory: number;
-}
-
-/** A case of many tokens is bound by operations, one of single tokens by memory. */
+/** A case of many tokens is bound by operations, one of single tokens by memory; `limits` are so many a second. */
 function* figuresOf(
   one: AttentionCase,
-  peaks: Limits,
+  limits: readonly number[],
   seconds: readonly number[],
   theirs: readonly number[] | undefined,
 ): Generator<Figure> {
-  const [operations, bytes] = [operationsOf(one), cacheBytes(one)];
   const name = `${one.type} ${one.name}, ${HEADS}/${one.kvHeads} heads`;
-  const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
-    figure({ bench: 'attention', case: what, unit, values, ...(limit !== undefined && { limit }) });
-  const rate = (amount: number): number[] => seconds.map((each) => amount / each / 1e9);
-  if (one.tokens > 1) yield make(name, 'Gop/s', rate(operations), peakOf(one.type, peaks) / 1e9);
+  const make = (what: string, unit: string, values: readonly number[], limit?: readonly number[]): Figure =>
+    figure({ bench: 'attention', case: what, unit, values, ...(limit && { limit: limit.map((each) => each / 1e9) }) });
+  const rate = (amount: number): number[] => seconds.map((each) => amount / each);
+  if (one.tokens > 1) yield make(name, 'Gop/s', rate(operationsOf(one) / 1e9), limits);
   else {
-    yield make(name, 'GB/s', rate(bytes), peaks.memory / 1e9);
-    yield make(
-      name,
-      'rows/s',
-      seconds.map((each) => one.rows / each),
-    );
+    yield make(name, 'GB/s', rate(cacheBytes(one) / 1e9), limits);
+    yield make(name, 'rows/s', rate(one.rows));
   }
   if (theirs)
     yield make(
@@ -125,7 +118,7 @@ function* figuresOf(
     );
 }
 
-const peakOf = (type: KvType, { floats, bfloats }: Peaks): number => (type === 'bf16' ? bfloats : floats);
+const peakKind = (type: KvType): PeakKind => (type === 'bf16' ? 'bfloats' : 'floats');
 
 async function makeOurs(device: Device, one: AttentionCase): Promise<{ run: () => Promise<void> } & Disposable> {
   const owned: Disposable[] = [];

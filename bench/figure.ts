@@ -9,9 +9,9 @@ export interface Figure {
   /** Median over the rounds. */
   readonly value: number;
   readonly unit: string;
-  /** What this machine could do at best, in the same unit, measured in the same run; null where there is no such bound. */
+  /** What this machine could do at best, in the same unit, measured in the same rounds (their median); null where there is no such bound. */
   readonly limit: number | null;
-  /** value / limit */
+  /** Median of value / limit over the rounds: both swing together on a machine that others use too. */
   readonly share: number | null;
   readonly rounds: number;
   readonly machine: string;
@@ -29,17 +29,25 @@ export interface BenchOptions {
 
 export type Bench = (options: BenchOptions) => AsyncGenerator<Figure, void, void>;
 
-export function figure(facts: { bench: string; case: string; values: readonly number[]; unit: string; limit?: number }): Figure {
-  const value = median(facts.values);
-  const limit = facts.limit ?? null;
-  const { bench, case: name, unit, values } = facts;
+interface Measured {
+  readonly bench: string;
+  readonly case: string;
+  readonly unit: string;
+  /** One a round. */
+  readonly values: readonly number[];
+  /** One a round, or one for all. */
+  readonly limit?: number | readonly number[];
+}
+
+export function figure({ bench, case: name, unit, values, limit }: Measured): Figure {
+  const limits = typeof limit === 'number' ? values.map(() => limit) : limit;
   return {
     bench,
     case: name,
-    value,
+    value: median(values),
     unit,
-    limit,
-    share: limit === null ? null : value / limit,
+    limit: limits ? median(limits) : null,
+    share: limits ? median(values.map((value, round) => value / limits[round]!)) : null,
     rounds: values.length,
     machine: machineName(),
   };

@@ -7,9 +7,9 @@ import { GraphBuilder } from '../src/tensor/graph.ts';
 import { openNativeDevice } from '../src/tensor/native-device.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
-import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { fill } from './fill.ts';
-import { COLD_BYTES, measureMemory, measurePeaks, type Peaks } from './peaks.ts';
+import { COLD_BYTES, type PeakKind, Peaks } from './peaks.ts';
 import { alternate, type Works } from './turns.ts';
 
 /** Those of `--type`. */
@@ -27,11 +27,13 @@ export const GEMM_TYPES: readonly WeightType[] = [
   'f16',
   'f32',
 ];
-const SHAPES = [
+type Shape = readonly [outputs: number, inputs: number];
+const SHAPES: readonly Shape[] = [
   [4096, 4096],
   [11_008, 4096],
-] as const;
-const ROWS = [512, 64, 16, 4, 1];
+];
+const MANY_ROWS = 512;
+const ROWS = [MANY_ROWS, 64, 16, 4, 1];
 /** So many are bound by reading the weights, or by what the kernels reach with many rows. */
 const FEW_ROWS = 16;
 
@@ -41,45 +43,53 @@ export async function* gemm({ rounds, types = GEMM_TYPES }: BenchOptions): Async
   const { threads } = processorFacts();
   await using own = openNativeDevice(kernels, threads);
   await using ggml = await openGgmlDevice({ backend: 'cpu', threads });
+  using peaks = new Peaks(kernels, threads);
   for (const type of types as readonly WeightType[])
-    for (const [outputs, inputs] of SHAPES) {
-      let most: number | undefined; // own rate with many rows, which few rows cannot exceed
+    for (const shape of SHAPES) {
+      using most = await makeProduct(own, type, shape, MANY_ROWS);
       for (const rows of ROWS) {
-        using ours = await makeProduct(own, type, outputs, inputs, rows);
-        using theirs = await makeProduct(ggml, type, outputs, inputs, rows);
-        // The machine is shared: limits of another minute would be others.
-        const limits = { ...measurePeaks(kernels, threads, rounds), memory: measureMemory(kernels, threads, rounds) };
-        const times = await alternate(ours.works, theirs.works, rounds);
-        const seconds = times.map((side) => side.map((each) => each / ours.count)) as [number[], number[]];
-        const operations = 2 * rows * outputs * inputs;
-        const read = (limits.memory / byteLengthOf(type, outputs * inputs)) * operations;
-        const bound = rows > FEW_ROWS ? peakOf(type, limits, kernels) : Math.min(most ?? Infinity, read);
-        yield* figuresOf(`${type} ${outputs} x ${inputs}, ${rows} rows`, operations, bound, seconds);
-        most ??= operations / median(seconds[0]);
+        using ours = await makeProduct(own, type, shape, rows);
+        using theirs = await makeProduct(ggml, type, shape, rows);
+        const products = [rows > FEW_ROWS ? [] : [most], ours, theirs].flat(); // ggml's threads would disturb who comes behind them
+        const limits: number[] = [];
+        const kind = peakKind(type, kernels);
+        const measure = (): unknown => limits.push(rows > FEW_ROWS ? peaks.operations(kind) : peaks.memory());
+        const seconds = await alternate(
+          products.map(({ works }) => works),
+          rounds,
+          measure,
+        );
+        const rates = seconds.map((each, i) => each.map((time) => products[i]!.operations / time));
+        const intensity = ours.operations / (ours.count * byteLengthOf(type, shape[0] * shape[1]));
+        const bounds = rows > FEW_ROWS ? limits : limits.map((memory, i) => Math.min(memory * intensity, rates[0]![i]!));
+        yield* figuresOf(`${type} ${shape.join(' x ')}, ${rows} rows`, rates.slice(-2), bounds);
       }
     }
 }
 
-/** What products of a type could reach if nothing else were to do. */
-function peakOf(type: WeightType, { integers, floats, bfloats }: Peaks, { isa }: Kernels): number {
-  if (isQuantType(type)) return integers;
-  return type === 'bf16' && isa.endsWith('bf16') ? bfloats : floats;
+/** Instructions that could multiply a type fastest. */
+function peakKind(type: WeightType, { isa }: Kernels): PeakKind {
+  if (isQuantType(type)) return 'integers';
+  return type === 'bf16' && isa.endsWith('bf16') ? 'bfloats' : 'floats';
 }
 
-function* figuresOf(name: string, operations: number, bound: number, [ours, theirs]: [number[], number[]]): Generator<Figure, void, void> {
-  const values = ours.map((seconds) => operations / seconds / 1e9);
-  yield figure({ bench: 'gemm', case: name, unit: 'Gop/s', values, limit: bound / 1e9 });
-  yield figure({ bench: 'gemm', case: `${name}, over ggml`, unit: 'x', values: ours.map((seconds, i) => theirs[i]! / seconds) });
+/** `rates`: operations a second, ours and ggml's. */
+function* figuresOf(name: string, [ours = [], theirs = []]: number[][], bounds: number[]): Generator<Figure, void, void> {
+  const giga = (values: readonly number[]): number[] => values.map((each) => each / 1e9);
+  yield figure({ bench: 'gemm', case: name, unit: 'Gop/s', values: giga(ours), limit: giga(bounds) });
+  yield figure({ bench: 'gemm', case: `${name}, over ggml`, unit: 'x', values: ours.map((rate, i) => rate / theirs[i]!) });
 }
 
 interface Product extends Disposable {
   readonly works: Works;
   /** Products of one work. */
   readonly count: number;
+  /** Of one work. */
+  readonly operations: number;
 }
 
 /** Few rows are multiplied by many weights in one program, as in a layer: they come from memory, and the call is a small part. */
-async function makeProduct(device: Device, type: WeightType, outputs: number, inputs: number, rows: number): Promise<Product> {
+async function makeProduct(device: Device, type: WeightType, [outputs, inputs]: Shape, rows: number): Promise<Product> {
   const owned: Disposable[] = [];
   const use = <T extends Disposable>(item: T): T => {
     owned.unshift(item); // programs go before the tensors they read
@@ -102,6 +112,7 @@ async function makeProduct(device: Device, type: WeightType, outputs: number, in
   return {
     works: [() => device.run(program)],
     count,
+    operations: 2 * rows * outputs * inputs * count,
     [Symbol.dispose]: () => {
       for (const item of owned) item[Symbol.dispose]();
     },

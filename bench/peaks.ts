@@ -1,51 +1,58 @@
 /** What the processor and its memory could do at best, measured with our kernels' own instructions. */
-import { type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
+import { type Address, type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
 import { median } from './figure.ts';
 
-export interface Peaks {
-  /** Operations a second; multiply and add count as two. */
-  readonly integers: number;
-  readonly floats: number;
-  readonly bfloats: number;
-}
+/** Instructions that products are made of, as `flx_operations` numbers them. */
+const KINDS = { floats: 0, integers: 1, bfloats: 2 } as const;
+export type PeakKind = keyof typeof KINDS;
 
 /** More bytes than any cache has. */
 export const COLD_BYTES: number = 256 << 20;
-const PEAK_ROUNDS = 2_000_000;
+const PEAK_ROUNDS = 500_000;
+/** Processors that rested are slower for so long. */
+const WARM_UP_MS = 100;
+/** The median of so many, one after another. */
+const REPEATS = 5;
 
-export function measurePeaks(kernels: Kernels, threads: number, rounds: number): Peaks {
-  const team = kernels.teamCreate(threads)!;
-  try {
-    const peak = (kind: number): number =>
-      median(
-        repeat(rounds, () => {
-          let operations = 0;
-          const took = secondsOf(() => (operations = kernels.operations(team, kind, threads, PEAK_ROUNDS)));
-          return operations / took;
-        }),
-      );
-    return { integers: peak(1), floats: peak(0), bfloats: peak(2) };
-  } finally {
-    kernels.teamFree(team);
+/** Measures when asked: other users of a machine take a share of it that changes by the second. */
+export class Peaks implements Disposable {
+  readonly #kernels: Kernels;
+  readonly #threads: number;
+  readonly #team: Team;
+  readonly #memory: Address;
+
+  constructor(kernels: Kernels, threads: number) {
+    this.#kernels = kernels;
+    this.#threads = threads;
+    this.#team = kernels.teamCreate(threads)!;
+    this.#memory = kernels.memoryCreate(COLD_BYTES)!;
+    viewOf(this.#memory, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
+  }
+
+  /** Operations a second; multiply and add count as two. */
+  operations(kind: PeakKind): number {
+    return repeat(() => {
+      let operations = 0;
+      const took = secondsOf(() => (operations = this.#kernels.operations(this.#team, KINDS[kind], this.#threads, PEAK_ROUNDS)));
+      return operations / took;
+    });
+  }
+
+  /** Bytes a second that all threads together read. */
+  memory(): number {
+    return repeat(() => COLD_BYTES / secondsOf(() => this.#kernels.read(this.#team, this.#memory, COLD_BYTES)));
+  }
+
+  [Symbol.dispose](): void {
+    this.#kernels.memoryFree(this.#memory);
+    this.#kernels.teamFree(this.#team);
   }
 }
 
-/** Bytes a second that all threads together read. */
-export function measureMemory(kernels: Kernels, threads: number, rounds: number): number {
-  const team: Team = kernels.teamCreate(threads)!;
-  const memory = kernels.memoryCreate(COLD_BYTES)!;
-  try {
-    viewOf(memory, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
-    const read = (): number => COLD_BYTES / secondsOf(() => kernels.read(team, memory, COLD_BYTES));
-    read();
-    return median(repeat(rounds, read));
-  } finally {
-    kernels.memoryFree(memory);
-    kernels.teamFree(team);
-  }
+function repeat(measure: () => number): number {
+  for (const began = performance.now(); performance.now() < began + WARM_UP_MS;) measure();
+  return median(Array.from({ length: REPEATS }, measure));
 }
-
-const repeat = (count: number, measure: () => number): number[] => Array.from({ length: count }, measure);
 
 function secondsOf(work: () => void): number {
   const began = performance.now();

@@ -12,9 +12,9 @@ import { UsageError } from '../src/util/errors.ts';
 import { Lifetime } from '../src/util/lifetime.ts';
 import { processorFacts } from '../src/util/machine.ts';
 import { runChild, undisturbed } from './child.ts';
-import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
-import { measurePeaks, type Peaks } from './peaks.ts';
+import { type PeakKind, Peaks } from './peaks.ts';
 import { hasLlama } from './peers/llama-cpp.ts';
 import type { Rates } from './workload.ts';
 
@@ -25,8 +25,8 @@ const TYPE: WeightType = 'q4_0';
 interface Rounds {
   readonly own: Rates[];
   readonly theirs: Rates[];
-  /** Right before and right behind each own run that counts. */
-  readonly peaks: Peaks[];
+  /** Operations a second, half of each right before and right behind an own run. */
+  readonly peaks: number[];
   /** Runs that other programs disturbed. */
   discarded: number;
 }
@@ -43,28 +43,31 @@ async function* comparePeers(name: string, count: number): AsyncGenerator<Figure
     const file = name.endsWith('.gguf') ? name : join(folder, 'model.gguf');
     if (file !== name) await writeModelFile({ shape: name, type: TYPE }, file);
     const work = await readWork(file);
-    const rounds = await runRounds(file, count);
+    const rounds = await runRounds(file, count, work.kind);
     yield* figuresOf(name, rounds, work);
   } finally {
     await rm(folder, { recursive: true });
   }
 }
 
-async function runRounds(file: string, count: number): Promise<Rounds> {
+async function runRounds(file: string, count: number, kind: PeakKind): Promise<Rounds> {
   const kernels = loadKernels();
   if (!kernels) throw new UsageError('peers: there are no own kernels here; npm run build compiles them');
-  const { threads } = processorFacts();
+  const peak = (): number => {
+    using peaks = new Peaks(kernels, processorFacts().threads);
+    return peaks.operations(kind);
+  };
   const rounds: Rounds = { own: [], theirs: [], peaks: [], discarded: 0 };
   for (let round = 0; round < count; round++) {
-    const before = measurePeaks(kernels, threads, 3);
+    const before = peak();
     const own = await undisturbed(() => runChild('model-child.ts', [file]));
-    const behind = measurePeaks(kernels, threads, 3);
+    const behind = peak();
     rounds.discarded += own.discarded;
     if (!own.rates) continue;
     const theirs = await undisturbed(() => runChild('peers/llama-child.ts', [file]));
     rounds.discarded += theirs.discarded;
     if (!theirs.rates) continue;
-    rounds.peaks.push(before, behind);
+    rounds.peaks.push((before + behind) / 2);
     rounds.own.push(own.rates);
     rounds.theirs.push(theirs.rates);
   }
@@ -78,7 +81,8 @@ interface Work {
   readonly prefill: number;
   /** With the logits, which of a prompt only the last token has. */
   readonly decode: number;
-  readonly isQuant: boolean;
+  /** Of the instructions that multiply the weights. */
+  readonly kind: PeakKind;
 }
 
 async function readWork(file: string): Promise<Work> {
@@ -93,18 +97,22 @@ async function readWork(file: string): Promise<Work> {
   const first = blocks[0]!.weights.find(({ role }) => role === 'matrix')!;
   const prefill = costOf(blocks);
   const decode = prefill + costOf(model.layers.slice(-1));
-  return { prefill, decode, isQuant: isQuantType(weights.find(first, blocks[0]!.name).dtype) };
+  return { prefill, decode, kind: isQuantType(weights.find(first, blocks[0]!.name).dtype) ? 'integers' : 'floats' };
 }
 
 function* figuresOf(name: string, { own, theirs, peaks, discarded }: Rounds, work: Work): Generator<Figure, void, void> {
-  const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
-    figure({ bench: 'peers', case: `${name} ${what}`, unit, values, ...(limit !== undefined && { limit }) });
-  const peak = median(peaks.map(({ integers, floats }) => (work.isQuant ? integers : floats)));
-  yield make(`peak of ${work.isQuant ? 'integers' : 'f32'}`, 'Gop/s', [peak / 1e9]);
+  const make = (what: string, unit: string, values: readonly number[], limit?: readonly number[]): Figure =>
+    figure({ bench: 'peers', case: `${name} ${what}`, unit, values, ...(limit && { limit }) });
+  yield make(
+    `peak of ${work.kind}`,
+    'Gop/s',
+    peaks.map((peak) => peak / 1e9),
+  );
   for (const what of ['prefill', 'decode'] as const) {
+    const limits = peaks.map((peak) => peak / work[what]);
     const [a, b] = [own.map((each) => each[what]), theirs.map((each) => each[what])];
-    yield make(`${what}, own`, 'tokens/s', a, peak / work[what]);
-    yield make(`${what}, llama.cpp`, 'tokens/s', b, peak / work[what]);
+    yield make(`${what}, own`, 'tokens/s', a, limits);
+    yield make(`${what}, llama.cpp`, 'tokens/s', b, limits);
     yield make(
       `${what}, own over llama.cpp`,
       'x',

@@ -1,4 +1,4 @@
-/** Two devices are timed in turns. */
+/** Works are timed in turns: what disturbs a machine for a second meets all of them. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Works of a round last at least so long, since a single one is shorter than what disturbs it. */
@@ -9,17 +9,17 @@ const SLEEP_MS = 300;
 /** Copies of one piece of work, so that what it reads comes from memory. */
 export type Works = readonly (() => Promise<void>)[];
 
-/** Seconds of one work of each kind, by rounds that take turns. */
-export async function alternate(first: Works, second: Works, rounds: number): Promise<[number[], number[]]> {
-  const [one, two]: [number[], number[]] = [[], []];
-  const counts = [await calibrate(first), await calibrate(second)] as const;
-  await sleep(SLEEP_MS);
+/** Seconds of one work of each kind, by rounds in which they take turns. `before` measures what the machine gives in that round. */
+export async function alternate(kinds: readonly Works[], rounds: number, before: () => void = () => {}): Promise<number[][]> {
+  const counts: number[] = [];
+  for (const works of kinds) counts.push(await calibrate(works));
+  const seconds: number[][] = kinds.map(() => []);
   for (let round = 0; round < rounds; round++) {
-    one.push(await time(first, counts[0]));
-    two.push(await time(second, counts[1]));
     await sleep(SLEEP_MS);
+    before();
+    for (const [i, works] of kinds.entries()) seconds[i]!.push(await time(works, counts[i]!));
   }
-  return [one, two];
+  return seconds;
 }
 
 async function calibrate(works: Works): Promise<number> {
