@@ -1,6 +1,7 @@
 #include <type_traits>
 
 #include "kernels.h"
+#include "panel.h"
 #include "quants.h"
 
 #if defined(FLX_ISA_AVX512)
@@ -24,11 +25,11 @@ struct Header {
 };
 
 /*
- * With one row the processor's own prefetching keeps more requests under way than asking does; from 5 rows on the products take longer than memory and it
- * falls behind. Measured: 2 and 4 KiB ahead are slower.
+ * Weights are asked for so far ahead, all of them: the processor's own prefetching stops at pages of 4 KiB and falls behind where products take as long as memory
+ * does. With fewer rows of groups it keeps more requests under way than asking does. Measured from 2 to 12 KiB: docs/kernels.md.
  */
-static constexpr int ROWS_THAT_ASK = 5;
-static constexpr int64_t AHEAD_BYTES = 8192;
+static constexpr int64_t AHEAD_BYTES = 6144;
+static constexpr int ROWS_THAT_ASK = 4;
 static constexpr int V = FLX_PANEL / LANES;
 
 /* All rows at once: sums in registers are arrays that no index is left in. */
@@ -109,13 +110,15 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
   constexpr int SPANS = GROUP / VALUES, GROUPS = 8;
   const int8_t *a = t.quants;
   const uint8_t *w = t.weights;
+  const int64_t share = panel_block_bytes(*integer_format(t.type)) / GROUPS;
   for (int64_t block = 0; block < t.groups / GROUPS; block++) {
+    const uint8_t *next = w + AHEAD_BYTES;
     I totals[ROWS][V];
     EACH_ROW(r)
       for (int v = 0; v < V; v++) totals[r][v] = i_set(0);
     for (int64_t g = block * GROUPS; g < (block + 1) * GROUPS; g++, a += GROUP * ROWS, w += t.weight_bytes) {
       if (std::is_same_v<Form, Bytes>) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-      else if (ROWS >= ROWS_THAT_ASK) ask_for(w + AHEAD_BYTES, t.weight_bytes);
+      else ask_for(next + (g - block * GROUPS) * share, share);
       for (int span = 0; span < SPANS; span++) {
         I products[ROWS][V];
         multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, products);
