@@ -3,8 +3,8 @@ import type { ExecutionPlan } from './engine/execution-plan.ts';
 import { Engine } from './engine/engine.ts';
 import { Executor } from './engine/executor.ts';
 import { diskBudget, openOffloaded } from './llm/offloaded.ts';
-import { type DeviceName, openDevice } from './llm/device.ts';
-import { makePlan } from './llm/make-plan.ts';
+import { type DeviceName, openAttending, openDevice } from './llm/device.ts';
+import { makePlan, wantsCacheBeside } from './llm/make-plan.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
 import type { PreparationProgress } from './llm/named-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
@@ -22,6 +22,7 @@ import type {
 import { writeTrace } from './profile/chrome-trace.ts';
 import { checkTracePlace } from './profile/trace-place.ts';
 import { rowSampler } from './sampling/native-rows.ts';
+import { AttentionBeside } from './tensor/attention-beside.ts';
 import type { Device } from './tensor/device.ts';
 import type { FloatType, KvType } from './tensor/dtype.ts';
 import type { ConvertMode, StorageType } from './weights/storage-type.ts';
@@ -225,12 +226,16 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const { model } = source;
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
-  const device = lifetime.use(await openDevice(options.device ?? 'cpu', { threads, exact: compute === 'f32', onNotice: options.onNotice }));
+  const deviceOptions = { threads, exact: compute === 'f32', onNotice: options.onNotice };
+  const device = lifetime.use(await openDevice(options.device ?? 'cpu', deviceOptions));
+  const attending = wantsCacheBeside(options, device) ? lifetime.use(openAttending(deviceOptions)) : device;
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
-  const plan = makePlan({ model, device, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
-  const offloaded = await openOffloaded({ device, model, plan, lanes, lifetime }, options);
-  const executor = lifetime.use(new Executor({ device, model, weights, ...offloaded, plan, lanes }));
+  const plan = makePlan({ model, device, attending, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
+  const offloaded = await openOffloaded({ device, attending, model, plan, lanes, lifetime }, options);
+  const { batchTokens } = plan;
+  const computing = attending === device ? device : lifetime.use(new AttentionBeside({ device, attending, batchTokens, lanes }));
+  const executor = lifetime.use(new Executor({ device: computing, model, weights, ...offloaded, plan, lanes }));
   const { cache } = offloaded;
   // Elsewhere the last digits depend on how a prompt is cut, which a row that is computed again would be anew.
   const reserveAll = !device.capabilities.pagedAttention;
@@ -239,7 +244,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     plan,
     executor,
     cache,
-    takeRows: rowSampler(device),
+    takeRows: rowSampler(computing),
     sharePrefixes: options.sharePrefixes,
     reserveAll,
   });
@@ -251,7 +256,7 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
     family: model.family,
     contextLength: model.contextLength,
     fingerprint: fingerprintOf(source, compute, plan),
-    kernels: device.name,
+    kernels: computing.name,
   };
   return { source, engine, device, weights, lanes, plan, info };
 }

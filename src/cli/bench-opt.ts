@@ -65,7 +65,7 @@ export function benchNotices(options: BenchOptions): string[] {
     pinWeight !== undefined && '--pin-weight: RAM beside a GPU is page-locked where its driver does that, whatever it says',
     cpuCacheCompute !== undefined &&
       device !== 'cpu' &&
-      `--cpu-cache-compute: attention is computed on the GPU, where the cache is, whatever it says`,
+      `--cpu-cache-compute: attention is computed where the cache is, whatever it says; --percent puts it on the GPU or beside it`,
     debugMode === 'fewer_batch' && '--debug-mode fewer_batch: all batches are run, nothing is projected from fewer',
     debugMode === 'breakdown' && '--debug-mode breakdown: --trace FILE records where the time goes, without slowing anything down',
   ];
@@ -93,7 +93,8 @@ async function policyOf(options: BenchOptions): Promise<Policy> {
 function percentOf({ weights, host, kvPages, kvDisk, numGpuBatches, sweepChunks, hiddenOnDisk }: ExecutionPlan): number[] {
   const cache = kvDisk ? kvPages[0]! / (kvPages[0]! + numGpuBatches * kvDisk.bayPages[0]!) : 1;
   const hidden = 1 - hiddenOnDisk / (numGpuBatches * sweepChunks);
-  const shares = host ? [weights.share, host.share, cache, 0, hidden, 0] : [0, weights.share, 0, cache, 0, hidden];
+  const onGpu = host ? [weights.share, host.share, ...(host.bytes.kv > 0 ? [0, cache] : [cache, 0]), hidden, 0] : undefined;
+  const shares = onGpu ?? [0, weights.share, 0, cache, 0, hidden];
   return shares.map((share) => Math.round(100 * share));
 }
 

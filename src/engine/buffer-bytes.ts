@@ -1,5 +1,9 @@
 /** What a plan takes beside weights and cache. */
 import type { Model } from '../models/model.ts';
+import { RUNS_AT_ONCE } from '../tensor/attention-beside.ts';
+import type { Side } from '../tensor/crossing-tensors.ts';
+import type { PlannedCache } from './cache-homes.ts';
+import type { BesideBytes } from './host-plan.ts';
 import type { PlanBytes, PlanOptions, PlanSizes } from './execution-plan.ts';
 import { hiddenTensors } from './hidden-states.ts';
 
@@ -7,19 +11,37 @@ import { hiddenTensors } from './hidden-states.ts';
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
 
+type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention' | 'cacheBesideBytes'>;
+
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
   { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
-  { stagingBytes = 0, programBytes = 0, pagedAttention }: Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention'>,
+  { stagingBytes = 0, programBytes = 0, pagedAttention, cacheBesideBytes }: BufferOptions,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
+  const elements = Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize));
   return {
     hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
     logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize)),
+    scratch: 4 * elements + (cacheBesideBytes === undefined ? 0 : crossingBytes(model, batchTokens).device),
     staging: stagingBytes,
     program: programBytes,
   };
+}
+
+/** What a cache with the plan's pages takes of RAM where it lies beside the device. */
+export function besideBytes(model: Model, { batchTokens }: PlanSizes, { kvBytes, stagedBytes }: PlannedCache): BesideBytes {
+  return { kv: kvBytes, staged: stagedBytes, scratch: crossingBytes(model, batchTokens).attending };
+}
+
+/** Hidden states that a layer needs again behind its attention, at most. */
+const HIDDEN_BEHIND = 2;
+
+/** What goes to another device's attention and comes back, on both sides, for all runs that are in flight at a time. */
+export function crossingBytes({ heads, kvHeads, headDim, hiddenSize }: Model, batchTokens: number): Record<Side, number> {
+  const columns = 2 * (heads + kvHeads) * headDim;
+  const bytes = (width: number): number => 4 * RUNS_AT_ONCE * batchTokens * width;
+  return { device: bytes(columns + HIDDEN_BEHIND * hiddenSize), attending: bytes(columns) };
 }
 
 /**

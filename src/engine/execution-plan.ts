@@ -1,5 +1,6 @@
 import { pagesFor } from '../kv/layer-groups.ts';
 import type { Model } from '../models/model.ts';
+import { RUNS_AT_ONCE } from '../tensor/attention-beside.ts';
 import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
@@ -31,6 +32,8 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
+  /** Bytes of RAM that the cache may take where it lies beside the device, whose attention the processor computes. Default: it lies in the device's memory. */
+  readonly cacheBesideBytes?: number | undefined;
   /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
   readonly cacheShare?: number | undefined;
   /** Share of the micro-batches whose hidden states stay in memory; those of the others are on disk. Default 1. */
@@ -115,7 +118,7 @@ export interface PlannedHomes {
 /** 64 rows use the processor well: products are limited by arithmetic from about 32 rows on (docs/benchmarks.md). */
 const DEFAULT_BATCH_SIZE = 64;
 /** Enough tokens to keep products efficient, few enough that one long prompt does not set the peak. */
-const DEFAULT_BATCH_TOKENS = 512;
+export const DEFAULT_BATCH_TOKENS = 512;
 /** Bounds the logits in memory: 128 rows of OPT's vocabulary are 26 MB. */
 const HEAD_ROWS = 128;
 /** Share of the memory left beside the weights that the cache may take unasked, if it holds one sequence. */
@@ -137,11 +140,12 @@ const LEAST_POSITIONS = 1024;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
-  const plan = planBlock(model, options, options.numGpuBatches ?? 1, 1);
+  // Of two micro-batches one attends while the other one computes.
+  const plan = planBlock(model, options, options.numGpuBatches ?? (options.cacheBesideBytes === undefined ? 1 : RUNS_AT_ONCE), 1);
   if (plan.weights.slots === 0) return plan;
   // Every row and every token more shares the reading of the weights.
   const rows = cachedPages(plan) / SHORT_ROW_PAGES;
-  const batches = options.numGpuBatches ?? Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize));
+  const batches = options.numGpuBatches ?? Math.max(plan.numGpuBatches, Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize)));
   const chunkBytes = 4 * model.hiddenSize * plan.batchTokens * batches;
   const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor((plan.bytes.kv * MOST_HIDDEN) / chunkBytes));
   return batches > 1 || chunks > 1 ? planBlock(model, options, batches, Math.max(1, chunks)) : plan;
@@ -161,10 +165,12 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const memory = (pages: number): number => memoryOf(pool(pages));
   const room = options.budgetBytes - totalOf(buffers);
   const blockPages = gpuBatchSize * numGpuBatches * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
-  const cache = { least: memory(leastPages), good: memory(goodPages), block: memory(Math.max(leastPages, blockPages)) };
+  const isBeside = options.cacheBesideBytes !== undefined;
+  const inDevice = (pages: number): number => (isBeside ? 0 : memory(pages));
+  const cache = { least: inDevice(leastPages), good: inDevice(goodPages), block: inDevice(Math.max(leastPages, blockPages)) };
   const homes = weightHomes(options, room, cache);
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
-  const leftBytes = options.budgetBytes - totalOf(fixed);
+  const leftBytes = options.cacheBesideBytes ?? options.budgetBytes - totalOf(fixed);
   const onDisk = (options.cacheShare ?? 1) < 1;
   const ownPages = onDisk ? blockPages : gpuBatchSize * numGpuBatches * sequencePages;
   const wantedPages = onDisk && options.cachePositions !== undefined ? leastPages : Math.max(leastPages, ownPages);
@@ -172,11 +178,13 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const most = (bytes: number): number => largest(wantedPages, (pages) => memory(pages) <= bytes && fits(pages));
   // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
   const isAutomatic = homes.slots > 0 && options.weightShare === undefined;
-  const share = options.programBytes !== undefined || isAutomatic ? 1 : KV_SHARE;
+  const share = options.programBytes !== undefined || isAutomatic || isBeside ? 1 : KV_SHARE;
   const pages = Math.min(most(leftBytes), Math.max(goodPages, most(leftBytes * share)));
   if (!fits(leastPages)) throw diskTooSmall(options, pool(leastPages).kvDisk!.bytes);
-  if (pages < leastPages) throw tooLarge(options, fixed, memory(leastPages));
-  const { kvPages, kvDisk, kvBytes: kv, stagedBytes: staged } = pool(pages);
+  if (isBeside && totalOf(fixed) > options.budgetBytes) throw tooLarge(options, fixed, 0);
+  if (pages < leastPages) throw isBeside ? noRoomBeside(options, memory(leastPages)) : tooLarge(options, fixed, memory(leastPages));
+  const { kvPages, kvDisk, kvBytes, stagedBytes } = pool(pages);
+  const [kv, staged] = isBeside ? [0, 0] : [kvBytes, stagedBytes];
   const bytes = Object.freeze({ ...fixed, kv, staged, total: totalOf(fixed) + kv + staged });
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
   const attnSparsity = options.attnSparsity ?? 1;
@@ -249,6 +257,14 @@ function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'staged' |
     `the model needs ${formatBytes(needed)}${memory}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
       `${fittingShare(options, fixed, kv)}A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
     { needed, budgetBytes: options.budgetBytes, pagePositions: PAGE_POSITIONS },
+  );
+}
+
+function noRoomBeside({ cachePositions = LEAST_POSITIONS, cacheBesideBytes = 0 }: PlanOptions, needed: number): MemoryError {
+  return new MemoryError(
+    `the KV cache of ${cachePositions} positions takes ${formatBytes(needed)} of RAM beside the GPU, ${formatBytes(Math.max(0, cacheBesideBytes))} are left for it there. ` +
+      `A larger --mem, fewer percent of the weights in RAM, --kv-type q8_0 or a share of the cache on disk would help`,
+    { needed, cacheBesideBytes },
   );
 }
 

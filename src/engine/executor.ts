@@ -10,6 +10,7 @@ import type { LaneLog } from '../util/lanes.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import type { ExecutionPlan } from './execution-plan.ts';
 import type { HiddenStates } from './hidden-states.ts';
+import { InFlight } from './in-flight.ts';
 import type { MicroBatch, OutputPosition } from './micro-batch.ts';
 import { ProgramCache, type ShapePrograms } from './program-cache.ts';
 import { sweepSteps } from './schedule.ts';
@@ -57,7 +58,7 @@ export class Executor implements Disposable {
 
   /** One pass over all layers. @throws {Error} of the signal, {NativeError}, {FormatError} from weights that are still being read */
   async sweep(microBatches: readonly MicroBatch[], onLogits: OnLogits, signal?: AbortSignal): Promise<void> {
-    const { model, weights, hidden } = this.#parts;
+    const { device, model, weights, hidden } = this.#parts;
     await hidden.begin(microBatches.length);
     const staged = microBatches.map(({ rows }) => stageRows(rows));
     const shapes = await Promise.all(staged.map(({ rows }, i) => this.#prepare(rows, i)));
@@ -65,6 +66,7 @@ export class Executor implements Disposable {
     let ready: ReadonlyMap<string, Weight> = new Map();
     let held: number | undefined;
     await using cache = this.#stage(staged);
+    const runs = new InFlight(cache ? 1 : device.runsAtOnce); // what is staged has one slot for what attends
     try {
       for (const { layer, microBatch, acquire, release } of sweepSteps(model.layers.length, microBatches.length)) {
         signal?.throwIfAborted();
@@ -73,14 +75,19 @@ export class Executor implements Disposable {
           held = layer;
         }
         await hidden.acquire(microBatch);
-        if (layer < last) await this.#runLayer(layer, microBatch, shapes[microBatch]!, ready, cache);
-        else await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
-        hidden.release(microBatch, shapes[microBatch]!.batch.tokenCount, layer === last);
+        const shape = shapes[microBatch]!;
+        if (layer < last) await runs.add(() => this.#runLayer(layer, microBatch, shape, ready, cache));
+        else {
+          await this.#runHead(microBatch, microBatches[microBatch]!.outputs, ready, onLogits);
+          hidden.release(microBatch, shape.batch.tokenCount, true);
+        }
         if (!release) continue;
+        await runs.end();
         weights.release(layer);
         held = undefined;
       }
     } finally {
+      await runs.settle();
       if (held !== undefined) weights.release(held);
     }
   }
@@ -142,6 +149,7 @@ export class Executor implements Disposable {
     const program = shape.program(key, () => this.#compileLayer(index, microBatch, shape.batch, weights, staged));
     await this.#compute(program, microBatch);
     cache?.release(this.#cacheIndex[index]!, microBatch);
+    this.#parts.hidden.release(microBatch, shape.batch.tokenCount, false);
   }
 
   async #compute(program: Program, microBatch: number): Promise<void> {

@@ -3,10 +3,10 @@ import { layerGroups } from '../kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
-import { bufferBytes } from './buffer-bytes.ts';
+import { besideBytes, bufferBytes } from './buffer-bytes.ts';
 import { COMPUTED_BYTES, type ExecutionPlan, leastCachePages, type PlanOptions, totalOf } from './execution-plan.ts';
 import { cacheDiskBytes, cacheOf, cachePools } from './cache-homes.ts';
-import type { HostPlan, HostPlanner } from './host-plan.ts';
+import type { BesideBytes, HostPlan, HostPlanner } from './host-plan.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface GivenPlanOptions extends PlanOptions {
@@ -36,7 +36,9 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
   checkPages(model, plan, options.cachePositions);
   const homes = plannedHomes(plan, options);
   const { residentBytes: weights, ringBytes: ring } = homes;
-  const { kvBytes: kv, stagedBytes: staged } = cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk);
+  const cache = cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk);
+  const isBeside = options.cacheBesideBytes !== undefined;
+  const [kv, staged] = isBeside ? [0, 0] : [cache.kvBytes, cache.stagedBytes];
   const items = { ...bufferBytes(model, plan, options), weights, ring, kv, staged };
   for (const name of COMPUTED_BYTES) if (items[name] !== plan.bytes[name]) throw mismatch(`bytes.${name}`, items[name], plan.bytes[name]);
   const total = totalOf(items);
@@ -45,15 +47,15 @@ export function checkPlan(model: Model, plan: ExecutionPlan, options: GivenPlanO
       needed: total,
       budgetBytes: options.budgetBytes,
     });
-  const host = checkedHost(plan, options);
+  const host = checkedHost(plan, options, isBeside ? besideBytes(model, plan, cache) : undefined);
   return Object.freeze({ ...plan, bytes: Object.freeze({ ...items, total }), ...(host && { host }) });
 }
 
-function checkedHost({ host, weights }: ExecutionPlan, options: GivenPlanOptions): HostPlan | undefined {
+function checkedHost({ host, weights }: ExecutionPlan, options: GivenPlanOptions, beside: BesideBytes | undefined): HostPlan | undefined {
   const { host: planner, heldShare, slackBytes = 0 } = options;
   if (!host !== !planner) throw mismatch('host', planner ? 'RAM beside a GPU' : 'nothing', host ? 'RAM beside a GPU' : 'nothing');
   if (host && heldShare !== undefined && heldShare !== host.share) throw mismatch('host.share', heldShare, host.share);
-  return host && planner?.check(host, weights.share, slackBytes);
+  return host && planner?.check(host, weights.share, slackBytes, beside);
 }
 
 function checkPages(model: Model, plan: ExecutionPlan, cachePositions: number | undefined): void {

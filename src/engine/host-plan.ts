@@ -10,10 +10,20 @@ export interface HostBytes {
   readonly weights: number;
   /** Buffers through which weights are read. */
   readonly staging: number;
+  /** The cache where it lies beside the GPU, and slots for what of it is on disk; else 0. */
+  readonly kv: number;
+  readonly staged: number;
+  /** What goes to its attention and comes back. */
+  readonly scratch: number;
   /** The program itself, where the budget counts it. */
   readonly program: number;
   readonly total: number;
 }
+
+/** What a cache beside a GPU takes of RAM. */
+export type BesideBytes = Pick<HostBytes, 'kv' | 'staged' | 'scratch'>;
+
+const NOTHING_BESIDE: BesideBytes = { kv: 0, staged: 0, scratch: 0 };
 
 /** What a plan uses of RAM beside a GPU. */
 export interface HostPlan {
@@ -34,6 +44,8 @@ export interface HostOptions {
   /** Of those, bytes that weights may take unasked. Default: all that is left. */
   readonly mostHeldBytes?: number | undefined;
   readonly stagingBytes: number;
+  /** Room that weights leave to a cache beside the GPU. Default 0. */
+  readonly besideBytes?: number | undefined;
   /** What the program takes beside the model, where the budget counts it. Default 0. */
   readonly programBytes?: number | undefined;
 }
@@ -63,13 +75,14 @@ export class HostPlanner {
   }
 
   /** @throws {MemoryError} with the largest items and what would fit */
-  plan(resident: number): HostPlan {
+  plan(resident: number, beside: BesideBytes = NOTHING_BESIDE): HostPlan {
     const { stagingBytes: staging, programBytes: program = 0, budgetBytes } = this.#options;
     const share = this.shareBeside(resident);
     const { heldBytes: weights, uploadedBytes } = this.place(resident);
-    const total = weights + staging + program;
-    if (total > budgetBytes) throw this.#tooLarge({ weights, staging, program }, resident);
-    return Object.freeze({ share, uploadedBytes, bytes: Object.freeze({ weights, staging, program, total }) });
+    const items = { weights, staging, ...beside, program };
+    const total = totalOf(items);
+    if (total > budgetBytes) throw this.#tooLarge(items, resident);
+    return Object.freeze({ share, uploadedBytes, bytes: Object.freeze({ ...items, total }) });
   }
 
   /**
@@ -77,25 +90,28 @@ export class HostPlanner {
    * @param slackBytes by which it may go beyond the budget
    * @throws {UsageError} naming what does not match
    */
-  check({ share, uploadedBytes, bytes }: HostPlan, resident: number, slackBytes: number): HostPlan {
+  check({ share, uploadedBytes, bytes }: HostPlan, resident: number, slackBytes: number, beside: BesideBytes = NOTHING_BESIDE): HostPlan {
     const { stagingBytes: staging, programBytes: program = 0, budgetBytes } = this.#options;
     const placement = this.#options.place({ resident, held: share });
     const found = [
       ['host.uploadedBytes', placement.uploadedBytes, uploadedBytes],
       ['host.bytes.weights', placement.heldBytes, bytes.weights],
       ['host.bytes.staging', staging, bytes.staging],
+      ['host.bytes.kv', beside.kv, bytes.kv],
+      ['host.bytes.staged', beside.staged, bytes.staged],
+      ['host.bytes.scratch', beside.scratch, bytes.scratch],
     ] as const;
     for (const [what, expected, got] of found)
       if (expected !== got) throw new UsageError(`plan: ${what}: ${expected} expected for this model, device and flags, got ${got}`);
-    const total = placement.heldBytes + staging + program;
+    const total = placement.heldBytes + staging + totalOf(beside) + program;
     if (total - slackBytes > budgetBytes)
       throw new UsageError(`plan: it needs ${formatBytes(total)} of RAM, at most ${formatBytes(budgetBytes)} may be used`);
     return Object.freeze({ share, uploadedBytes, bytes: Object.freeze({ ...bytes, program, total }) });
   }
 
   #largestShare(resident: number): number {
-    const { place, budgetBytes, stagingBytes, programBytes = 0, mostHeldBytes = Infinity } = this.#options;
-    const room = Math.min(budgetBytes - stagingBytes - programBytes, mostHeldBytes);
+    const { place, budgetBytes, stagingBytes, besideBytes = 0, programBytes = 0, mostHeldBytes = Infinity } = this.#options;
+    const room = Math.min(budgetBytes - stagingBytes - besideBytes - programBytes, mostHeldBytes);
     const fits = (held: number): boolean => place({ resident, held }).heldBytes <= room;
     const rest = 1 - resident;
     if (fits(rest)) return rest;
@@ -110,11 +126,19 @@ export class HostPlanner {
 
   #tooLarge(items: Omit<HostBytes, 'total'>, resident: number): MemoryError {
     const { budgetBytes } = this.#options;
-    const needed = items.weights + items.staging + items.program;
-    const names = { weights: 'weights', staging: 'buffers of reads', program: 'the program itself' } as const;
+    const needed = totalOf(items);
+    const names = {
+      weights: 'weights',
+      staging: 'buffers of reads',
+      kv: 'KV cache',
+      staged: 'cache in passing',
+      scratch: 'intermediate results',
+      program: 'the program itself',
+    } as const;
     const largest = (Object.keys(names) as (keyof typeof names)[])
       .filter((name) => items[name] > 0)
       .toSorted((a, b) => items[b] - items[a])
+      .slice(0, 3)
       .map((name) => `${names[name]} ${formatBytes(items[name])}`);
     const percent = Math.floor(100 * this.#largestShare(resident));
     const fitting =
@@ -125,3 +149,5 @@ export class HostPlanner {
     );
   }
 }
+
+const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);

@@ -19,7 +19,7 @@ const MAX_GROUPS = 1024;
 
 const BYTES = [...COMPUTED_BYTES, 'program', 'total'] as const satisfies readonly (keyof PlanBytes)[];
 
-const HOST_BYTES = ['weights', 'staging', 'program', 'total'] as const satisfies readonly (keyof HostBytes)[];
+const HOST_BYTES = ['weights', 'staging', 'kv', 'staged', 'scratch', 'program', 'total'] as const satisfies readonly (keyof HostBytes)[];
 
 /** @throws {FormatError} naming the file, what was expected and what was found */
 export async function readPlan(path: string): Promise<ExecutionPlan> {

@@ -41,6 +41,13 @@ export async function openDevice(name: DeviceName, options: DeviceOptions): Prom
   return openCpu({ threads, exact });
 }
 
+/** Attends beside a GPU. @throws {NativeError} where our kernels are not built */
+export function openAttending({ threads }: DeviceOptions): Device {
+  const kernels = loadKernels();
+  if (!kernels) throw new NativeError('a KV cache beside a GPU needs our kernels, which are not there; `flexllmgen doctor` says why');
+  return openNativeDevice(kernels, threads);
+}
+
 async function openCpu({ threads, exact }: DeviceOptions): Promise<Device> {
   const kernels = loadKernels();
   return kernels ? openNativeDevice(kernels, threads) : openGgmlDevice({ backend: 'cpu', threads, exact });

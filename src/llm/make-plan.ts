@@ -1,5 +1,7 @@
 /** What will run: the plan that was given, if it suits, or a new one. */
-import { createPlan, type ExecutionPlan } from '../engine/execution-plan.ts';
+import { besideBytes, crossingBytes } from '../engine/buffer-bytes.ts';
+import { cacheOf } from '../engine/cache-homes.ts';
+import { createPlan, DEFAULT_BATCH_TOKENS, type ExecutionPlan } from '../engine/execution-plan.ts';
 import { checkPlan } from '../engine/given-plan.ts';
 import { HostPlanner } from '../engine/host-plan.ts';
 import { parsePlan } from '../engine/plan-file.ts';
@@ -35,6 +37,8 @@ export interface PlanSettings {
 export interface PlannedParts {
   readonly model: Model;
   readonly device: Device;
+  /** Where the cache lies, and attention is computed. Default: on the device. */
+  readonly attending?: Device | undefined;
   readonly weights: Pick<WeightStore, 'bytes' | 'plan'>;
 }
 
@@ -44,17 +48,17 @@ const PROGRAM_GROWTH_BYTES = 96 << 20;
 const START_SLACK_BYTES = 64 << 20;
 
 /** @throws {MemoryError} {UsageError} {FormatError} */
-export function makePlan({ model, device, weights }: PlannedParts, settings: PlanSettings): ExecutionPlan {
+export function makePlan({ model, device, attending = device, weights }: PlannedParts, settings: PlanSettings): ExecutionPlan {
   const { compute, gpuBatchSize, numGpuBatches, cachePositions } = settings;
   // Also of programs without types, whose plans may be anything.
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
-  const kvType = resolveKvType(wanted === 'auto' && given ? given.kvType : wanted, { device, compute, headDim: model.headDim });
-  const shares = wantedShares(settings, device);
-  if (given?.kvDisk && !device.capabilities.stagedPages)
-    throw new UsageError(`plan: kvDisk: ${device.name} keeps the whole KV cache in memory`);
+  const kvType = resolveKvType(wanted === 'auto' && given ? given.kvType : wanted, { device: attending, compute, headDim: model.headDim });
+  const shares = wantedShares(settings, device, attending);
+  if (given?.kvDisk && !attending.capabilities.stagedPages)
+    throw new UsageError(`plan: kvDisk: ${attending.name} keeps the whole KV cache in memory`);
   const attnSparsity = settings.attnSparsity ?? given?.attnSparsity;
-  checkSparsity(attnSparsity, device);
+  checkSparsity(attnSparsity, attending);
   const options = {
     kvType,
     attnSparsity,
@@ -71,11 +75,16 @@ export function makePlan({ model, device, weights }: PlannedParts, settings: Pla
   const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));
   const room = device.room?.();
   if (room) {
-    const planner = new HostPlanner({ ...ram, place, share: given?.host?.share ?? shares?.weights.held, ...heldLimit(room, settings) });
-    const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: planner.place, weightShare: shares?.weights.resident };
+    const held = given?.host?.share ?? shares?.weights.held;
+    const cacheBesideBytes = attending === device ? undefined : roomBeside(model, { ...ram, place, shares }, settings);
+    const reserved = cacheBesideBytes === undefined ? 0 : cacheBesideBytes + crossingBytes(model, tokensOf(settings)).attending;
+    const planner = new HostPlanner({ ...ram, place, share: held, besideBytes: reserved, ...heldLimit(room, settings) });
+    const weightShare = shares?.weights.resident;
+    const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: planner.place, weightShare, cacheBesideBytes };
     if (given) return checkPlan(model, given, { ...gpu, host: planner, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
     const plan = createPlan(model, gpu);
-    return Object.freeze({ ...plan, host: planner.plan(plan.weights.share) });
+    const beside = cacheBesideBytes === undefined ? undefined : besideBytes(model, plan, cacheOf(model, kvType, plan.kvPages, plan.kvDisk));
+    return Object.freeze({ ...plan, host: planner.plan(plan.weights.share, beside) });
   }
   if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
   const placeInRam = device.reserve && ((resident: number) => place({ resident, held: 0 }));
@@ -95,12 +104,44 @@ function ramOf(
   };
 }
 
-function wantedShares({ percent, onNotice }: PlanSettings, device: Device): Shares | undefined {
+/** Share of free RAM that a cache beside a GPU may take unasked. */
+const BESIDE_SHARE = 1 / 2;
+
+interface RoomParts {
+  readonly budgetBytes: number;
+  readonly stagingBytes: number;
+  readonly programBytes: number | undefined;
+  readonly place: (tiers: TierShares) => WeightPlacement;
+  readonly shares: Shares | undefined;
+}
+
+/** Bytes of RAM for a cache beside a GPU. */
+function roomBeside(
+  model: Model,
+  { budgetBytes, stagingBytes, programBytes = 0, place, shares }: RoomParts,
+  settings: PlanSettings,
+): number {
+  const weights = shares ? place(shares.weights).heldBytes : 0;
+  const room = budgetBytes - stagingBytes - programBytes - weights - crossingBytes(model, tokensOf(settings)).attending;
+  return Math.floor(settings.memoryBytes === undefined ? room * BESIDE_SHARE : room);
+}
+
+/** Most tokens of a micro-batch. */
+const tokensOf = ({ gpuBatchSize = 0 }: PlanSettings): number => Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
+
+/** Whether the cache is to lie in RAM, or on disk, beside a device. */
+export function wantsCacheBeside({ percent, plan }: Pick<PlanSettings, 'percent' | 'plan'>, device: Device): boolean {
+  if (device.tier !== 'gpu') return false;
+  if (percent) return sharesOf(percent, device.tier).cacheBeside;
+  return (plan?.host?.bytes.kv ?? 0) > 0;
+}
+
+function wantedShares({ percent, onNotice }: PlanSettings, device: Device, attending: Device): Shares | undefined {
   if (!percent) return undefined;
   const shares = sharesOf(percent, device.tier, onNotice);
   const { resident, held } = shares.weights;
   if (resident + held < 1 && !device.reserve) throw new UsageError(`percent: ${device.name} keeps all weights in memory`);
-  if (shares.cache < 1 && !device.capabilities.stagedPages)
+  if ((shares.cache < 1 && !attending.capabilities.stagedPages) || (shares.cacheBeside && attending === device))
     throw new UsageError(`percent: ${device.name} keeps the whole KV cache in memory`);
   return shares;
 }

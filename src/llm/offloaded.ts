@@ -23,6 +23,8 @@ export interface OffloadOptions {
 
 export interface OffloadedParts {
   readonly device: Device;
+  /** Where the cache lies. Default: on the device. */
+  readonly attending?: Device | undefined;
   readonly model: Model;
   readonly plan: ExecutionPlan;
   readonly lanes: LaneLog;
@@ -66,7 +68,7 @@ async function openHidden({ device, model, plan, lanes, lifetime }: OffloadedPar
 }
 
 async function openCache(
-  { device, model, plan, lanes, lifetime }: OffloadedParts,
+  { device: computing, attending: device = computing, model, plan, lanes, lifetime }: OffloadedParts,
   options: OffloadOptions,
 ): Promise<Pick<Offloaded, 'cache' | 'staging'>> {
   const columns = model.kvHeads * model.headDim;

@@ -14,6 +14,8 @@ export interface Shares {
   readonly weights: TierShares;
   /** Not on disk. */
   readonly cache: number;
+  /** It lies in RAM, and on disk, beside the device that computes. */
+  readonly cacheBeside: boolean;
   /** Not on disk. */
   readonly hidden: number;
 }
@@ -34,9 +36,11 @@ export function sharesOf(percent: readonly number[], tier: Tier, onNotice?: (not
   const others = { cache: cache.memory / 100, hidden: hidden.memory / 100 };
   if (tier === 'cpu') {
     if (shares.some(({ gpu }) => gpu > 0)) onNotice?.('there is no GPU: what --percent puts there stays in RAM');
-    return { weights: { resident: weights.memory / 100, held: 0 }, ...others };
+    return { weights: { resident: weights.memory / 100, held: 0 }, cacheBeside: false, ...others };
   }
-  const inRam = [cache, hidden].filter(({ cpu }) => cpu > 0).map(({ name }) => name);
-  if (inRam.length > 0) onNotice?.(`what --percent puts into RAM of the ${inRam.join(' and the ')} stays on the GPU`);
-  return { weights: { resident: weights.gpu / 100, held: weights.cpu / 100 }, ...others };
+  if (hidden.cpu > 0) onNotice?.('what --percent puts into RAM of the hidden states stays on the GPU');
+  const cacheBeside = cache.gpu < 100;
+  if (cacheBeside && cache.gpu > 0)
+    onNotice?.('a part of the KV cache is in RAM or on disk, so none of it is on the GPU: its share there goes to RAM');
+  return { weights: { resident: weights.gpu / 100, held: weights.cpu / 100 }, cacheBeside, ...others };
 }

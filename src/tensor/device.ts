@@ -158,7 +158,7 @@ export interface DeviceMemory {
 
 /**
  * What computes: ggml backends, the plain TypeScript reference, and the null device that only counts. One native call is in
- * flight at a time; calls are carried out in the order in which they were made.
+ * flight at a time; calls are carried out in the order in which they were made, but see `runsAtOnce`.
  */
 export interface Device extends AsyncDisposable {
   /** For messages and summaries, such as `ggml cpu zen4, 2 threads`. */
@@ -166,6 +166,8 @@ export interface Device extends AsyncDisposable {
   /** The tier of its own memory. */
   readonly tier: Tier;
   readonly capabilities: DeviceCapabilities;
+  /** Programs of different micro-batches that gain from running at the same time. Default 1. */
+  readonly runsAtOnce?: number;
   memory(): DeviceMemory;
 
   /** Uninitialised memory. @throws {MemoryError} with the bytes asked for and in use */

@@ -3,6 +3,7 @@ import { type TensorPointer, type Backend, type GgmlBase, type Graph, type Graph
 import { type Ggml, openGgml } from '../native/open-ggml.ts';
 import { findLibraryDirectory } from '../native/libraries.ts';
 import { MemoryError, NativeError, internalError } from '../util/errors.ts';
+import { Turns } from '../util/turns.ts';
 import type {
   Arena,
   ArenaRules,
@@ -92,9 +93,9 @@ class GgmlDevice implements Device {
   /** Of the meter, when the backend started. */
   #freesAtStart = 0;
   /** The call in flight; the next one waits for it. */
-  #lane: Promise<unknown> = Promise.resolve();
+  readonly #lane = new Turns();
   /** The same of large writes, on backends that take them while a graph runs. */
-  #uploads: Promise<unknown> = Promise.resolve();
+  readonly #uploads = new Turns();
   #disposed = false;
 
   constructor(ggml: Ggml, backend: Backend, threads: GgmlThreads | undefined, name: string) {
@@ -154,9 +155,7 @@ class GgmlDevice implements Device {
       return this.#transfer(() => this.#base.tensorSet(pointer, bytes, offset, bytes.byteLength));
     if (this.#ggml.cpu) return this.#writeAside(pointer, offset, bytes);
     // One at a time: there is one way to a GPU, and graphs want a thread of the same pool.
-    const written = this.#uploads.then(() => this.#writeAside(pointer, offset, bytes));
-    this.#uploads = written.catch(() => {});
-    await written;
+    await this.#uploads.take(() => this.#writeAside(pointer, offset, bytes));
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
@@ -197,15 +196,13 @@ class GgmlDevice implements Device {
 
   async run(program: Program): Promise<void> {
     if (!(program instanceof GgmlProgram)) throw internalError(`program ${program.name} belongs to another device`);
-    const result = this.#lane.then(() => this.#compute(program));
-    this.#lane = result.catch(() => {});
-    await result;
+    await this.#lane.take(() => this.#compute(program));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await Promise.all([this.#lane, this.#uploads]);
+    await Promise.all([this.#lane.idle(), this.#uploads.idle()]);
     this.#base.gallocrFree(this.#scratch);
     this.#meter.add(-this.#scratchBytes);
     this.#base.backendFree(this.#backend);
@@ -280,9 +277,7 @@ class GgmlDevice implements Device {
   async #transfer(call: () => void): Promise<void> {
     this.#checkOpen();
     if (this.#ggml.cpu) return call();
-    const result = this.#lane.then(call);
-    this.#lane = result.catch(() => {});
-    await result;
+    await this.#lane.take(call);
   }
 
   #checkOpen(): void {

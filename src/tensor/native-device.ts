@@ -3,6 +3,7 @@ import { type Address, type Kernels, type Team } from '../native/kernels.ts';
 import { openBase } from '../native/open-ggml.ts';
 import { toFloatAddress } from '../native/type-traits.ts';
 import { internalError, NativeError } from '../util/errors.ts';
+import { Turns } from '../util/turns.ts';
 import type { Arena, Batch, BatchNeeds, BatchRow, Device, DeviceCapabilities, DeviceMemory, Program, Tensor, Tier } from './device.ts';
 import { blockElements, KV_TYPES, byteLengthOf, type DType, elementCount, WEIGHT_TYPES } from './dtype.ts';
 import { MemoryMeter } from './ggml-memory.ts';
@@ -68,7 +69,7 @@ class NativeDevice implements Device {
   /** Of intermediate results, shared by all programs: they run one after another and leave nothing behind. */
   #arena: NativeMemory | undefined;
   /** The call in flight; the next one waits for it. */
-  #lane: Promise<unknown> = Promise.resolve();
+  readonly #lane = new Turns();
   #disposed = false;
 
   constructor(kernels: Kernels, team: Team, threads: number) {
@@ -124,7 +125,7 @@ class NativeDevice implements Device {
   }
 
   async withKernels<T>(call: (kernels: Kernels, team: Team) => Promise<T>): Promise<T> {
-    return this.#inLane(async () => {
+    return this.#lane.take(async () => {
       this.#checkOpen();
       return call(this.#kernels, this.#team);
     });
@@ -144,7 +145,7 @@ class NativeDevice implements Device {
     const type = KERNEL_TYPE[tensor.dtype];
     if (tensor.shape.length !== 2 || (n / parts) % (parts > 1 ? PANEL_ROWS : 1) !== 0 || !this.#kernels.packs(type, k)) return;
     const weight = { data: native.address, row_bytes: byteLengthOf(tensor.dtype, k), type, packed: 0, n, k, to_float: null };
-    await this.#inLane(() => callAsync((done) => this.#kernels.pack.async(this.#team, weight, done)));
+    await this.#lane.take(() => callAsync((done) => this.#kernels.pack.async(this.#team, weight, done)));
     native.packed = true;
   }
 
@@ -166,13 +167,13 @@ class NativeDevice implements Device {
 
   async run(program: Program): Promise<void> {
     if (!(program instanceof NativeProgram)) throw internalError(`program ${program.name} belongs to another device`);
-    await this.#inLane(() => this.#compute(program));
+    await this.#lane.take(() => this.#compute(program));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#lane;
+    await this.#lane.idle();
     this.#arena?.[Symbol.dispose]();
     this.#kernels.teamFree(this.#team);
   }
@@ -196,12 +197,6 @@ class NativeDevice implements Device {
       this.#arena = new NativeMemory(this.#kernels, this.#meter, `intermediate results of graph ${name}`, needed);
     }
     return this.#arena.address!;
-  }
-
-  async #inLane<T>(call: () => Promise<T>): Promise<T> {
-    const result = this.#lane.then(call);
-    this.#lane = result.catch(() => {});
-    return result;
   }
 
   #checkOpen(): void {

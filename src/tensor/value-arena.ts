@@ -1,5 +1,6 @@
 /** Where the intermediate results of a graph lie: those that are never needed at the same time share memory. */
-import type { Node, OpGraph, Value } from './op-graph.ts';
+import { inputsOf } from './node-inputs.ts';
+import type { Node, OpGraph } from './op-graph.ts';
 
 /** Cache lines of all processors. */
 const ALIGNMENT = 64;
@@ -75,11 +76,4 @@ function lastUses(graph: OpGraph): number[] {
   const last = graph.nodes.map((_, index) => index);
   for (const [index, node] of graph.nodes.entries()) for (const value of inputsOf(node)) last[value.node] = index;
   return last;
-}
-
-/** Results that a node reads. */
-function inputsOf(node: Node): readonly Value[] {
-  const fields = ['x', 'a', 'b', 'factors', 'residual', 'logits', 'short', 'long', 'q', 'k', 'v'] as const;
-  const values = node as Partial<Record<(typeof fields)[number], Value>>;
-  return fields.flatMap((field) => values[field] ?? []);
 }

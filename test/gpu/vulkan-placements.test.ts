@@ -4,7 +4,7 @@ import type { LoadOptions } from '../../src/llm.ts';
 import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
 import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
-import { answersOf, compareTokens, GPU_PLACEMENTS } from '../helpers/gpu-placements.ts';
+import { answersOf, CACHE_PLACEMENTS, compareTokens, GPU_PLACEMENTS } from '../helpers/gpu-placements.ts';
 
 const folder = gpuLibraryFolder();
 if (folder !== undefined) process.env['FLEXLLMGEN_GGML_DIR'] = folder;
@@ -48,6 +48,44 @@ describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_n
     expect(stats.peakGpuBytes).toBeLessThanOrEqual(plan.bytes.total);
     const uploads = stats.lanes.find(({ lane }) => lane === 'upload')!;
     expect(uploads.bytes).toBeGreaterThan(stats.sweeps * (plan.host!.uploadedBytes + plan.weights.streamedBytes) * 0.9);
+  });
+});
+
+describe.skipIf(folder === undefined).each(MODELS)('beside a Vulkan device, the cache of %s', (_name, model, prompts) => {
+  let wanted: Awaited<ReturnType<typeof answersOf>>;
+  beforeAll(async () => {
+    wanted = await answersOf(model, prompts, VULKAN);
+  });
+
+  it.each(CACHE_PLACEMENTS)('gives the same tokens %s', async (_where, percent, options) => {
+    const { results, plan, stats } = await answersOf(model, prompts, { ...VULKAN, threads: 2, ...options, percent });
+    expect(compareTokens(results, wanted.results)).toBeGreaterThan(prompts.length);
+    expect(plan.bytes.kv + plan.bytes.staged).toBe(0);
+    expect(plan.host!.bytes.kv).toBeGreaterThan(0);
+    expect(plan.kvDisk !== null).toBe(percent[2] + percent[3] < 100);
+    expect(stats.peakGpuBytes).toBeLessThanOrEqual(plan.bytes.total);
+    expect(stats.lanes.find(({ lane }) => lane === 'download')!.bytes).toBeGreaterThan(0);
+  });
+});
+
+describe.skipIf(folder === undefined)('the cache beside a Vulkan device', () => {
+  const beside: LoadOptions = { ...VULKAN, threads: 2, percent: [100, 0, 0, 100, 100, 0] };
+
+  it('may have 4 bits, and sparse attention, as on the processor alone', async () => {
+    for (const options of [{ kvType: 'g4' }, { kvType: 'q8_0' }, { attnSparsity: 0.5 }] as const) {
+      const wanted = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { compute: 'f32', kvType: 'f32', ...options });
+      const { results } = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...beside, ...options });
+      expect(compareTokens(results, wanted.results)).toBeGreaterThan(BUNDLED_PROMPTS.length);
+    }
+  });
+
+  it('is planned in RAM: a plan runs again, and too little RAM is refused', async () => {
+    const { plan, results } = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...beside, memoryBytes: 2e9 });
+    expect(plan.host!.bytes.total).toBeLessThanOrEqual(2e9);
+    const again = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...VULKAN, threads: 2, plan, memoryBytes: 2e9 });
+    expect(again.results).toEqual(results);
+    const noRoom = answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...beside, memoryBytes: 100e6 });
+    await expect(noRoom).rejects.toThrow(/^the KV cache of \d+ positions takes .* of RAM beside the GPU, .* left for it there/);
   });
 });
 

@@ -14,6 +14,7 @@ import { buildModel } from '../../src/models/registry.ts';
 import type { SpillFile } from '../../src/native/spill-file.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
 import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
+import { AttentionBeside } from '../../src/tensor/attention-beside.ts';
 import type { Device } from '../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
 import type { LaneLog } from '../../src/util/lanes.ts';
@@ -74,6 +75,8 @@ export function damagedWeights(name: string, element: number): WeightSource {
 
 export interface TinyOptions extends Partial<Omit<ExecutionPlan, 'bytes' | 'weights'>> {
   readonly device?: Device;
+  /** Where the cache lies, and attention is computed. Default: on the device. */
+  readonly attending?: Device;
   readonly model?: Model;
   readonly weights?: WeightSource;
   readonly takeRows?: RowSampler;
@@ -103,6 +106,7 @@ const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, staged: 0, hidden: 0,
 
 export function openTiny({
   device = createReferenceDevice(),
+  attending = device,
   model = tinyModel(),
   weights = livelyWeights(),
   takeRows = takeReferenceRows,
@@ -138,13 +142,17 @@ export function openTiny({
   const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
   const { kvDisk, numGpuBatches } = plan;
   const disk = kvDisk && file && { working: kvDisk.workingPages, bay: kvDisk.bayPages, bays: numGpuBatches, file, lanes };
-  const cache = lifetime.use(new KvCache(device, shape, plan.kvPages, disk ?? undefined));
+  const cache = lifetime.use(new KvCache(attending, shape, plan.kvPages, disk ?? undefined));
   const pages = Math.max(...(kvDisk?.bayPages ?? [0]));
-  const staging = cache.spill && lifetime.use(new KvStaging({ device, shape, spill: cache.spill, pages, lanes, overlap }));
+  const staging = cache.spill && lifetime.use(new KvStaging({ device: attending, shape, spill: cache.spill, pages, lanes, overlap }));
   const count = numGpuBatches * plan.sweepChunks;
   const hiddenSizes = { count, onDisk: plan.hiddenOnDisk, tokens: plan.batchTokens, hiddenSize: model.hiddenSize };
   const hidden = lifetime.use(new HiddenStates({ device, sizes: hiddenSizes, file: hiddenFile, lanes }));
-  const executor = lifetime.use(new Executor({ device, model, weights: store, cache, staging, hidden, plan, ...(lanes && { lanes }) }));
+  const { batchTokens } = plan;
+  const computing = attending === device ? device : lifetime.use(new AttentionBeside({ device, attending, batchTokens, lanes }));
+  const executor = lifetime.use(
+    new Executor({ device: computing, model, weights: store, cache, staging, hidden, plan, ...(lanes && { lanes }) }),
+  );
   store.start({ placement: placeWeights(store.plan, { resident: weightShare, held: heldShare }, placementRules(device)), slots });
   const engine = new Engine({ model, plan, executor, cache, takeRows, sharePrefixes, reserveAll });
   return { engine, cache, device, model, [Symbol.asyncDispose]: () => lifetime[Symbol.asyncDispose]() };

@@ -35,6 +35,8 @@ function written(mode: 'line' | 'json' | 'off', plan = PLAN): string {
   return texts.join('');
 }
 
+const NOTHING_BESIDE = { kv: 0, staged: 0, scratch: 0 };
+
 describe('the plan', () => {
   it('is one line with the largest item first', () => {
     expect(written('line')).toMatch(/memory: up to 24\d MB \(KV cache 202 MB, weights 22(\.0)? MB, .*\) beside the program itself\n$/);
@@ -53,7 +55,7 @@ describe('the plan', () => {
 
   it('has a line for each memory where there is a GPU, and says what a sweep moves', () => {
     const weights = { share: 0.4, slots: 3, streamedBytes: 900_000_000 };
-    const bytes = { weights: 600_000_000, staging: 50_000_000, program: 0, total: 650_000_000 };
+    const bytes = { weights: 600_000_000, staging: 50_000_000, ...NOTHING_BESIDE, program: 0, total: 650_000_000 };
     const host = { share: 0.35, uploadedBytes: 700_000_000, bytes };
     expect(written('line', { ...PLAN, weights, host })).toMatch(
       new RegExp(
@@ -64,8 +66,15 @@ weights: 40 % stay on the GPU, 35 % in RAM, 700 MB are copied from RAM and 900 M
 $`,
       ),
     );
-    const all = { share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 0, program: 5_000_000, total: 5_000_000 } };
+    const all = { share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 0, ...NOTHING_BESIDE, program: 5_000_000, total: 5_000_000 } };
     expect(written('line', { ...PLAN, host: all })).toMatch(/\)\nRAM: up to 5\.00 MB \(the program itself 5\.00 MB\)\n$/);
+  });
+
+  it('has the cache in RAM where it lies beside the GPU', () => {
+    const cached = { weights: 0, staging: 0, kv: 300_000_000, staged: 0, scratch: 20_000_000, program: 0, total: 320_000_000 };
+    expect(written('line', { ...PLAN, host: { share: 0, uploadedBytes: 0, bytes: cached } })).toContain(
+      '\nRAM: up to 320 MB (KV cache 300 MB, intermediate results 20.0 MB) beside the program itself',
+    );
   });
 
   it('says that attention is sparse', () => {

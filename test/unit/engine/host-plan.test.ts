@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { besideBytes, crossingBytes } from '../../../src/engine/buffer-bytes.ts';
+import { cacheOf } from '../../../src/engine/cache-homes.ts';
 import { createPlan } from '../../../src/engine/execution-plan.ts';
 import { checkPlan } from '../../../src/engine/given-plan.ts';
 import { type HostOptions, HostPlanner } from '../../../src/engine/host-plan.ts';
@@ -22,6 +24,8 @@ const place = ({ resident, held }: TierShares): WeightPlacement => ({
 const ROOMY: HostOptions = { place, budgetBytes: 1e9, stagingBytes: 2e6 };
 const gpu = { kvType: 'f32', weightBytes: 100e6, gpuBatchSize: 4, memoryName: 'GPU memory', programBytes: 0 } as const;
 
+const NOTHING_BESIDE = { kv: 0, staged: 0, scratch: 0 };
+
 /** As LLM.load plans it. */
 function planWith(vram: number, host: HostOptions, weightShare?: number) {
   const planner = new HostPlanner(host);
@@ -33,7 +37,7 @@ describe('a plan with a GPU', () => {
   it('keeps all weights on it where they fit beside a good cache', () => {
     const { weights, host, bytes } = planWith(1e9, ROOMY);
     expect(weights).toEqual({ share: 1, slots: 0, streamedBytes: 0 });
-    expect(host).toEqual({ share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 2e6, program: 0, total: 2e6 } });
+    expect(host).toEqual({ share: 0, uploadedBytes: 0, bytes: { weights: 0, staging: 2e6, ...NOTHING_BESIDE, program: 0, total: 2e6 } });
     expect(bytes).toMatchObject({ weights: 100e6, staging: 0, program: 0 });
   });
 
@@ -90,6 +94,44 @@ describe('a plan with a GPU', () => {
         'buffers of reads 2.00 MB. At most 43 percent of the weights fit into RAM',
     );
     expect(() => planWith(1e9, { ...ROOMY, programBytes: 5e6, budgetBytes: 6e6 })).toThrow(/At least 7\.00 MB are needed/);
+  });
+});
+
+describe('a plan with the cache in RAM beside the GPU', () => {
+  const planBeside = (cacheBesideBytes: number, budgetBytes: number, changes: object = {}) => {
+    const planner = new HostPlanner({ ...ROOMY, budgetBytes, besideBytes: cacheBesideBytes + crossingBytes(model, 512).attending });
+    const options = { ...gpu, budgetBytes: 60e6, placeWeights: planner.place, cacheBesideBytes, ...changes };
+    const plan = createPlan(model, options);
+    const beside = besideBytes(model, plan, cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk));
+    return { plan: { ...plan, host: planner.plan(plan.weights.share, beside) }, planner, options };
+  };
+
+  it('takes nothing of the GPU for it but what goes to attention and comes back, and has two micro-batches', () => {
+    const { plan } = planBeside(1e6, 20e6);
+    expect(plan.bytes).toMatchObject({ kv: 0, staged: 0 });
+    expect(plan.numGpuBatches).toBeGreaterThanOrEqual(2);
+    expect(plan.host.bytes.kv).toBeGreaterThan(0);
+    expect(plan.host.bytes.kv).toBeLessThanOrEqual(1e6);
+    expect(plan.host.bytes.scratch).toBe(crossingBytes(model, plan.batchTokens).attending);
+    expect(plan.bytes.total).toBeLessThanOrEqual(60e6);
+    // Weights leave the room that the cache may take.
+    expect(plan.host.bytes.weights).toBeGreaterThan(15e6);
+    expect(plan.host.bytes.weights + plan.host.bytes.staging).toBeLessThanOrEqual(19e6);
+  });
+
+  it('is refused where RAM has no room for it, with what would help', () => {
+    expect(() => planBeside(1000, 1e9)).toThrow(
+      /^the KV cache of 1024 positions takes .* of RAM beside the GPU, 1\.00 kB are left for it there\. A larger --mem/,
+    );
+    expect(() => planBeside(1e6, 1e9, { budgetBytes: 1e5 })).toThrow(/of GPU memory, 100 kB may be used/);
+  });
+
+  it('runs where it was made, and is refused where the cache lies on the GPU', () => {
+    const { plan, planner, options } = planBeside(1e6, 20e6);
+    const given = parsePlan('p', JSON.parse(JSON.stringify(plan)));
+    const check = (changes: object) => checkPlan(model, given, { ...options, numGpuBatches: undefined, host: planner, ...changes });
+    expect(check({})).toEqual(plan);
+    expect(() => check({ cacheBesideBytes: undefined })).toThrow(UsageError);
   });
 });
 
