@@ -1,12 +1,12 @@
 /** What will run: the plan that was given, if it suits, or a new one. */
 import { besideBytes, crossingBytes } from '../engine/buffer-bytes.ts';
 import { cacheOf } from '../engine/cache-homes.ts';
-import { createPlan, DEFAULT_BATCH_TOKENS, type ExecutionPlan } from '../engine/execution-plan.ts';
+import { createPlan, DEFAULT_BATCH_TOKENS, type ExecutionPlan, type PlanOptions } from '../engine/execution-plan.ts';
 import { checkPlan } from '../engine/given-plan.ts';
 import { HostPlanner } from '../engine/host-plan.ts';
 import { parsePlan } from '../engine/plan-file.ts';
 import type { Model } from '../models/model.ts';
-import type { Device } from '../tensor/device.ts';
+import type { Device, DeviceRoom } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import { availableMemoryBytes } from '../util/machine.ts';
@@ -74,22 +74,54 @@ export function makePlan({ model, device, attending = device, weights }: Planned
   const place = (tiers: TierShares): WeightPlacement => placeWeights(weights.plan, tiers, placementRules(device));
   const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));
   const room = device.room?.();
-  if (room) {
-    const held = given?.host?.share ?? shares?.weights.held;
-    const cacheBesideBytes = attending === device ? undefined : roomBeside(model, { ...ram, place, shares }, settings);
-    const reserved = cacheBesideBytes === undefined ? 0 : cacheBesideBytes + crossingBytes(model, tokensOf(settings)).attending;
-    const planner = new HostPlanner({ ...ram, place, share: held, besideBytes: reserved, ...heldLimit(room, settings) });
-    const weightShare = shares?.weights.resident;
-    const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: planner.place, weightShare, cacheBesideBytes };
-    if (given) return checkPlan(model, given, { ...gpu, host: planner, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
-    const plan = createPlan(model, gpu);
-    const beside = cacheBesideBytes === undefined ? undefined : besideBytes(model, plan, cacheOf(model, kvType, plan.kvPages, plan.kvDisk));
-    return Object.freeze({ ...plan, host: planner.plan(plan.weights.share, beside) });
-  }
+  if (room) return planWithGpu({ model, isBeside: attending !== device, room, ram, place, shares, given, options }, settings);
   if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
   const placeInRam = device.reserve && ((resident: number) => place({ resident, held: 0 }));
   const inRam = { ...options, ...ram, placeWeights: placeInRam, weightShare: shares?.weights.resident };
   return given ? checkPlan(model, given, { ...inRam, slackBytes: START_SLACK_BYTES }) : createPlan(model, inRam);
+}
+
+interface GpuParts {
+  readonly model: Model;
+  /** The cache is in RAM. */
+  readonly isBeside: boolean;
+  readonly room: DeviceRoom;
+  readonly ram: ReturnType<typeof ramOf>;
+  /** Where shares of the weights would lie. */
+  readonly place: (tiers: TierShares) => WeightPlacement;
+  readonly shares: Shares | undefined;
+  readonly given: ExecutionPlan | undefined;
+  readonly options: Omit<PlanOptions, 'budgetBytes'>;
+}
+
+function planWithGpu(parts: GpuParts, settings: PlanSettings): ExecutionPlan {
+  const { model, isBeside, room, ram, place, shares, given, options } = parts;
+  const cacheBesideBytes = isBeside ? roomBeside(parts, settings) : undefined;
+  const besideRoom = cacheBesideBytes === undefined ? 0 : cacheBesideBytes + attendingBytes(parts);
+  const held = given?.host?.share ?? shares?.weights.held;
+  const host = new HostPlanner({ ...ram, place, share: held, besideBytes: besideRoom, ...heldLimit(room, settings) });
+  const weightShare = shares?.weights.resident;
+  const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: host.place, weightShare, cacheBesideBytes };
+  if (given) return checkPlan(model, given, { ...gpu, host, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
+  const plan = createPlan(model, gpu);
+  const beside = isBeside ? besideBytes(model, plan, cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk)) : undefined;
+  return Object.freeze({ ...plan, host: host.plan(plan.weights.share, beside) });
+}
+
+/** Share of free RAM that a cache beside a GPU may take unasked. */
+const BESIDE_SHARE = 1 / 2;
+
+/** Bytes of RAM for a cache beside a GPU. */
+function roomBeside(parts: GpuParts, { memoryBytes }: PlanSettings): number {
+  const { ram, place, shares } = parts;
+  const weights = shares ? place(shares.weights).heldBytes : 0;
+  const others = ram.stagingBytes + (ram.programBytes ?? 0) + weights + attendingBytes(parts);
+  return Math.floor((ram.budgetBytes - others) * (memoryBytes === undefined ? BESIDE_SHARE : 1));
+}
+
+/** Of RAM, for what goes to the cache and comes back. */
+function attendingBytes({ model, given, options: { gpuBatchSize = 0 } }: GpuParts): number {
+  return crossingBytes(model, given?.batchTokens ?? Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize)).attending;
 }
 
 /** What may be used of RAM, and what of that is not the model's. */
@@ -103,31 +135,6 @@ function ramOf(
     stagingBytes: staging,
   };
 }
-
-/** Share of free RAM that a cache beside a GPU may take unasked. */
-const BESIDE_SHARE = 1 / 2;
-
-interface RoomParts {
-  readonly budgetBytes: number;
-  readonly stagingBytes: number;
-  readonly programBytes: number | undefined;
-  readonly place: (tiers: TierShares) => WeightPlacement;
-  readonly shares: Shares | undefined;
-}
-
-/** Bytes of RAM for a cache beside a GPU. */
-function roomBeside(
-  model: Model,
-  { budgetBytes, stagingBytes, programBytes = 0, place, shares }: RoomParts,
-  settings: PlanSettings,
-): number {
-  const weights = shares ? place(shares.weights).heldBytes : 0;
-  const room = budgetBytes - stagingBytes - programBytes - weights - crossingBytes(model, tokensOf(settings)).attending;
-  return Math.floor(settings.memoryBytes === undefined ? room * BESIDE_SHARE : room);
-}
-
-/** Most tokens of a micro-batch. */
-const tokensOf = ({ gpuBatchSize = 0 }: PlanSettings): number => Math.max(DEFAULT_BATCH_TOKENS, gpuBatchSize);
 
 /** Whether the cache is to lie in RAM, or on disk, beside a device. */
 export function wantsCacheBeside({ percent, plan }: Pick<PlanSettings, 'percent' | 'plan'>, device: Device): boolean {
