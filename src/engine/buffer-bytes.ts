@@ -19,11 +19,13 @@ export function bufferBytes(
   { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
   { stagingBytes = 0, programBytes = 0, pagedAttention, cacheBesideBytes }: BufferOptions,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
-  const elements = Math.max(layerElements(model, batchTokens, pagedAttention), headRows * (model.vocabularySize + 2 * model.hiddenSize));
+  const isBeside = cacheBesideBytes !== undefined;
+  const layer = layerElements(model, batchTokens, { pagedAttention, isBeside });
+  const elements = Math.max(layer, headRows * (model.vocabularySize + 2 * model.hiddenSize));
   return {
     hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
     logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * elements + (cacheBesideBytes === undefined ? 0 : crossingBytes(model, batchTokens).device),
+    scratch: 4 * elements + (isBeside ? crossingBytes(model, batchTokens).device : 0),
     staging: stagingBytes,
     program: programBytes,
   };
@@ -34,22 +36,23 @@ export function besideBytes(model: Model, { batchTokens }: PlanSizes, { kvBytes,
   return { kv: kvBytes, staged: stagedBytes, scratch: crossingBytes(model, batchTokens).attending };
 }
 
-/** Hidden states that a layer needs again behind its attention, at most. */
-const HIDDEN_BEHIND = 2;
-
-/** What goes to another device's attention and comes back, on both sides, for all runs that are in flight at a time. */
-export function crossingBytes({ heads, kvHeads, headDim, hiddenSize }: Model, batchTokens: number): Record<Side, number> {
-  const columns = 2 * (heads + kvHeads) * headDim;
-  const bytes = (width: number): number => 4 * RUNS_AT_ONCE * batchTokens * width;
-  return { device: bytes(columns + HIDDEN_BEHIND * hiddenSize), attending: bytes(columns) };
+/** What goes to another device's attention and comes back, on both sides, for all runs that are in flight at a time; there, also the result of one. */
+export function crossingBytes({ heads, kvHeads, headDim }: Model, batchTokens: number): Record<Side, number> {
+  const device = 4 * batchTokens * RUNS_AT_ONCE * 2 * (heads + kvHeads) * headDim;
+  return { device, attending: device + 4 * batchTokens * heads * headDim };
 }
 
 /**
  * Numbers between the ops of a layer. On our kernels, results that are not needed at the same time share memory: 58 to 89 % of this was seen, for six
  * families. ggml takes more, and gathers keys and values.
  */
-function layerElements(model: Model, tokens: number, pagedAttention: boolean | undefined): number {
+function layerElements(
+  model: Model,
+  tokens: number,
+  { pagedAttention, isBeside }: { readonly pagedAttention: boolean | undefined; readonly isBeside: boolean },
+): number {
   if (pagedAttention) return tokens * widest(model);
+  if (isBeside) return tokens * 2 * widest(model);
   return tokens * 2 * widest(model) + GATHERED_COPIES * GATHERED_POSITIONS * model.kvHeads * model.headDim;
 }
 

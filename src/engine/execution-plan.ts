@@ -145,10 +145,18 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   if (plan.weights.slots === 0) return plan;
   // Every row and every token more shares the reading of the weights.
   const rows = cachedPages(plan) / SHORT_ROW_PAGES;
-  const batches = options.numGpuBatches ?? Math.max(plan.numGpuBatches, Math.min(MOST_BATCHES, Math.ceil(rows / plan.gpuBatchSize)));
-  const chunkBytes = 4 * model.hiddenSize * plan.batchTokens * batches;
-  const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor((plan.bytes.kv * MOST_HIDDEN) / chunkBytes));
+  const states = hiddenRoom(model, plan, options);
+  const most = options.cacheBesideBytes === undefined ? MOST_BATCHES : Math.min(MOST_BATCHES, states);
+  const batches = options.numGpuBatches ?? Math.max(plan.numGpuBatches, Math.min(most, Math.ceil(rows / plan.gpuBatchSize)));
+  const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor(states / batches));
   return batches > 1 || chunks > 1 ? planBlock(model, options, batches, Math.max(1, chunks)) : plan;
+}
+
+/** Hidden states that have room: in a share of the cache's, or, where the cache lies elsewhere, in what weights leave beside those of the plan. */
+function hiddenRoom({ hiddenSize }: Model, { batchTokens, numGpuBatches, bytes }: ExecutionPlan, options: PlanOptions): number {
+  const each = 4 * hiddenSize * batchTokens;
+  if (options.cacheBesideBytes === undefined) return Math.floor((bytes.kv * MOST_HIDDEN) / each);
+  return numGpuBatches + Math.floor((options.budgetBytes - bytes.total) / each);
 }
 
 function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sweepChunks: number): ExecutionPlan {

@@ -66,7 +66,7 @@ export class Executor implements Disposable {
     let ready: ReadonlyMap<string, Weight> = new Map();
     let held: number | undefined;
     await using cache = this.#stage(staged);
-    const runs = new InFlight(cache ? 1 : device.runsAtOnce); // what is staged has one slot for what attends
+    const runs = new InFlight(cache ? 1 : device.runsAtOnce); // pages that pass through slots are asked for one run at a time
     try {
       for (const { layer, microBatch, acquire, release } of sweepSteps(model.layers.length, microBatches.length)) {
         signal?.throwIfAborted();
@@ -134,7 +134,7 @@ export class Executor implements Disposable {
       const pages = index < 0 ? [] : (microBatches[microBatch]!.pages.get(this.#windows[index]!) ?? []);
       if (pages.length > 0) steps.push({ layer: index, microBatch, pages });
     }
-    return staging?.open(steps);
+    return steps.length > 0 ? staging?.open(steps) : undefined;
   }
 
   async #runLayer(
@@ -154,7 +154,7 @@ export class Executor implements Disposable {
 
   async #compute(program: Program, microBatch: number): Promise<void> {
     const { device, lanes } = this.#parts;
-    const end = lanes?.start('compute', `${program.name}, batch ${microBatch}`);
+    const end = device.runsAtOnce === undefined ? lanes?.start('compute', `${program.name}, batch ${microBatch}`) : undefined;
     try {
       await device.run(program);
     } finally {

@@ -72,7 +72,7 @@ export class ProgramCache implements Disposable {
 
   forBatch(microBatch: number, rows: readonly BatchRow[]): ShapePrograms {
     const key = `${microBatch} | ${this.#device.batchKey(rows, this.#needs)}`;
-    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, this.#needs)));
+    return recent(this.#shapes, this.#limit, key, () => new ShapePrograms(this.#device.createBatch(rows, { ...this.#needs, microBatch })));
   }
 
   forHead(microBatch: number, outputs: number): HeadPrograms {

@@ -113,8 +113,10 @@ const BESIDE_SHARE = 1 / 2;
 
 /** Bytes of RAM for a cache beside a GPU. */
 function roomBeside(parts: GpuParts, { memoryBytes }: PlanSettings): number {
-  const { ram, place, shares } = parts;
-  const weights = shares ? place(shares.weights).heldBytes : 0;
+  const { ram, room, place, shares } = parts;
+  const { heldBytes = 0, residentBytes = 0 } = shares ? place(shares.weights) : {};
+  // What a GPU without memory of its own holds is in RAM too, and a budget that was set says how much of that is RAM's.
+  const weights = heldBytes + (room.isRam && memoryBytes === undefined ? residentBytes : 0);
   const others = ram.stagingBytes + (ram.programBytes ?? 0) + weights + attendingBytes(parts);
   return Math.floor((ram.budgetBytes - others) * (memoryBytes === undefined ? BESIDE_SHARE : 1));
 }
@@ -140,7 +142,7 @@ function ramOf(
 export function wantsCacheBeside({ percent, plan }: Pick<PlanSettings, 'percent' | 'plan'>, device: Device): boolean {
   if (device.tier !== 'gpu') return false;
   if (percent) return sharesOf(percent, device.tier).cacheBeside;
-  return (plan?.host?.bytes.kv ?? 0) > 0;
+  return ((plan && parsePlan('plan', plan))?.host?.bytes.kv ?? 0) > 0;
 }
 
 function wantedShares({ percent, onNotice }: PlanSettings, device: Device, attending: Device): Shares | undefined {

@@ -19,7 +19,7 @@ export interface BesideParts {
   readonly attending: Device;
   /** Most tokens of one micro-batch. */
   readonly batchTokens: number;
-  /** Gains a piece of `download` and `upload` for each attention. */
+  /** Gains a piece of `compute` for each part of a program, and of `download` and `upload` for each attention. */
   readonly lanes?: LaneLog | undefined;
 }
 
@@ -36,7 +36,6 @@ export class AttentionBeside implements Device {
   /** Of each run that may be in flight. */
   readonly #crossings: readonly CrossingTensors[];
   readonly #turns = { device: new Turns(), attending: new Turns(), runs: Array.from({ length: RUNS_AT_ONCE }, () => new Turns()) };
-  #batches = 0;
 
   constructor(parts: BesideParts) {
     const { device, attending, batchTokens } = parts;
@@ -83,7 +82,7 @@ export class AttentionBeside implements Device {
   createBatch(rows: readonly BatchRow[], needs?: BatchNeeds): Batch {
     const { device, attending } = this.#parts;
     const batches = { device: device.createBatch(rows, withoutAttention(needs)), attending: attending.createBatch(rows, needs) };
-    return new PairedBatch(this.batchKey(rows, needs), batches, this.#batches++ % RUNS_AT_ONCE);
+    return new PairedBatch(this.batchKey(rows, needs), batches, (needs?.microBatch ?? 0) % RUNS_AT_ONCE);
   }
 
   compile(graph: OpGraph, batch?: Batch): Program {
@@ -108,7 +107,7 @@ export class AttentionBeside implements Device {
     return program;
   }
 
-  /** A second run may begin before the first one has ended: it computes while that attends. */
+  /** A second run may begin before the first one has ended: it computes while that attends. Runs attend in the order in which they began. */
   async run(program: Program): Promise<void> {
     if (!(program instanceof BesideProgram)) throw internalError(`program ${program.name} belongs to another device`);
     await this.#turns.runs[program.turn]!.take(async () => {
@@ -122,15 +121,24 @@ export class AttentionBeside implements Device {
     for (const crossing of this.#crossings) crossing[Symbol.dispose]();
   }
 
-  #runStep(whole: BesideProgram, { program, attends, received, sent }: Step): Promise<void> {
+  async #runStep(whole: BesideProgram, { program, attends, received, sent }: Step): Promise<void> {
     const { device, attending } = this.#parts;
-    if (attends) return this.#turns.attending.take(() => attending.run(program));
+    if (attends) return this.#turns.attending.take(() => this.#compute(attending, program));
+    for (const value of received) await this.#move('upload', whole, value);
     // What attention waits for leaves the device before the next step of another run begins there.
-    return this.#turns.device.take(async () => {
-      for (const value of received) await this.#move('upload', whole, value);
-      await device.run(program);
+    await this.#turns.device.take(async () => {
+      await this.#compute(device, program);
       for (const value of sent) await this.#move('download', whole, value);
     });
+  }
+
+  async #compute(device: Device, program: Program): Promise<void> {
+    const end = this.#parts.lanes?.start('compute', program.name);
+    try {
+      await device.run(program);
+    } finally {
+      end?.();
+    }
   }
 
   async #move(lane: 'upload' | 'download', { name, crossings }: BesideProgram, value: Value): Promise<void> {

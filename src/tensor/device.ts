@@ -103,6 +103,8 @@ export interface BatchNeeds {
   readonly windows?: readonly number[];
   /** Limit of the byLength ops, if there are any. */
   readonly lengthLimit?: number | undefined;
+  /** Number of the micro-batch in its sweep: programs of consecutive ones may run at the same time. Default 0. */
+  readonly microBatch?: number;
 }
 
 /**
@@ -166,7 +168,7 @@ export interface Device extends AsyncDisposable {
   /** The tier of its own memory. */
   readonly tier: Tier;
   readonly capabilities: DeviceCapabilities;
-  /** Programs of different micro-batches that gain from running at the same time. Default 1. */
+  /** Programs of consecutive micro-batches that gain from running at the same time. Default 1; a device with more logs its lanes itself. */
   readonly runsAtOnce?: number;
   memory(): DeviceMemory;
 

@@ -119,6 +119,16 @@ describe('a plan with the cache in RAM beside the GPU', () => {
     expect(plan.host.bytes.weights + plan.host.bytes.staging).toBeLessThanOrEqual(19e6);
   });
 
+  it('has hidden states of more micro-batches only where weights leave room on the GPU', () => {
+    const most = planBeside(1e6, 1e9, { weightShare: 0.3 }).plan;
+    const states = most.numGpuBatches * most.sweepChunks;
+    expect([most.numGpuBatches, states]).toEqual([4, 8]);
+    const budgetBytes = most.bytes.total - (states - 3) * 4 * model.hiddenSize * most.batchTokens;
+    const few = planBeside(1e6, 1e9, { weightShare: 0.3, budgetBytes }).plan;
+    expect([few.numGpuBatches, few.sweepChunks]).toEqual([3, 1]);
+    expect(few.bytes.total).toBeLessThanOrEqual(budgetBytes);
+  });
+
   it('is refused where RAM has no room for it, with what would help', () => {
     expect(() => planBeside(1000, 1e9)).toThrow(
       /^the KV cache of 1024 positions takes .* of RAM beside the GPU, 1\.00 kB are left for it there\. A larger --mem/,
