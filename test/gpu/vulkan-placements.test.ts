@@ -36,6 +36,12 @@ describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_n
     expect(bytes.staging + bytes.program).toBe(0);
   });
 
+  it('gives the same tokens in two micro-batches', async () => {
+    const { results, plan } = await answersOf(model, prompts, { ...VULKAN, gpuBatchSize: 2, numGpuBatches: 2 });
+    expect(compareTokens(results, wanted.results)).toBeGreaterThan(prompts.length);
+    expect(plan.numGpuBatches).toBe(2);
+  });
+
   it.each(GPU_PLACEMENTS)('gives the same tokens with its weights %s', async (_where, percent, options) => {
     const [gpu, ram] = percent;
     const { results, plan, stats } = await answersOf(model, prompts, { ...VULKAN, ...options, percent });
@@ -71,11 +77,13 @@ describe.skipIf(folder === undefined).each(MODELS)('beside a Vulkan device, the 
 describe.skipIf(folder === undefined)('the cache beside a Vulkan device', () => {
   const beside: LoadOptions = { ...VULKAN, threads: 2, percent: [100, 0, 0, 100, 100, 0] };
 
-  it('may have 4 bits, and sparse attention, as on the processor alone', async () => {
-    for (const options of [{ kvType: 'g4' }, { kvType: 'q8_0' }, { attnSparsity: 0.5 }] as const) {
+  it('may have fewer bits, and sparse attention, in RAM and on disk, as on the processor alone', async () => {
+    for (const options of [{ kvType: 'g4' }, { kvType: 'q4_0' }, { kvType: 'q8_0' }, { attnSparsity: 0.1 }] as const) {
       const wanted = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { compute: 'f32', kvType: 'f32', ...options });
-      const { results } = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...beside, ...options });
-      expect(compareTokens(results, wanted.results)).toBeGreaterThan(BUNDLED_PROMPTS.length);
+      for (const ram of [100, 0]) {
+        const { results } = await answersOf(BUNDLED_MODEL, BUNDLED_PROMPTS, { ...beside, ...options, percent: [100, 0, 0, ram, 100, 0] });
+        expect(compareTokens(results, wanted.results)).toBeGreaterThan(BUNDLED_PROMPTS.length);
+      }
     }
   });
 

@@ -18,12 +18,13 @@ export const GPU_PLACEMENTS: readonly (readonly [string, Percent, LoadOptions])[
   ['in three tiers, without overlap', weightsAt(20, 40), { overlap: false }],
 ];
 
-/** The cache beside the GPU, and the weights as well. */
+/** The cache beside the GPU, and some of the weights as well. */
 export const CACHE_PLACEMENTS: readonly (readonly [string, Percent, LoadOptions])[] = [
-  ['in RAM', [100, 0, 0, 100, 100, 0], {}],
+  ['in RAM', [100, 0, 0, 100, 100, 0], { gpuBatchSize: 16 }],
   ['in RAM, one micro-batch', [100, 0, 0, 100, 100, 0], { numGpuBatches: 1 }],
-  ['half on the GPU as far as flags go', [100, 0, 50, 50, 100, 0], { numGpuBatches: 3, gpuBatchSize: 2 }],
+  ['in RAM with all weights', [0, 100, 0, 100, 100, 0], { gpuBatchSize: 16 }],
   ['in RAM with weights in three tiers', [20, 40, 0, 100, 100, 0], { numGpuBatches: 2, gpuBatchSize: 3 }],
+  ['half on the GPU as far as flags go', [100, 0, 50, 50, 100, 0], { numGpuBatches: 3, gpuBatchSize: 2 }],
   ['on disk', [100, 0, 0, 0, 100, 0], { numGpuBatches: 2, gpuBatchSize: 3 }],
   ['half on disk with all weights on disk', [0, 0, 0, 50, 100, 0], { numGpuBatches: 2, gpuBatchSize: 3 }],
 ];
