@@ -1,19 +1,8 @@
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
+import { PLAN_ITEMS } from '../engine/plan-items.ts';
 import { formatBytes } from '../util/units.ts';
 
-const NAMES = {
-  weights: 'weights',
-  ring: 'weights in passing',
-  staging: 'buffers of reads',
-  kv: 'KV cache',
-  staged: 'cache in passing',
-  hidden: 'hidden states',
-  logits: 'logits',
-  scratch: 'intermediate results',
-  program: 'the program itself',
-} as const;
-
-type Items = Readonly<Partial<Record<keyof typeof NAMES, number>>> & { readonly total: number };
+type Items = Readonly<Partial<Record<keyof typeof PLAN_ITEMS, number>>> & { readonly total: number };
 
 /**
  * What will be used, said before it is. Such as `memory: up to 243 MB (KV cache 202 MB, weights 22 MB, ...) beside the program itself`; with a GPU, a line
@@ -41,11 +30,11 @@ const percentOf = (share: number): number => Math.round(share * 100);
 const besideText = ({ program }: { readonly program: number }): string => (program > 0 ? '' : ' beside the program itself');
 
 function itemsText(bytes: Items): string {
-  const items = (Object.keys(NAMES) as (keyof typeof NAMES)[])
+  const items = (Object.keys(PLAN_ITEMS) as (keyof typeof PLAN_ITEMS)[])
     .map((name) => ({ name, size: bytes[name] ?? 0 }))
     .filter(({ size }) => size > 0)
     .toSorted((a, b) => b.size - a.size)
-    .map(({ name, size }) => `${NAMES[name]} ${formatBytes(size)}`);
+    .map(({ name, size }) => `${PLAN_ITEMS[name]} ${formatBytes(size)}`);
   return `up to ${formatBytes(bytes.total)}${items.length > 0 ? ` (${items.join(', ')})` : ''}`;
 }
 

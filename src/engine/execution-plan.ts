@@ -8,6 +8,7 @@ import { formatBytes } from '../util/units.ts';
 import { bufferBytes } from './buffer-bytes.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
 import type { HostPlan } from './host-plan.ts';
+import { totalOf } from './plan-items.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -216,8 +217,6 @@ export type PlanSizes = Pick<
 export function leastCachePages(model: Model, cachePositions: number | undefined): number {
   return cachePositions === undefined ? pagesFor(Math.min(model.contextLength, LEAST_POSITIONS)) : pagesFor(cachePositions);
 }
-
-export const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
 
 /**
  * All weights stay where they fit beside a good cache. Otherwise the cache comes first, as far as the block could fill it: every further row shares the

@@ -4,9 +4,10 @@ import { attentionWindows, type Model } from '../models/model.ts';
 import { UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import { besideBytes, bufferBytes } from './buffer-bytes.ts';
-import { COMPUTED_BYTES, type ExecutionPlan, leastCachePages, type PlanOptions, totalOf } from './execution-plan.ts';
+import { COMPUTED_BYTES, type ExecutionPlan, leastCachePages, type PlanOptions } from './execution-plan.ts';
 import { cacheDiskBytes, cacheOf, cachePools } from './cache-homes.ts';
 import type { BesideBytes, HostPlan, HostPlanner } from './host-plan.ts';
+import { totalOf } from './plan-items.ts';
 import { homesOf, LEAST_SLOTS, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface GivenPlanOptions extends PlanOptions {

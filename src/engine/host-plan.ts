@@ -2,6 +2,7 @@
 import { MemoryError, UsageError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import type { TierShares, WeightPlacement } from '../weights/placement.ts';
+import { PLAN_ITEMS, totalOf } from './plan-items.ts';
 import type { PlaceWeights } from './weight-homes.ts';
 
 /** Where RAM goes, in bytes. */
@@ -127,19 +128,11 @@ export class HostPlanner {
   #tooLarge(items: Omit<HostBytes, 'total'>, resident: number): MemoryError {
     const { budgetBytes } = this.#options;
     const needed = totalOf(items);
-    const names = {
-      weights: 'weights',
-      staging: 'buffers of reads',
-      kv: 'KV cache',
-      staged: 'cache in passing',
-      scratch: 'intermediate results',
-      program: 'the program itself',
-    } as const;
-    const largest = (Object.keys(names) as (keyof typeof names)[])
+    const largest = (Object.keys(items) as (keyof typeof items)[])
       .filter((name) => items[name] > 0)
       .toSorted((a, b) => items[b] - items[a])
       .slice(0, 3)
-      .map((name) => `${names[name]} ${formatBytes(items[name])}`);
+      .map((name) => `${PLAN_ITEMS[name]} ${formatBytes(items[name])}`);
     const percent = Math.floor(100 * this.#largestShare(resident));
     const fitting =
       items.weights > 0 ? `At most ${percent} percent of the weights fit into RAM` : `At least ${formatBytes(needed)} are needed`;
@@ -149,5 +142,3 @@ export class HostPlanner {
     );
   }
 }
-
-const totalOf = (items: Readonly<Record<string, number>>): number => Object.values(items).reduce((a, b) => a + b, 0);
