@@ -8,7 +8,7 @@ import { formatBytes } from '../util/units.ts';
 import { bufferBytes } from './buffer-bytes.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
 import type { HostPlan } from './host-plan.ts';
-import { totalOf } from './plan-items.ts';
+import { PLAN_ITEMS, totalOf } from './plan-items.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -249,8 +249,7 @@ function largest(limit: number, holds: (n: number) => boolean): number {
 }
 
 function itemName(name: string, cachePositions = LEAST_POSITIONS): string {
-  if (name === 'kv') return `KV cache of ${cachePositions} positions`;
-  return name === 'ring' ? 'weights in passing' : name;
+  return name === 'kv' ? `KV cache of ${cachePositions} positions` : PLAN_ITEMS[name as keyof typeof PLAN_ITEMS];
 }
 
 function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>, kv: number): MemoryError {
