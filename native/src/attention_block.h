@@ -39,6 +39,12 @@ static inline HeadPages values_of(const flx_attention &a, const flx_row *row, in
 
 static inline int64_t padded(int64_t head) { return (head + LANES - 1) / LANES * LANES; }
 
+/* Floats before the query and the result in place `place` of a block. */
+static inline int64_t offset_of(const flx_attention &a, const Block &block, int64_t place) {
+  const int64_t group = a.heads / a.kv_heads, query = block.first + place % block.count, kv_head = block.kv_head + place / block.count;
+  return ((block.row->first + query / group) * a.heads + kv_head * group + query % group) * a.head;
+}
+
 /* Positions of a tile that query `query` of a block sees. */
 static inline Range seen_by(const flx_attention &a, const Block &block, int64_t query, int64_t tile) {
   const int64_t position = block.row->start + (block.first + query) / (a.heads / a.kv_heads) - tile * FLX_PAGE;
@@ -72,11 +78,24 @@ static inline float largest_of(const float *scores, const Range &columns) {
   return f_largest(largest);
 }
 
+/* Lanes that are not from `from` to `to` become 0. */
+static inline F only(F v, int64_t from, int64_t to) {
+  float lanes[LANES];
+  f_store(lanes, v);
+  for (int64_t i = 0; i < LANES; i++)
+    if (i < from || i >= to) lanes[i] = 0;
+  return f_load(lanes);
+}
+
 /* Scores become exp(score - most). Returns their sum: vectors are added one to the other, then their lanes, so that what is 0 may be left out. */
 static inline float exponentials(float *scores, const Range &seen, const Range &columns, float most) {
-  for (int64_t i = columns.from; i < columns.to; i += LANES) f_store(scores + i, f_exp(f_sub(f_load(scores + i), f_set(most))));
-  fill_unseen(scores, seen, columns, 0); /* exp of minus infinity is tiny, but not nothing */
   F total = f_set(0);
-  for (int64_t i = columns.from; i < columns.to; i += LANES) total = f_add(total, f_load(scores + i));
+  for (int64_t i = columns.from; i < columns.to; i += LANES) {
+    F weights = f_exp(f_sub(f_load(scores + i), f_set(most)));
+    /* exp of minus infinity is tiny, but not nothing */
+    if (i < seen.from || i + LANES > seen.to) weights = only(weights, seen.from - i, seen.to - i);
+    f_store(scores + i, weights);
+    total = f_add(total, weights);
+  }
   return f_sum(total);
 }

@@ -27,7 +27,10 @@ template <class T> struct Product {
 
 static constexpr int64_t LINE = 64;
 
-static inline void ask_for(const void *memory, int64_t bytes) {
+/* Functions that do nothing but ask must be inlined, or compilers take them for ones that do nothing. */
+#define FLX_ASKING static inline __attribute__((always_inline))
+
+FLX_ASKING void ask_for(const void *memory, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(static_cast<const char *>(memory) + i, 0, 2);
 }
 

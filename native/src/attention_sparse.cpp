@@ -150,12 +150,8 @@ template <class Cache> static void attend(const flx_attention &a, const Block &b
   const int64_t group = a.heads / a.kv_heads, places = block.kv_heads * block.count;
   const auto position_of = [&](int64_t place) { return block.row->start + (block.first + place % block.count) / group; };
   const auto seen_from = [&](int64_t position) { return a.window > 0 ? std::max<int64_t>(0, position + 1 - a.window) : 0; };
-  const auto at = [&](int64_t place) {
-    const int64_t query = block.first + place % block.count, kv_head = block.kv_head + place / block.count;
-    return ((block.row->first + query / group) * a.heads + kv_head * group + query % group) * a.head;
-  };
   memory.q.resize(static_cast<size_t>(places * a.head));
-  for (int64_t i = 0; i < places; i++) scale_row(a.q + at(i), a.head, a.scale, memory.q.data() + i * a.head);
+  for (int64_t i = 0; i < places; i++) scale_row(a.q + offset_of(a, block, i), a.head, a.scale, memory.q.data() + i * a.head);
   const int64_t begin = seen_from(position_of(0)) / FLX_PAGE, last = position_of(block.count - 1) / FLX_PAGE;
   const int64_t base = begin * FLX_PAGE, length = (last + 1) * FLX_PAGE - base;
   memory.scores.resize(static_cast<size_t>(places * length));
@@ -163,7 +159,7 @@ template <class Cache> static void attend(const flx_attention &a, const Block &b
   for (int64_t i = 0; i < places; i++) {
     const int64_t position = position_of(i);
     const HeadPages values = values_of(a, block.row, block.kv_head + i / block.count, Cache::page_bytes(a.head));
-    finish<Cache>(a, values, {seen_from(position), position + 1}, memory.scores.data() + i * length, base, a.y + at(i));
+    finish<Cache>(a, values, {seen_from(position), position + 1}, memory.scores.data() + i * length, base, a.y + offset_of(a, block, i));
   }
 }
 
