@@ -1,4 +1,7 @@
-/** ggml's flash attention behind its own appending of new keys and values; those of a head lie together, nothing is gathered. */
+/**
+ * ggml's flash attention behind its own appending of new keys and values, as llama.cpp calls it: queries, new keys and values lie as projections leave them,
+ * all heads of a token together, and so does the cache, a row of positions for each sequence. Nothing is gathered.
+ */
 import { type Context, GGML_TYPE, type Graph, STATUS_SUCCESS, type TensorPointer } from '../src/native/ggml.ts';
 import { findLibraryDirectory } from '../src/native/libraries.ts';
 import { openGgml, threadpoolParams } from '../src/native/open-ggml.ts';
@@ -20,10 +23,11 @@ type Ggml = ReturnType<typeof openGgml>;
 
 interface Inputs {
   readonly q: TensorPointer;
+  /** Caches, [rows x positions, kv heads x head]. */
   readonly k: TensorPointer;
   readonly v: TensorPointer;
   readonly mask: TensorPointer;
-  /** New keys and values, f32, and the rows of the cache that they become. */
+  /** New keys and values, f32, [tokens, kv heads x head], and the rows of the cache that they become. */
   readonly newK: TensorPointer;
   readonly newV: TensorPointer;
   readonly places: TensorPointer;
@@ -63,28 +67,26 @@ function makeInputs({ base }: Ggml, context: Context, one: AttentionCase): Input
   const { type, kvHeads, rows, tokens } = one;
   if (type === 'g4') throw new NativeError('ggml has no type g4');
   const positions = positionsOf(one);
-  const tensor = (id: number, sizes: readonly [number, number, number, number]): TensorPointer => {
-    const [a, b, c, d] = sizes;
-    return base.reshape4d(context, base.newTensor2d(context, id, a, b * c * d), a, b, c, d);
-  };
-  const added = kvHeads * rows * tokens;
+  const matrix = (id: number, heads: number, count: number): TensorPointer => base.newTensor2d(context, id, HEAD_DIM * heads, count);
+  const added = rows * tokens;
   return {
-    newK: base.newTensor2d(context, GGML_TYPE.f32, HEAD_DIM, added),
-    newV: base.newTensor2d(context, GGML_TYPE.f32, HEAD_DIM, added),
+    newK: matrix(GGML_TYPE.f32, kvHeads, added),
+    newV: matrix(GGML_TYPE.f32, kvHeads, added),
     places: base.newTensor2d(context, GGML_TYPE.i64, added, 1),
-    q: tensor(GGML_TYPE.f32, [HEAD_DIM, tokens, HEADS, rows]),
-    k: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
-    v: tensor(GGML_TYPE[type], [HEAD_DIM, positions, kvHeads, rows]),
-    mask: tensor(GGML_TYPE.f16, [positions, tokens, 1, rows]),
+    q: matrix(GGML_TYPE.f32, HEADS, added),
+    k: matrix(GGML_TYPE[type], kvHeads, rows * positions),
+    v: matrix(GGML_TYPE[type], kvHeads, rows * positions),
+    mask: base.reshape4d(context, base.newTensor2d(context, GGML_TYPE.f16, positions, added), positions, tokens, 1, rows),
   };
 }
 
 function makeGraph({ base }: Ggml, context: Context, { q, k, v, mask, newK, newV, places }: Inputs, one: AttentionCase): Graph {
-  const cacheRows = positionsOf(one) * one.kvHeads * one.rows;
-  const append = (cache: TensorPointer, added: TensorPointer): TensorPointer =>
-    base.setRows(context, base.reshape2d(context, cache, HEAD_DIM, cacheRows), added, places);
-  const appended = [append(k, newK), append(v, newV)];
-  const out = base.flashAttention(context, q, k, v, mask, SCALE, 0, 0);
+  /** [rows, heads, count, head], in strides. */
+  const byHead = (tensor: TensorPointer, heads: number, count: number): TensorPointer =>
+    base.permute(context, base.reshape4d(context, tensor, HEAD_DIM, heads, count, one.rows), 0, 2, 1, 3);
+  const appended = [base.setRows(context, k, newK, places), base.setRows(context, v, newV, places)];
+  const [keys, values] = [k, v].map((cache) => byHead(cache, one.kvHeads, positionsOf(one)));
+  const out = base.flashAttention(context, byHead(q, HEADS, one.tokens), keys!, values!, mask, SCALE, 0, 0);
   base.flashAttentionSetPrecision(out, PRECISION_F32);
   const graph = base.newGraph(context, 16, false);
   for (const node of [...appended, out]) base.expand(graph, node);
@@ -95,10 +97,10 @@ function fill({ base }: Ggml, { q, k, v, mask, newK, newV, places }: Inputs, one
   const set = (tensor: TensorPointer, bytes: Uint8Array): void => base.tensorSet(tensor, bytes, 0, bytes.byteLength);
   const positions = positionsOf(one);
   set(q, new Uint8Array(numbers(one.rows * one.tokens * HEADS * HEAD_DIM).buffer));
-  const heads = one.rows * one.kvHeads;
-  for (const added of [newK, newV]) set(added, new Uint8Array(numbers(heads * one.tokens * HEAD_DIM).buffer));
+  const added = one.rows * one.tokens;
+  for (const each of [newK, newV]) set(each, new Uint8Array(numbers(added * one.kvHeads * HEAD_DIM).buffer));
   const rowOf = (_: unknown, i: number): bigint => BigInt(Math.floor(i / one.tokens) * positions + one.start + (i % one.tokens));
-  set(places, new Uint8Array(BigInt64Array.from({ length: heads * one.tokens }, rowOf).buffer));
+  set(places, new Uint8Array(BigInt64Array.from({ length: added }, rowOf).buffer));
   const contents = cacheContents(one.type, cacheBytes(one) / 2);
   set(k, contents);
   set(v, contents);
