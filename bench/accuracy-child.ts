@@ -1,6 +1,7 @@
 /** FILE ROWS COMPUTE KV_TYPE: how well a model answers labelled rows, on one thread, with the kernels that FLEXLLMGEN_ISA names. */
 import { readFile } from 'node:fs/promises';
-import { LLM, type LoadOptions } from '../src/llm.ts';
+import { LLM } from '../src/llm.ts';
+import type { LoadOptions } from '../src/llm/load-options.ts';
 import type { GenerationResult } from '../src/requests.ts';
 import type { AccuracyOutcome } from './accuracy-outcome.ts';
 import type { LabelledRow } from './accuracy-rows.ts';

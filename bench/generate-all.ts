@@ -1,4 +1,5 @@
-import { LLM, type LoadOptions } from '../src/llm.ts';
+import { LLM } from '../src/llm.ts';
+import type { LoadOptions } from '../src/llm/load-options.ts';
 import type { GenerationRequest, RunStats } from '../src/requests.ts';
 
 export interface Run {

@@ -1,5 +1,6 @@
 /** The public API. Nothing else is exported. */
-export { LLM, type LoadOptions } from './llm.ts';
+export { LLM } from './llm.ts';
+export type { LoadOptions } from './llm/load-options.ts';
 export type {
   ChatMessage,
   FinishReason,

@@ -133,7 +133,7 @@ async function openModel(
   { name, dummy }: BenchModel,
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<LLM> {
-  const { device, mem, vram, disk, offloadDir, threads, trace, plan, planOut, attnSparsity } = options;
+  const { device, mem, vram, gpus, disk, offloadDir, threads, trace, plan, planOut, attnSparsity } = options;
   const cachePositions = rowsOf(task) * Math.ceil((task.promptTokens + task.newTokens) / PAGE_POSITIONS) * PAGE_POSITIONS;
   const model = {
     model: name,
@@ -153,6 +153,7 @@ async function openModel(
     ...(disk !== undefined && { disk }),
     ...(offloadDir !== undefined && { offloadDir }),
     ...(vram !== undefined && { vram }),
+    ...(gpus !== undefined && { gpus }),
     ...(threads !== undefined && { threads }),
     ...(trace !== undefined && { trace }),
     ...(plan !== undefined && { plan }),

@@ -29,6 +29,7 @@ export interface BenchOptions {
   /** Bytes. */
   readonly mem?: number;
   readonly vram?: number;
+  readonly gpus?: number;
   /** Bytes. */
   readonly disk?: number;
   readonly threads?: number;
@@ -95,7 +96,8 @@ function addBenchReport(command: Command): Command {
     .addOption(new Option('--device <name>', 'what computes').choices(DEVICES).default('cpu'))
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
     .option('--disk <size>', 'disk that may be used beside the weights (default: what is free, less a tenth)', size)
-    .option('--vram <size>', 'memory of the GPU that may be used (default: what is free, less a reserve)', size)
+    .option('--vram <size>', 'memory of each GPU that may be used (default: what is free, less a reserve)', size)
+    .option('--gpus <n>', 'GPUs that share the layers (default: all that the device has)', integer(1, MAX_COUNT))
     .option('--threads <n>', 'compute threads (default, and at most: one per core that may be used)', integer(1, MAX_THREADS));
   return addPlanOptions(command)
     .optionsGroup('Report:')

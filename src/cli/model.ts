@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
-import type { LLM, LoadOptions } from '../llm.ts';
+import type { LLM } from '../llm.ts';
+import type { LoadOptions } from '../llm/load-options.ts';
 import { UsageError } from '../util/errors.ts';
 import { BUNDLED_NAME } from '../util/bundled.ts';
 import type { Progress } from './progress.ts';
@@ -54,6 +55,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     sharePrefixes,
     mem,
     vram,
+    gpus,
     percent,
     offloadDir,
     disk,
@@ -75,6 +77,7 @@ function loadOptions(options: ModelOptions): LoadOptions {
     ...(sharePrefixes !== undefined && { sharePrefixes }),
     ...(mem !== undefined && { memoryBytes: mem }),
     ...(vram !== undefined && { vramBytes: vram }),
+    ...(gpus !== undefined && { gpus }),
     ...(percent !== undefined && { percent }),
     ...(offloadDir !== undefined && { offloadFolder: offloadDir }),
     ...(disk !== undefined && { diskBytes: disk }),

@@ -21,6 +21,7 @@ export interface ComputeOptions {
   readonly mem?: number;
   /** Bytes. */
   readonly vram?: number;
+  readonly gpus?: number;
   readonly percent?: readonly number[];
   readonly offloadDir?: string;
   /** Bytes. */
@@ -122,7 +123,8 @@ export function addComputeOptions(command: Command): Command {
       integer(1, MAX_COUNT),
     )
     .option('--mem <size>', 'memory that the whole program may use, such as 4GiB or 500MB (default: what is free)', size)
-    .option('--vram <size>', 'memory of the GPU that may be used (default: what is free, less a reserve)', size)
+    .option('--vram <size>', 'memory of each GPU that may be used (default: what is free, less a reserve)', size)
+    .option('--gpus <n>', 'GPUs that share the layers (default: all that the device has)', integer(1, MAX_COUNT))
     .option(
       '--percent <n...>',
       'six numbers: percent of weights, cache and hidden states on GPU and in RAM, the rest on disk (default: what fits)',

@@ -11,21 +11,21 @@ import { hiddenTensors } from './hidden-states.ts';
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
 
-type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention' | 'cacheBesideBytes'>;
+type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
   { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
-  { stagingBytes = 0, programBytes = 0, pagedAttention, cacheBesideBytes }: BufferOptions,
+  { stagingBytes = 0, programBytes = 0, pagedAttention, cacheBesideBytes, deviceCount = 1 }: BufferOptions,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
   const isBeside = cacheBesideBytes !== undefined;
   const layer = layerElements(model, batchTokens, { pagedAttention, isBeside });
   const elements = Math.max(layer, headRows * (model.vocabularySize + 2 * model.hiddenSize));
   return {
-    hidden: 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
+    hidden: deviceCount * 4 * model.hiddenSize * batchTokens * hiddenTensors({ count: numGpuBatches * sweepChunks, onDisk: hiddenOnDisk }),
     logits: 4 * model.vocabularySize * headRows,
-    scratch: 4 * elements + (isBeside ? crossingBytes(model, batchTokens).device : 0),
+    scratch: deviceCount * (4 * elements + (isBeside ? crossingBytes(model, batchTokens).device : 0)),
     staging: stagingBytes,
     program: programBytes,
   };

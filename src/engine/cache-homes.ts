@@ -35,6 +35,17 @@ export function cacheBytes(model: Model, type: KvType, pages: readonly number[])
   );
 }
 
+/** Bytes of one of the attending layers, `index` among them. */
+export function cacheBytesOfLayer(
+  model: Model,
+  { kvType, kvPages, kvDisk }: Pick<PlannedCache, 'kvPages' | 'kvDisk'> & { readonly kvType: KvType },
+  index: number,
+): number {
+  const group = layerGroups(attentionWindows(model)).findIndex(({ layers }) => layers.includes(index));
+  const pages = kvPages[group]! + (kvDisk?.workingPages[group] ?? 0);
+  return (pages + 1) * pageBytes({ columns: columnsOf(model), type: kvType }, 1);
+}
+
 /** What a cache with these pages takes. */
 export function cacheOf(model: Model, type: KvType, kvPages: readonly number[], kvDisk: CacheOnDisk | null): PlannedCache {
   const pages = kvPages.map((count, i) => count + (kvDisk?.workingPages[i] ?? 0));

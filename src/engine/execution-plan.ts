@@ -45,6 +45,8 @@ export interface PlanOptions {
   readonly attnSparsity?: number | undefined;
   /** Whether the device reads the cache where it lies. Default false. */
   readonly pagedAttention?: boolean | undefined;
+  /** Devices that are joined in this one: each has hidden states and intermediate results. Default 1. */
+  readonly deviceCount?: number | undefined;
 }
 
 /** Where the memory goes, in bytes. */
@@ -155,7 +157,7 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
 
 /** Hidden states that have room: in a share of the cache's, or, where the cache lies elsewhere, in what weights leave beside those of the plan. */
 function hiddenRoom({ hiddenSize }: Model, { batchTokens, numGpuBatches, bytes }: ExecutionPlan, options: PlanOptions): number {
-  const each = 4 * hiddenSize * batchTokens;
+  const each = 4 * hiddenSize * batchTokens * (options.deviceCount ?? 1);
   if (options.cacheBesideBytes === undefined) return Math.floor((bytes.kv * MOST_HIDDEN) / each);
   return numGpuBatches + Math.floor((options.budgetBytes - bytes.total) / each);
 }

@@ -46,9 +46,10 @@ export class Executor implements Disposable {
   constructor(parts: ExecutorParts) {
     const { device, model, plan } = parts;
     this.#parts = parts;
-    this.#logits = device.allocate('logits', 'f32', [plan.headRows, model.vocabularySize]);
+    const head = model.layers.length - 1;
+    this.#logits = device.allocate('logits', 'f32', [plan.headRows, model.vocabularySize], head);
     this.#windows = attentionWindows(model);
-    this.#programs = new ProgramCache(device, plan.numGpuBatches * plan.sweepChunks, {
+    this.#programs = new ProgramCache(device, head, plan.numGpuBatches * plan.sweepChunks, {
       windows: [...new Set(this.#windows)],
       lengthLimit: model.originalContext,
     });

@@ -58,14 +58,16 @@ export class HeadPrograms extends ProgramSet {
  */
 export class ProgramCache implements Disposable {
   readonly #device: Device;
+  readonly #headLayer: number;
   readonly #limit: number;
   readonly #needs: BatchNeeds | undefined;
   readonly #shapes = new Map<string, ShapePrograms>();
   readonly #heads = new Map<string, HeadPrograms>();
 
   /** `needs` are those of the model's layers. */
-  constructor(device: Device, microBatches: number, needs?: BatchNeeds) {
+  constructor(device: Device, headLayer: number, microBatches: number, needs?: BatchNeeds) {
     this.#device = device;
+    this.#headLayer = headLayer;
     this.#needs = needs;
     this.#limit = MAX_SHAPES_PER_BATCH * microBatches;
   }
@@ -77,7 +79,7 @@ export class ProgramCache implements Disposable {
 
   forHead(microBatch: number, outputs: number): HeadPrograms {
     return recent(this.#heads, this.#limit, `${microBatch} | ${outputs}`, () => {
-      return new HeadPrograms(this.#device.allocate('outputs', 'i32', [outputs]));
+      return new HeadPrograms(this.#device.allocate('outputs', 'i32', [outputs], this.#headLayer));
     });
   }
 

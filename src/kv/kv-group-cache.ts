@@ -42,13 +42,18 @@ export class KvGroupCache implements Disposable {
     this.#chunk = shape.chunk;
     this.#zeros = new Uint8Array(byteLengthOf(shape.type, PAGE_POSITIONS * shape.columns));
     const tensors: Tensor[] = [];
-    const allocate = (name: string): Tensor => {
-      const tensor = device.allocate(name, shape.type, [(memory + working + 1) * PAGE_POSITIONS, shape.columns]);
+    const allocate = (name: string, layer: number): Tensor => {
+      const tensor = device.allocate(
+        name,
+        shape.type,
+        [(memory + working + 1) * PAGE_POSITIONS, shape.columns],
+        shape.modelLayers?.[layer] ?? layer,
+      );
       tensors.push(tensor);
       return tensor;
     };
     try {
-      this.layers = group.layers.map((i) => ({ keys: allocate(`keys ${i}`), values: allocate(`values ${i}`) }));
+      this.layers = group.layers.map((i) => ({ keys: allocate(`keys ${i}`, i), values: allocate(`values ${i}`, i) }));
     } catch (cause) {
       for (const tensor of tensors) tensor[Symbol.dispose]();
       throw cause;

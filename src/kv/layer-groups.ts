@@ -4,6 +4,8 @@ import { type KvType, byteLengthOf } from '../tensor/dtype.ts';
 export interface KvShape {
   /** Positions that each attending layer sees, its window; Infinity sees all. */
   readonly windows: readonly number[];
+  /** Number of each of them in the model. Default: their own. */
+  readonly modelLayers?: readonly number[];
   /** kvHeads * headDim */
   readonly columns: number;
   readonly type: KvType;

@@ -1,11 +1,15 @@
 import { findLibraryDirectory, hasBackend } from '../native/libraries.ts';
 import { loadKernels } from '../native/kernels.ts';
+import type { Model } from '../models/model.ts';
 import type { Device } from '../tensor/device.ts';
-import { openGgmlDevice } from '../tensor/ggml-device.ts';
+import { countGgmlDevices, openGgmlDevice } from '../tensor/ggml-device.ts';
+import { LayerRanges } from '../tensor/layer-ranges.ts';
 import { openNativeDevice } from '../tensor/native-device.ts';
 import { createReferenceDevice } from '../tensor/reference-device.ts';
 import { FlexError, NativeError } from '../util/errors.ts';
+import type { LaneLog } from '../util/lanes.ts';
 import { GPU_BACKENDS, type GpuBackend, probeGpu } from './gpu-probe.ts';
+import { rangesOf } from './gpu-ranges.ts';
 
 /**
  * `cpu` computes with our own kernels, or with ggml where there are none; the GPU backends with ggml, `gpu` with the first of them that works here, `auto`
@@ -17,6 +21,11 @@ export interface DeviceOptions {
   readonly threads: number;
   /** Nothing is rounded below f32. */
   readonly exact: boolean;
+  /** Most GPUs of a backend that share the layers of `model`. Default: all. Without a model, one. */
+  readonly gpus?: number | undefined;
+  readonly model?: Pick<Model, 'layers'> | undefined;
+  /** Gains what several GPUs do. */
+  readonly lanes?: LaneLog | undefined;
   readonly onNotice?: ((notice: string) => void) | undefined;
 }
 
@@ -53,8 +62,20 @@ async function openCpu({ threads, exact }: DeviceOptions): Promise<Device> {
   return kernels ? openNativeDevice(kernels, threads) : openGgmlDevice({ backend: 'cpu', threads, exact });
 }
 
-async function openGpu(backend: GpuBackend, { threads, exact }: DeviceOptions): Promise<Device> {
+async function openGpu(backend: GpuBackend, { threads, exact, gpus, model, lanes }: DeviceOptions): Promise<Device> {
   findLibraryDirectory(backend); // what is not installed need not be tried
-  await probeGpu(backend, exact);
-  return openGgmlDevice({ backend, threads, exact });
+  const most = model ? gpus : 1;
+  await probeGpu(backend, exact, most);
+  const count = Math.min(countGgmlDevices(backend, exact), most ?? Infinity, model?.layers.length ?? 1);
+  const devices: Device[] = [];
+  try {
+    for (let index = 0; index < count; index++) devices.push(await openGgmlDevice({ backend, threads, exact, index }));
+  } catch (cause) {
+    for (const device of devices) await device[Symbol.asyncDispose]();
+    throw cause;
+  }
+  const [first] = devices;
+  if (count === 1 || !model) return first!;
+  const free = devices.map((device) => device.room?.()?.freeBytes ?? 1);
+  return new LayerRanges({ devices, ranges: rangesOf(model, free), lanes });
 }

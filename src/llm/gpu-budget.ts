@@ -8,6 +8,15 @@ const LEAST_RESERVED_BYTES = 256 << 20;
 /** Of free RAM, what weights may take unasked: page-locked memory cannot be taken back when other programs need some. */
 const HELD_SHARE = 3 / 4;
 
+/** Bytes that may be used of each of several GPUs; those without memory of their own share the machine's. */
+export function gpuLimits(rooms: readonly DeviceRoom[], vramBytes?: number): number[] {
+  const sharing = rooms.filter(({ isRam }) => isRam).length;
+  return rooms.map((room) => {
+    const freeBytes = room.isRam ? Math.min(room.freeBytes, availableMemoryBytes()) / sharing : room.freeBytes;
+    return gpuBudget({ ...room, freeBytes }, vramBytes).budgetBytes;
+  });
+}
+
 /** What a plan on a GPU is made with. `vramBytes` is what was asked for. */
 export function gpuBudget({ freeBytes, isRam }: DeviceRoom, vramBytes?: number) {
   const free = isRam ? Math.min(freeBytes, availableMemoryBytes()) : freeBytes;

@@ -1,19 +1,24 @@
-/** The process of `probeGpu`: multiplies two small matrices on a GPU backend. */
+/** The process of `probeGpu`: multiplies two small matrices on the GPUs of a backend. */
 import type { Weight } from '../tensor/device.ts';
-import { openGgmlDevice } from '../tensor/ggml-device.ts';
+import { countGgmlDevices, openGgmlDevice } from '../tensor/ggml-device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
 
-const [backend = '', exact] = process.argv.slice(2);
+const [backend = '', exact, gpus] = process.argv.slice(2);
 /** Enough for kernels of matrices; small whole numbers are exact in any arithmetic. */
 const SIZE = 64;
 
-await multiply().catch((error: unknown) => {
+await multiplyOnAll().catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
 });
 
-async function multiply(): Promise<void> {
-  await using device = await openGgmlDevice({ backend, threads: 1, exact: exact === 'true' });
+async function multiplyOnAll(): Promise<void> {
+  const count = Math.min(countGgmlDevices(backend, exact === 'true'), Number(gpus));
+  for (let index = 0; index < count; index++) await multiply(index);
+}
+
+async function multiply(index: number): Promise<void> {
+  await using device = await openGgmlDevice({ backend, threads: 1, exact: exact === 'true', index });
   const allocate = (name: string) => device.allocate(name, 'f32', [SIZE, SIZE]);
   using x = allocate('x');
   using w = allocate('w');

@@ -16,28 +16,29 @@ const TIMEOUT_MS = 120_000;
 const MOST_KEPT = 2 ** 16;
 const MOST_SAID = 300;
 
-/** By backend: one process each is enough. */
+/** By backend and number of GPUs: one process each is enough. */
 const probes = new Map<string, Promise<void>>();
 
 const isSource = import.meta.url.endsWith('.ts');
 const CHILD = fileURLToPath(new URL(isSource ? './gpu-probe-child.ts' : './gpu-probe-child.js', import.meta.url));
 
 /**
- * Resolves when the backend has computed a product, and got it right.
+ * Resolves when the backend has computed a product on each of its GPUs, and got it right.
+ * @param gpus how many of them are wanted at most
  * @param child what the process runs
  * @throws {NativeError} with what the process said before it ended
  */
-export function probeGpu(backend: GpuBackend, exact: boolean, child: string = CHILD): Promise<void> {
-  const key = `${backend} ${exact} ${child}`;
-  const probe = probes.get(key) ?? runProbe(backend, exact, child);
+export function probeGpu(backend: GpuBackend, exact: boolean, gpus: number = Infinity, child: string = CHILD): Promise<void> {
+  const key = `${backend} ${exact} ${gpus} ${child}`;
+  const probe = probes.get(key) ?? runProbe(child, [backend, String(exact), String(gpus)]);
   probes.set(key, probe);
   return probe;
 }
 
-function runProbe(backend: GpuBackend, exact: boolean, script: string): Promise<void> {
+function runProbe(script: string, [backend, ...options]: readonly [string, ...string[]]): Promise<void> {
   return new Promise((resolve, reject) => {
     const loader = isSource ? ['--import', 'tsx'] : [];
-    const child = spawn(process.execPath, [...loader, script, backend, String(exact)], {
+    const child = spawn(process.execPath, [...loader, script, backend, ...options], {
       stdio: ['ignore', 'ignore', 'pipe'],
       timeout: TIMEOUT_MS,
     });

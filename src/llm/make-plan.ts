@@ -13,7 +13,8 @@ import { availableMemoryBytes } from '../util/machine.ts';
 import { placementRules, placeWeights, type TierShares, type WeightPlacement } from '../weights/placement.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { stagingBytes } from '../weights/weight-uploader.ts';
-import { gpuBudget, heldLimit } from './gpu-budget.ts';
+import { gpuBudget, gpuLimits, heldLimit } from './gpu-budget.ts';
+import { GpuRanges } from './gpu-ranges.ts';
 import { resolveKvType } from './kv-type.ts';
 import { sharesOf, type Shares } from './percent.ts';
 
@@ -74,7 +75,11 @@ export function makePlan({ model, device, attending = device, weights }: Planned
   const place = (tiers: TierShares): WeightPlacement => placeWeights(weights.plan, tiers, placementRules(device));
   const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));
   const room = device.room?.();
-  if (room) return planWithGpu({ model, isBeside: attending !== device, room, ram, place, shares, given, options }, settings);
+  if (room) {
+    const limits = room.parts && gpuLimits(room.parts, settings.vramBytes);
+    const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, weights: weights.plan, limits });
+    return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram, place, shares, given, options }, settings);
+  }
   if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
   const placeInRam = device.reserve && ((resident: number) => place({ resident, held: 0 }));
   const inRam = { ...options, ...ram, placeWeights: placeInRam, weightShare: shares?.weights.resident };
@@ -86,6 +91,8 @@ interface GpuParts {
   /** The cache is in RAM. */
   readonly isBeside: boolean;
   readonly room: DeviceRoom;
+  /** Of several GPUs. */
+  readonly ranges: GpuRanges | undefined;
   readonly ram: ReturnType<typeof ramOf>;
   /** Where shares of the weights would lie. */
   readonly place: (tiers: TierShares) => WeightPlacement;
@@ -95,15 +102,20 @@ interface GpuParts {
 }
 
 function planWithGpu(parts: GpuParts, settings: PlanSettings): ExecutionPlan {
-  const { model, isBeside, room, ram, place, shares, given, options } = parts;
+  const { model, isBeside, room, ranges, ram, place, shares, given, options } = parts;
   const cacheBesideBytes = isBeside ? roomBeside(parts, settings) : undefined;
   const besideRoom = cacheBesideBytes === undefined ? 0 : cacheBesideBytes + attendingBytes(parts);
   const held = given?.host?.share ?? shares?.weights.held;
   const host = new HostPlanner({ ...ram, place, share: held, besideBytes: besideRoom, ...heldLimit(room, settings) });
   const weightShare = shares?.weights.resident;
-  const gpu = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: host.place, weightShare, cacheBesideBytes };
-  if (given) return checkPlan(model, given, { ...gpu, host, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
-  const plan = createPlan(model, gpu);
+  const single = { ...options, ...gpuBudget(room, settings.vramBytes), placeWeights: host.place, weightShare, cacheBesideBytes };
+  const joined = ranges && { budgetBytes: ranges.budgetBytes, placeWeights: ranges.place(host.place), deviceCount: room.parts?.length };
+  const gpu = { ...single, ...joined };
+  if (given) {
+    ranges?.check(given, gpu, START_SLACK_BYTES);
+    return checkPlan(model, given, { ...gpu, host, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
+  }
+  const plan = ranges ? ranges.fit(gpu, (each) => createPlan(model, each)) : createPlan(model, gpu);
   const beside = isBeside ? besideBytes(model, plan, cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk)) : undefined;
   return Object.freeze({ ...plan, host: host.plan(plan.weights.share, beside) });
 }

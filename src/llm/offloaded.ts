@@ -6,7 +6,7 @@ import { hiddenFileBytes, HiddenStates } from '../engine/hidden-states.ts';
 import { KvCache } from '../kv/kv-cache.ts';
 import { diskPageBytes } from '../kv/kv-spill.ts';
 import { KvStaging } from '../kv/kv-staging.ts';
-import { attentionWindows, type Model } from '../models/model.ts';
+import { attendingLayers, attentionWindows, type Model } from '../models/model.ts';
 import { SpillFile } from '../native/spill-file.ts';
 import { type Device, ARENA_ALIGNMENT } from '../tensor/device.ts';
 import type { LaneLog } from '../util/lanes.ts';
@@ -72,7 +72,13 @@ async function openCache(
   options: OffloadOptions,
 ): Promise<Pick<Offloaded, 'cache' | 'staging'>> {
   const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
+  const shape = {
+    windows: attentionWindows(model),
+    modelLayers: attendingLayers(model),
+    columns,
+    type: plan.kvType,
+    chunk: plan.batchTokens * plan.sweepChunks,
+  };
   const { kvPages, kvDisk, numGpuBatches } = plan;
   if (!kvDisk) return { cache: lifetime.use(new KvCache(device, shape, kvPages)), staging: undefined };
   const isDirect = diskPageBytes(shape) % ARENA_ALIGNMENT === 0;

@@ -67,6 +67,11 @@ export interface LayerSpec {
   build(graph: GraphBuilder, inputs: LayerInputs): Value;
 }
 
+/** Numbers of the layers that attend, in their order. */
+export function attendingLayers({ layers }: Pick<Model, 'layers'>): number[] {
+  return layers.flatMap(({ attends }, layer) => (attends ? [layer] : []));
+}
+
 /** Positions that each attending layer sees; Infinity without a window. */
 export function attentionWindows({ layers }: Pick<Model, 'layers'>): number[] {
   return layers.filter(({ attends }) => attends).map(({ window = Infinity }) => window);

@@ -52,8 +52,8 @@ export class AttentionBeside implements Device {
     return this.#parts.device.memory();
   }
 
-  allocate(name: string, dtype: DType, shape: readonly number[]): Tensor {
-    return this.#parts.device.allocate(name, dtype, shape);
+  allocate(name: string, dtype: DType, shape: readonly number[], layer?: number): Tensor {
+    return this.#parts.device.allocate(name, dtype, shape, layer);
   }
 
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
@@ -133,7 +133,7 @@ export class AttentionBeside implements Device {
   }
 
   async #compute(device: Device, program: Program): Promise<void> {
-    const end = this.#parts.lanes?.start('compute', program.name);
+    const end = device.runsAtOnce === undefined ? this.#parts.lanes?.start('compute', program.name) : undefined;
     try {
       await device.run(program);
     } finally {

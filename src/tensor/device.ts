@@ -149,6 +149,8 @@ export interface DeviceRoom {
   readonly freeBytes: number;
   /** Its memory is the machine's RAM: what one takes, the other has no more. */
   readonly isRam: boolean;
+  /** Of each of the devices that are joined in this one. Default: it is one. */
+  readonly parts?: readonly DeviceRoom[];
 }
 
 export interface DeviceMemory {
@@ -172,10 +174,16 @@ export interface Device extends AsyncDisposable {
   readonly runsAtOnce?: number;
   memory(): DeviceMemory;
 
-  /** Uninitialised memory. @throws {MemoryError} with the bytes asked for and in use */
-  allocate(name: string, dtype: DType, shape: readonly number[]): Tensor;
+  /** Which of the devices that are joined in this one computes a layer. Default: 0 for all, since there is one. */
+  rangeOf?(layer: number): number;
+
+  /**
+   * Uninitialised memory. `layer`: of the model, whose programs alone read and write it; without, what is written goes along to whatever reads it.
+   * @throws {MemoryError} with the bytes asked for and in use
+   */
+  allocate(name: string, dtype: DType, shape: readonly number[], layer?: number): Tensor;
   /** Uninitialised memory for tensors that take turns. Devices that cannot place tensors lack it. @throws {MemoryError} as `allocate` */
-  reserve?(name: string, byteLength: number): Arena;
+  reserve?(name: string, byteLength: number, layer?: number): Arena;
   /** Default: arenas of any size, and no padding. */
   readonly arenaRules?: ArenaRules;
   /**

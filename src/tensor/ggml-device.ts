@@ -37,6 +37,8 @@ export interface GgmlDeviceOptions {
   readonly backend: string;
   /** CPU threads, including the one that computes graphs. */
   readonly threads: number;
+  /** Of the devices that the backend has. Default 0. */
+  readonly index?: number;
   /** Compute f32 in f32: Vulkan rounds to f16 where that is faster unless told. */
   readonly exact?: boolean;
 }
@@ -53,10 +55,16 @@ const UPLOAD_BYTES = 16 << 20;
  */
 const WRITES_BESIDE: ReadonlySet<string> = new Set(['cuda', 'vulkan']);
 
+/** How many devices a backend has. @throws {NativeError} as `openGgmlDevice` */
+export function countGgmlDevices(backend: string, exact?: boolean): number {
+  const { base, registry } = openGgml(backend, findLibraryDirectory(backend), exact);
+  return base.regDeviceCount(registry);
+}
+
 /** @throws {NativeError} when the backend is not installed or does not start */
 export async function openGgmlDevice(options: GgmlDeviceOptions): Promise<Device> {
   const ggml = openGgml(options.backend, findLibraryDirectory(options.backend), options.exact);
-  const native = ggml.base.regDevice(ggml.registry, 0);
+  const native = ggml.base.regDevice(ggml.registry, options.index ?? 0);
   const backend = ggml.base.deviceInit(native, null);
   if (!backend) throw new NativeError(`backend ${ggml.name}: device ${ggml.base.deviceDescription(native)} did not start`);
   const detail = ggml.cpu ? `${options.threads} threads` : ggml.base.deviceDescription(native);

@@ -4,55 +4,84 @@ import { internalError, MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
 import type { WeightPlacement, WeightRows } from './placement.ts';
 
+/** A layer, and its rows that pass through. */
+export interface PassingLayer {
+  readonly layer: number;
+  readonly streamed: readonly WeightRows[];
+}
+
 export class WeightMemory implements Disposable {
   readonly #device: Device;
   readonly #owned: Disposable[] = [];
-  readonly #tensors = new Map<WeightRows, Tensor>();
-  /** Of the tensors that lie in RAM beside the device. */
-  readonly #hosts = new Map<WeightRows, HostArena>();
+  /** For each of the devices that are joined in this one. */
+  readonly #tensors = new Map<number, Map<WeightRows, Tensor>>();
+  /** Of those that lie in RAM beside the device. */
+  readonly #held = new Map<WeightRows, { readonly tensor: Tensor; readonly arena: HostArena }>();
 
   constructor(device: Device) {
     this.#device = device;
   }
 
-  tensor(rows: WeightRows): Tensor {
-    const tensor = this.#tensors.get(rows);
+  /** Of a weight that several layers use, each device that computes one of them has its own. */
+  tensor(rows: WeightRows, layer: number): Tensor {
+    const tensor = this.#held.get(rows)?.tensor ?? this.#tensorsFor(layer).get(rows);
     if (!tensor) throw internalError(`weights: rows ${rows.from} to ${rows.to} of ${rows.weight.spec.name} have no memory`);
     return tensor;
   }
 
   /** Undefined for tensors of the device. */
   host(rows: WeightRows): HostArena | undefined {
-    return this.#hosts.get(rows);
+    return this.#held.get(rows)?.arena;
   }
 
   /** In few pieces where the device can place tensors: single ones are rounded up to huge pages. @throws {MemoryError} */
   allocateStaying({ layers }: WeightPlacement): void {
     const { arenaRules } = this.#device;
-    const resident = [...new Set(layers.flatMap((layer) => layer.resident))];
+    for (const { first, rows } of this.#ranges(layers)) {
+      if (!this.#device.reserve) this.#allocateSingly(rows, first);
+      else
+        for (const group of groupsOf(rows, arenaRules?.mostBytes))
+          this.#place(this.#reserve('weights', bytesOf(group), first), group, first);
+    }
     const held = [...new Set(layers.flatMap(({ streamed }) => streamed.flatMap((rows) => rows.held ?? [])))];
-    if (!this.#device.reserve) this.#allocateSingly(resident);
-    else for (const rows of groupsOf(resident, arenaRules?.mostBytes)) this.#place(this.#reserve('weights', bytesOf(rows)), rows);
     for (const rows of groupsOf(held, arenaRules?.mostHostBytes)) this.#allocateHeld(rows);
   }
 
-  /** Slots of `slotBytes` each, and in the slot that `slots` says the rows of each layer. @throws {MemoryError} */
-  allocatePassing(layers: readonly (readonly WeightRows[])[], slots: readonly number[], slotBytes: number): void {
-    const arenas = Array.from({ length: Math.max(-1, ...slots) + 1 }, (_, i) => this.#reserve(`weights in passing ${i}`, slotBytes));
-    for (const [i, rows] of layers.entries()) this.#place(arenas[slots[i]!]!, rows);
+  /** Slots of `slotBytes` each on every device that computes such layers, and in the slot that `slots` says the rows of each. @throws {MemoryError} */
+  allocatePassing(layers: readonly PassingLayer[], slots: readonly number[], slotBytes: number): void {
+    const arenas = new Map<string, Arena>();
+    for (const [i, { layer, streamed }] of layers.entries()) {
+      const slot = `${slots[i]!} ${this.#rangeOf(layer)}`;
+      const arena = arenas.get(slot) ?? this.#reserve(`weights in passing ${slots[i]!}`, slotBytes, layer);
+      arenas.set(slot, arena);
+      this.#place(arena, streamed, layer);
+    }
   }
 
   [Symbol.dispose](): void {
     for (const memory of this.#owned.splice(0)) memory[Symbol.dispose]();
     this.#tensors.clear();
-    this.#hosts.clear();
+    this.#held.clear();
   }
 
-  #allocateSingly(all: readonly WeightRows[]): void {
+  #rangeOf(layer: number): number {
+    return this.#device.rangeOf?.(layer) ?? 0;
+  }
+
+  /** What stays of the layers that one device computes, with the first of them; rows that several layers use once. */
+  #ranges(layers: WeightPlacement['layers']): { readonly first: number; readonly rows: readonly WeightRows[] }[] {
+    const ranges = layers.map((_, layer) => this.#rangeOf(layer));
+    return [...new Set(ranges)].map((range) => ({
+      first: ranges.indexOf(range),
+      rows: [...new Set(layers.flatMap(({ resident }, layer) => (ranges[layer] === range ? resident : [])))],
+    }));
+  }
+
+  #allocateSingly(all: readonly WeightRows[], layer: number): void {
     for (const rows of all) {
-      const tensor = this.#device.allocate(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows));
+      const tensor = this.#device.allocate(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows), layer);
       this.#owned.push(tensor);
-      this.#tensors.set(rows, tensor);
+      this.#tensorsFor(layer).set(rows, tensor);
     }
   }
 
@@ -60,11 +89,10 @@ export class WeightMemory implements Disposable {
     if (!this.#device.reserveHost) throw internalError(`${this.#device.name} has no RAM beside it`);
     const arena = this.#device.reserveHost('weights in RAM', bytesOf(all));
     this.#owned.push(arena);
-    this.#place(arena, all);
-    for (const rows of all) this.#hosts.set(rows, arena);
+    placeAll(arena, all, (rows, tensor) => this.#held.set(rows, { tensor, arena }));
   }
 
-  #reserve(name: string, byteLength: number): Arena {
+  #reserve(name: string, byteLength: number, layer: number): Arena {
     const { name: device, arenaRules: { mostBytes } = { mostBytes: Infinity } } = this.#device;
     if (!this.#device.reserve) throw internalError(`${device} cannot place weights`);
     if (byteLength > mostBytes) {
@@ -74,17 +102,30 @@ export class WeightMemory implements Disposable {
         mostBytes,
       });
     }
-    const arena = this.#device.reserve(name, byteLength);
+    const arena = this.#device.reserve(name, byteLength, layer);
     this.#owned.push(arena);
     return arena;
   }
 
-  #place(arena: Arena, all: readonly WeightRows[]): void {
-    let offset = 0;
-    for (const rows of all) {
-      this.#tensors.set(rows, arena.place(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows), offset));
-      offset += rows.placedBytes;
-    }
+  #place(arena: Arena, all: readonly WeightRows[], layer: number): void {
+    const tensors = this.#tensorsFor(layer);
+    placeAll(arena, all, (rows, tensor) => tensors.set(rows, tensor));
+  }
+
+  #tensorsFor(layer: number): Map<WeightRows, Tensor> {
+    const range = this.#rangeOf(layer);
+    const tensors = this.#tensors.get(range) ?? new Map<WeightRows, Tensor>();
+    this.#tensors.set(range, tensors);
+    return tensors;
+  }
+}
+
+/** One behind the other. */
+function placeAll(arena: Arena, all: readonly WeightRows[], placed: (rows: WeightRows, tensor: Tensor) => void): void {
+  let offset = 0;
+  for (const rows of all) {
+    placed(rows, arena.place(rows.weight.spec.name, rows.weight.deviceType, shapeOf(rows), offset));
+    offset += rows.placedBytes;
   }
 }
 

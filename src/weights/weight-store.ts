@@ -1,5 +1,5 @@
 import type { Model } from '../models/model.ts';
-import type { Device, Tier, Weight } from '../tensor/device.ts';
+import type { Device, Tensor, Tier, Weight } from '../tensor/device.ts';
 import { internalError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import { type PassingRows, placementRules, placeWeights, type WeightPlacement, type WeightRows } from './placement.ts';
@@ -42,8 +42,8 @@ export class WeightStore implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #turns = new ReadTurns();
   readonly #memory: WeightMemory;
-  readonly #uploaded = new Set<WeightRows>();
-  readonly #packed = new Set<WeightRows>();
+  readonly #uploaded = new Set<Tensor>();
+  readonly #packed = new Set<Tensor>();
   /** For each layer, once what stays of it can be used. */
   #ready: readonly Promise<ReadonlyMap<string, Weight>>[] | undefined;
   #uploader: WeightUploader | undefined;
@@ -133,13 +133,12 @@ export class WeightStore implements AsyncDisposable {
   #openStream({ layers, slotBytes }: WeightPlacement, slotCount: number): WeightStream {
     const streaming = layers.flatMap(({ streamed }, layer) => (streamed.length > 0 ? [{ layer, streamed }] : []));
     const slots = assignSlots(streaming.length, slotCount);
-    const parts = streaming.map(({ streamed }) => streamed);
-    this.#memory.allocatePassing(parts, slots, slotBytes);
+    this.#memory.allocatePassing(streaming, slots, slotBytes);
     return new WeightStream({
       device: this.#device,
       uploader: this.#uploader!,
       turns: this.#turns,
-      layers: streaming.map(({ layer, streamed }) => ({ layer, passages: streamed.map((rows) => this.#passage(rows)) })),
+      layers: streaming.map(({ layer, streamed }) => ({ layer, passages: streamed.map((rows) => this.#passage(rows, layer)) })),
       slots,
       loaded: (layer) => this.#layer(layer),
       checkpoint: () => this.#stop.signal.throwIfAborted(), // the other signal is about loading
@@ -148,12 +147,12 @@ export class WeightStore implements AsyncDisposable {
     });
   }
 
-  #destination(rows: WeightRows): Destination {
-    return { rows, tensor: this.#memory.tensor(rows), host: this.#memory.host(rows) };
+  #destination(rows: WeightRows, layer: number): Destination {
+    return { rows, tensor: this.#memory.tensor(rows, layer), host: this.#memory.host(rows) };
   }
 
-  #passage(rows: PassingRows): Passage {
-    return { rows, tensor: this.#memory.tensor(rows), held: rows.held && this.#memory.tensor(rows.held) };
+  #passage(rows: PassingRows, layer: number): Passage {
+    return { rows, tensor: this.#memory.tensor(rows, layer), held: rows.held && this.#memory.tensor(rows.held, layer) };
   }
 
   /** After a failure all later layers fail with the same error. */
@@ -162,42 +161,45 @@ export class WeightStore implements AsyncDisposable {
     let ready: Promise<unknown> = Promise.resolve();
     return layers.map(({ resident, streamed }, layer) => {
       const staying = [...resident, ...streamed.flatMap((rows) => rows.held ?? [])];
-      const read = this.#turns.take(readOrder(layer, 'stays'), () => this.#readLayer(staying));
+      const read = this.#turns.take(readOrder(layer, 'stays'), () =>
+        this.#readLayer(staying.map((rows) => this.#destination(rows, layer))),
+      );
       const loaded = Promise.all([read, ready]).then(async () => {
         this.#checkStopped();
-        await this.#packLayer(resident);
+        await this.#packLayer(resident, layer);
         if (layer === layers.length - 1) this.#loadSeconds = (performance.now() - began) / 1000;
-        return this.#handles(resident, streamed);
+        return this.#handles(resident, streamed, layer);
       });
       ready = loaded;
       return loaded;
     });
   }
 
-  async #readLayer(staying: readonly WeightRows[]): Promise<Upload[]> {
+  async #readLayer(staying: readonly Destination[]): Promise<Upload[]> {
     const written: Upload[] = [];
-    for (const rows of staying) {
-      if (this.#uploaded.has(rows)) continue;
-      written.push(await this.#uploader!.upload(this.#destination(rows), () => this.#checkStopped()));
-      this.#uploaded.add(rows);
+    for (const destination of staying) {
+      if (this.#uploaded.has(destination.tensor)) continue;
+      written.push(await this.#uploader!.upload(destination, () => this.#checkStopped()));
+      this.#uploaded.add(destination.tensor);
     }
     return written;
   }
 
-  async #packLayer(resident: readonly WeightRows[]): Promise<void> {
+  async #packLayer(resident: readonly WeightRows[], layer: number): Promise<void> {
     for (const rows of resident) {
-      if (this.#packed.has(rows) || rows.weight.spec.role === 'vector') continue;
-      this.#packed.add(rows);
-      await this.#device.pack?.(this.#memory.tensor(rows), partsOf(rows));
+      const tensor = this.#memory.tensor(rows, layer);
+      if (this.#packed.has(tensor) || rows.weight.spec.role === 'vector') continue;
+      this.#packed.add(tensor);
+      await this.#device.pack?.(tensor, partsOf(rows));
     }
   }
 
   /** A weight's rows follow each other, resident ones first. */
-  #handles(resident: readonly WeightRows[], streamed: readonly PassingRows[]): ReadonlyMap<string, Weight> {
+  #handles(resident: readonly WeightRows[], streamed: readonly PassingRows[], layer: number): ReadonlyMap<string, Weight> {
     const weights = new Map<string, Weight>();
     const add = (rows: WeightRows, home: Tier): void => {
       const { name, shape } = rows.weight.spec;
-      const segment = { from: rows.from, to: rows.to, layout: 'gguf', home, tensor: this.#memory.tensor(rows) } as const;
+      const segment = { from: rows.from, to: rows.to, layout: 'gguf', home, tensor: this.#memory.tensor(rows, layer) } as const;
       weights.set(name, { name, shape, segments: [...(weights.get(name)?.segments ?? []), segment] });
     };
     for (const rows of resident) add(rows, this.#device.tier);

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
 

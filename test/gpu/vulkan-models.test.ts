@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { expectGolden, fixtureFolder, type FixtureModel, goldenRequests, readFixtureJson, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
 

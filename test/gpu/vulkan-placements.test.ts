@@ -1,6 +1,6 @@
 /** Models whose weights do not stay on the GPU: the truth is the run that keeps all of them there. */
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { LoadOptions } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
 import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';

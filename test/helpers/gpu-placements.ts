@@ -1,6 +1,7 @@
 /** Where weights rest changes no token on ggml's devices, as far as rounding decides none. */
 import { expect } from 'vitest';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import type { GenerationResult, RunStats } from '../../src/requests.ts';
 
 /** FlexGen's six numbers. */

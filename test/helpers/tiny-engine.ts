@@ -9,7 +9,7 @@ import { KvCache } from '../../src/kv/kv-cache.ts';
 import { DEFAULT_PARAMS } from '../../src/llm/params.ts';
 import { KvStaging } from '../../src/kv/kv-staging.ts';
 import { layerGroups } from '../../src/kv/layer-groups.ts';
-import { attentionWindows, type Model } from '../../src/models/model.ts';
+import { attendingLayers, attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { SpillFile } from '../../src/native/spill-file.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
@@ -139,7 +139,13 @@ export function openTiny({
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32', overlap }));
   const columns = model.kvHeads * model.headDim;
-  const shape = { windows: attentionWindows(model), columns, type: plan.kvType, chunk: plan.batchTokens * plan.sweepChunks };
+  const shape = {
+    windows: attentionWindows(model),
+    modelLayers: attendingLayers(model),
+    columns,
+    type: plan.kvType,
+    chunk: plan.batchTokens * plan.sweepChunks,
+  };
   const { kvDisk, numGpuBatches } = plan;
   const disk = kvDisk && file && { working: kvDisk.workingPages, bay: kvDisk.bayPages, bays: numGpuBatches, file, lanes };
   const cache = lifetime.use(new KvCache(attending, shape, plan.kvPages, disk ?? undefined));

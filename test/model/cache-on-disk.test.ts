@@ -2,7 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { diskPageBytes, spillBytes } from '../../src/kv/kv-spill.ts';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { attentionWindows } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import { SpillFile } from '../../src/native/spill-file.ts';

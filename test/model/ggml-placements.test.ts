@@ -1,7 +1,7 @@
 /** Weights in other places on ggml's CPU, which streams them as GPUs do. A file of its own: kernels are chosen once a process. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { buildModel } from '../../src/models/registry.ts';
-import type { LoadOptions } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { openGgmlDevice } from '../../src/tensor/ggml-device.ts';
 import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
 import { fixtureFolder, readGolden } from '../helpers/golden.ts';

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import {
   copyAsTextPart,
   copyWithNewConfig,

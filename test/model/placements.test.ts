@@ -1,7 +1,8 @@
 /** Wherever weights rest, not a bit of any result differs: the truth is the run that keeps all of them in memory. */
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../src/llm.ts';
+import { LLM } from '../../src/llm.ts';
+import type { LoadOptions } from '../../src/llm/load-options.ts';
 import type { Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { GenerationRequest, GenerationResult } from '../../src/requests.ts';

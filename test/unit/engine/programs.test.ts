@@ -53,7 +53,7 @@ describe('programs', () => {
 
   it('and batches are disposed with the cache, oldest first when there are too many', () => {
     const device = nullDevice();
-    const programs = new ProgramCache(device, 1);
+    const programs = new ProgramCache(device, 0, 1);
     const row = (count: number) => [{ tokens: new Int32Array(count), start: 0, pages: [1] }];
     const first = programs.forBatch(0, row(1));
     expect(programs.forBatch(0, row(1))).toBe(first);

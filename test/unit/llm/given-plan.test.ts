@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../../src/llm.ts';
+import { LLM } from '../../../src/llm.ts';
+import type { LoadOptions } from '../../../src/llm/load-options.ts';
 import type { ExecutionPlan } from '../../../src/index.ts';
 import { makePlan } from '../../../src/llm/make-plan.ts';
 import { makeFakeDevice } from '../../helpers/fake-device.ts';

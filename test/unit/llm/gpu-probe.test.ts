@@ -5,12 +5,12 @@ import { NativeError } from '../../../src/util/errors.ts';
 
 it('tells what a library said before it ended the process, and asks once', { timeout: 30_000 }, async () => {
   const child = fileURLToPath(new URL('../../helpers/aborting-child.ts', import.meta.url));
-  const probe = probeGpu('cuda', true, child);
+  const probe = probeGpu('cuda', true, 1, child);
   await expect(probe).rejects.toThrow(NativeError);
   await expect(probe).rejects.toThrow(
     'backend cuda: does not work here: it ends the process that asks (SIGABRT): cuda error: the provided PTX was compiled with an unsupported toolchain.',
   );
-  expect(probeGpu('cuda', true, child)).toBe(probe);
+  expect(probeGpu('cuda', true, 1, child)).toBe(probe);
 });
 
 it('tells what a backend that is not installed said', { timeout: 30_000 }, async () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../../src/llm.ts';
+import { LLM } from '../../../src/llm.ts';
+import type { LoadOptions } from '../../../src/llm/load-options.ts';
 import type { GenerationEvent, GenerationRequest, GenerationResult, RunStats } from '../../../src/requests.ts';
 import { RequestError, UsageError } from '../../../src/util/errors.ts';
 import { fixtureFolder, readGolden } from '../../helpers/golden.ts';

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { LLM, type LoadOptions } from '../../../src/llm.ts';
+import { LLM } from '../../../src/llm.ts';
+import type { LoadOptions } from '../../../src/llm/load-options.ts';
 import { readTrace } from '../../../src/profile/chrome-trace.ts';
 import { summarizeTrace } from '../../../src/profile/trace-summary.ts';
 import { UsageError } from '../../../src/util/errors.ts';
