@@ -157,7 +157,15 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const cores = processorFacts().threads;
   const threads = Math.min(options.threads ?? cores, cores);
   const lanes = new LaneLog({ keepEvents: options.trace === undefined ? 0 : MAX_LANE_EVENTS });
-  const deviceOptions = { threads, exact: compute === 'f32', gpus: options.gpus, model, lanes, onNotice: options.onNotice };
+  const deviceOptions = {
+    threads,
+    exact: compute === 'f32',
+    gpus: options.gpus,
+    vramBytes: options.vramBytes,
+    model,
+    lanes,
+    onNotice: options.onNotice,
+  };
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', deviceOptions));
   const attending = wantsCacheBeside(options, device) ? lifetime.use(openAttending(deviceOptions)) : device;
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));

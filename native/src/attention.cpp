@@ -45,7 +45,7 @@ static void rescale(const Sums &sums, int64_t query, float most) {
 }
 
 /*
- * Scores [rows, FLX_PAGE] of a tile become shares; `place` is that of the first query. Each is exp(score - most), where `most` may be LEAP less than the
+ * Scores [rows, FLX_PAGE] of a tile become shares; `sums` are those of the same queries. Each is exp(score - most), where `most` may be LEAP less than the
  * largest score so far: what was summed is made anew only when scores grow by more, which after a first tile they rarely do.
  */
 static void soften(const flx_attention &a, float *scores, int64_t rows, const Range *seen, const Range &columns, const Sums &sums) {

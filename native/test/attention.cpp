@@ -196,19 +196,41 @@ static void attend_naively(const Sequence &x, const std::vector<Stored> &k, cons
   }
 }
 
+static void expect_attended(Test &t, const CacheType &c, const Sequence &x, const Array<float> &y, const std::string &what) {
+  const Shape &s = x.shape;
+  const std::vector<Stored> k = store(c, x.k), v = store(c, x.v);
+  std::vector<double> expected(static_cast<size_t>(y.size())), bounds(expected.size());
+  for (int32_t token = 0; token < x.tokens; token++)
+    for (int32_t head = 0; head < s.heads; head++) {
+      const size_t at = static_cast<size_t>((token * s.heads + head) * s.head);
+      attend_naively(x, k, v, token, head, &expected[at], &bounds[at]);
+    }
+  t.expect_close(y.data(), expected, bounds, what);
+}
+
+/* Scores of one page may be anything beside those of the pages before: a little more, much more, much less. */
+static void try_steps(Test &t, const CacheType &c) {
+  const Shape s{4, 2, 64, 0, 0};
+  const float levels[] = {0, 6, 7, 30, 29, -60, 90, 91};
+  const int32_t tokens = 8 * FLX_PAGE;
+  const Sequence x = random_sequence(s, tokens);
+  for (int64_t i = 0; i < x.q.size(); i++) x.q[i] = 1 + x.q[i] / 64;
+  for (int64_t i = 0; i < x.k.size(); i++) {
+    const int64_t page = i / (s.kv_heads * s.head) / FLX_PAGE;
+    x.k[i] = x.k[i] / 64 + levels[page] / (static_cast<float>(s.head) * x.scale);
+  }
+  const std::string name = std::string("attention ") + c.name + ", scores in steps: ";
+  const Array<float> y = attend(t, c, x, {{0, tokens}});
+  expect_attended(t, c, x, y, name + "values");
+  t.expect_same(y, attend(t, c, x, {{0, 100}, {100, 1}, {101, tokens - 101}}), name + "pieces");
+}
+
 static void try_shape(Test &t, const CacheType &c, const Shape &s, int32_t tokens) {
   const std::string name = std::string("attention ") + c.name + " " + std::to_string(s.heads) + "/" + std::to_string(s.kv_heads) + " heads of " +
                            std::to_string(s.head) + ", window " + std::to_string(s.window) + (s.sparsity < 1 ? ", sparsity " + std::to_string(s.sparsity) : "") + ": ";
   const Sequence x = random_sequence(s, tokens);
   const Array<float> y = attend(t, c, x, {{0, tokens}});
-  const std::vector<Stored> k = store(c, x.k), v = store(c, x.v);
-  std::vector<double> expected(static_cast<size_t>(y.size())), bounds(expected.size());
-  for (int32_t token = 0; token < tokens; token++)
-    for (int32_t head = 0; head < s.heads; head++) {
-      const size_t at = static_cast<size_t>((token * s.heads + head) * s.head);
-      attend_naively(x, k, v, token, head, &expected[at], &bounds[at]);
-    }
-  t.expect_close(y.data(), expected, bounds, name + "values");
+  expect_attended(t, c, x, y, name + "values");
   t.expect_same(y, attend(t, c, x, {{0, tokens}}, t.teams[0]), name + "one thread");
   t.expect_same(y, attend(t, c, x, {{0, 1}, {1, 63}, {64, 1}, {65, 2}, {67, tokens - 67}}, t.teams[2]), name + "pieces");
   t.expect_same(y, attend(t, c, x, {{0, 1}, {1, 65}, {66, tokens - 66}}, t.teams[2], true), name + "staged pages");
@@ -293,6 +315,7 @@ void test_attention(Test &t) {
     try_shape(t, c, {8, 1, 64, 0, 0}, 70);
     try_shape(t, c, {4, 2, 64, 66, 2.5f}, 135);
     try_shape(t, c, {3, 3, 128, 0, 0}, 80);
+    try_steps(t, c);
     try_wrong(t, c);
     try_sparse(t, c);
     attend(t, c, random_sequence({1, 1, 64, 0, 0}, 1), {{0, 0}});

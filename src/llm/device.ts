@@ -9,7 +9,7 @@ import { createReferenceDevice } from '../tensor/reference-device.ts';
 import { FlexError, NativeError } from '../util/errors.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import { GPU_BACKENDS, type GpuBackend, probeGpu } from './gpu-probe.ts';
-import { rangesOf } from './gpu-ranges.ts';
+import { shareLayers } from './gpu-ranges.ts';
 
 /**
  * `cpu` computes with our own kernels, or with ggml where there are none; the GPU backends with ggml, `gpu` with the first of them that works here, `auto`
@@ -24,6 +24,8 @@ export interface DeviceOptions {
   /** Most GPUs of a backend that share the layers of `model`. Default: all. Without a model, one. */
   readonly gpus?: number | undefined;
   readonly model?: Pick<Model, 'layers'> | undefined;
+  /** Bytes of each GPU that may be used. Default: what is free, less a reserve. */
+  readonly vramBytes?: number | undefined;
   /** Gains what several GPUs do. */
   readonly lanes?: LaneLog | undefined;
   readonly onNotice?: ((notice: string) => void) | undefined;
@@ -62,20 +64,29 @@ async function openCpu({ threads, exact }: DeviceOptions): Promise<Device> {
   return kernels ? openNativeDevice(kernels, threads) : openGgmlDevice({ backend: 'cpu', threads, exact });
 }
 
-async function openGpu(backend: GpuBackend, { threads, exact, gpus, model, lanes }: DeviceOptions): Promise<Device> {
+async function openGpu(backend: GpuBackend, options: DeviceOptions): Promise<Device> {
+  const { exact, gpus, model } = options;
   findLibraryDirectory(backend); // what is not installed need not be tried
   const most = model ? gpus : 1;
   await probeGpu(backend, exact, most);
-  const count = Math.min(countGgmlDevices(backend, exact), most ?? Infinity, model?.layers.length ?? 1);
   const devices: Device[] = [];
   try {
-    for (let index = 0; index < count; index++) devices.push(await openGgmlDevice({ backend, threads, exact, index }));
+    const count = Math.min(countGgmlDevices(backend, exact), most ?? Infinity);
+    for (let index = 0; index < count; index++) devices.push(await openGgmlDevice({ ...options, backend, index }));
+    return await joinGpus(devices, options);
   } catch (cause) {
     for (const device of devices) await device[Symbol.asyncDispose]();
     throw cause;
   }
+}
+
+/** As one device, those that are worth it; the others are closed. */
+async function joinGpus(devices: readonly Device[], { model, vramBytes, lanes }: DeviceOptions): Promise<Device> {
   const [first] = devices;
-  if (count === 1 || !model) return first!;
-  const free = devices.map((device) => device.room?.()?.freeBytes ?? 1);
-  return new LayerRanges({ devices, ranges: rangesOf(model, free), lanes });
+  if (!model || devices.length === 1) return first!;
+  const rooms = devices.map((device) => device.room?.() ?? { freeBytes: 0, isRam: false });
+  const { used, ranges } = shareLayers(model, rooms, vramBytes);
+  for (const [gpu, device] of devices.entries()) if (!used.includes(gpu)) await device[Symbol.asyncDispose]();
+  if (used.length === 1) return devices[used[0]!]!;
+  return new LayerRanges({ devices: used.map((gpu) => devices[gpu]!), ranges, lanes });
 }

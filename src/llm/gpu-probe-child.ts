@@ -2,6 +2,7 @@
 import type { Weight } from '../tensor/device.ts';
 import { countGgmlDevices, openGgmlDevice } from '../tensor/ggml-device.ts';
 import { GraphBuilder } from '../tensor/graph.ts';
+import { FURTHER_GPU } from './gpu-probe.ts';
 
 const [backend = '', exact, gpus] = process.argv.slice(2);
 /** Enough for kernels of matrices; small whole numbers are exact in any arithmetic. */
@@ -14,7 +15,10 @@ await multiplyOnAll().catch((error: unknown) => {
 
 async function multiplyOnAll(): Promise<void> {
   const count = Math.min(countGgmlDevices(backend, exact === 'true'), Number(gpus));
-  for (let index = 0; index < count; index++) await multiply(index);
+  for (let index = 0; index < count; index++) {
+    if (index > 0) process.stderr.write(`${FURTHER_GPU}\n`);
+    await multiply(index);
+  }
 }
 
 async function multiply(index: number): Promise<void> {

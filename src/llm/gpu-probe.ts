@@ -16,6 +16,9 @@ const TIMEOUT_MS = 120_000;
 const MOST_KEPT = 2 ** 16;
 const MOST_SAID = 300;
 
+/** The process says so before it tries another GPU than the first. */
+export const FURTHER_GPU = 'trying a further GPU';
+
 /** By backend and number of GPUs: one process each is enough. */
 const probes = new Map<string, Promise<void>>();
 
@@ -47,10 +50,13 @@ function runProbe(script: string, [backend, ...options]: readonly [string, ...st
     child.on('error', (cause) => reject(new NativeError(`backend ${backend}: cannot be tried: ${cause.message}`, {}, { cause })));
     child.on('close', (code, signal) => {
       if (code === 0) resolve();
-      else reject(new NativeError(`backend ${backend}: does not work here: ${reasonOf(said, code ?? signal)}`, { backend }));
+      else reject(new NativeError(`backend ${backend}: does not work here: ${reasonOf(said, code ?? signal)}${hintOf(said)}`, { backend }));
     });
   });
 }
+
+/** One of several GPUs may be what fails. */
+const hintOf = (said: string): string => (said.includes(FURTHER_GPU) ? '; --gpus 1 takes the first GPU alone' : '');
 
 /** Our own message, which comes last, or what a library said before it ended the process. */
 function reasonOf(said: string, end: number | string | null): string {

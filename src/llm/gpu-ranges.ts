@@ -4,13 +4,38 @@ import { cacheBytesOfLayer } from '../engine/cache-homes.ts';
 import type { ExecutionPlan, PlanOptions } from '../engine/execution-plan.ts';
 import type { PlaceWeights } from '../engine/weight-homes.ts';
 import { attendingLayers, type Model } from '../models/model.ts';
+import type { DeviceRoom } from '../tensor/device.ts';
 import { elementCount } from '../tensor/dtype.ts';
 import { MemoryError } from '../util/errors.ts';
 import { formatBytes } from '../util/units.ts';
-import type { WeightPlan } from '../weights/weight-plan.ts';
+import type { WeightPlacement } from '../weights/placement.ts';
+import { gpuLimits } from './gpu-budget.ts';
 
 /** Halvings of the budget's range in search of a plan whose parts fit: within a thousandth. */
 const TRIES = 10;
+
+/** GPUs that have less than this share of the largest's memory are left out: they would be worth less than what each GPU wants for itself. */
+const LEAST_SHARE = 1 / 8;
+
+/** GPUs that compute layers, and which of those computes each layer. Integrated ones are left out beside others, whose memory is much faster. */
+export function shareLayers(
+  model: Pick<Model, 'layers'>,
+  rooms: readonly DeviceRoom[],
+  vramBytes?: number,
+): { used: readonly number[]; ranges: readonly number[] } {
+  const isMixed = rooms.some(({ isRam }) => isRam !== rooms[0]!.isRam);
+  const kept = [...rooms.keys()].filter((gpu) => !(isMixed && rooms[gpu]!.isRam));
+  const limits = gpuLimits(
+    kept.map((gpu) => rooms[gpu]!),
+    vramBytes,
+  );
+  const ranges = rangesOf(
+    model,
+    limits.map((limit) => (limit < LEAST_SHARE * Math.max(...limits) ? 0 : limit)),
+  );
+  const used = [...new Set(ranges)];
+  return { used: used.map((range) => kept[range]!), ranges: ranges.map((range) => used.indexOf(range)) };
+}
 
 /** The GPU of each layer: consecutive layers, by their weights in proportion to what is free on each. */
 export function rangesOf({ layers }: Pick<Model, 'layers'>, freeBytes: readonly number[]): number[] {
@@ -32,7 +57,6 @@ export interface GpuRangeParts {
   readonly model: Model;
   /** As `rangesOf` gives them. */
   readonly rangeOf: (layer: number) => number;
-  readonly weights: Pick<WeightPlan, 'layers'>;
   /** Bytes that may be used of each GPU. */
   readonly limits: readonly number[];
 }
@@ -47,21 +71,17 @@ export class GpuRanges {
     this.#ranges = parts.model.layers.map((_, layer) => parts.rangeOf(layer));
   }
 
-  /** What may be used of all GPUs together when each has its share of the weights: the fullest one decides. */
+  /** What may be used of all GPUs together. */
   get budgetBytes(): number {
-    const { weights, limits } = this.#parts;
-    const bytes = limits.map((_, gpu) =>
-      sumOf(weights.layers.flatMap((layer, i) => (this.#ranges[i] === gpu ? layer.map(({ byteLength }) => byteLength) : []))),
-    );
-    const budgets = limits.map((limit, gpu) => (bytes[gpu] === 0 ? Infinity : (limit * sumOf(bytes)) / bytes[gpu]!));
-    return Math.floor(Math.min(...budgets));
+    return sumOf(this.#parts.limits);
   }
 
-  /** A layer that passes through does so on its GPU, in slots of its own. */
+  /** A layer that passes through does so on its GPU, in slots of its own; what layers of several GPUs use stays on each of them. */
   place(place: PlaceWeights): PlaceWeights {
     return (share) => {
       const placement = place(share);
-      return { ...placement, slotBytes: placement.slotBytes * this.#parts.limits.length };
+      const residentBytes = sumOf(this.#parts.limits.map((_, gpu) => this.#residentBytes(placement, gpu)));
+      return { ...placement, residentBytes, slotBytes: placement.slotBytes * this.#parts.limits.length };
     };
   }
 
@@ -90,10 +110,15 @@ export class GpuRanges {
       if (needed - slackBytes <= limits[gpu]!) continue;
       const layers = this.#ranges.filter((range) => range === gpu).length;
       throw new MemoryError(
-        `GPU ${gpu}: its ${layers} layers need ${formatBytes(needed)}, ${formatBytes(limits[gpu]!)} may be used; fewer rows (--gpu-batch-size), or other GPUs (--gpus), would fit`,
+        `GPU ${gpu}: its ${layers} layers need ${formatBytes(needed)}, ${formatBytes(limits[gpu]!)} may be used; a larger --vram, less on GPUs (--percent), fewer --num-gpu-batches or fewer GPUs (--gpus) may help`,
         { gpu, needed, limitBytes: limits[gpu]! },
       );
     }
+  }
+
+  #residentBytes({ layers }: WeightPlacement, gpu: number): number {
+    const rows = new Set(layers.flatMap(({ resident }, layer) => (this.#ranges[layer] === gpu ? resident : [])));
+    return sumOf([...rows].map(({ placedBytes }) => placedBytes));
   }
 
   #fits(plan: ExecutionPlan, options: PlanOptions): boolean {
@@ -105,11 +130,10 @@ export class GpuRanges {
     const { model, limits } = this.#parts;
     const { hidden, scratch, logits } = bufferBytes(model, plan, { ...options, deviceCount: 1 });
     const attending = attendingLayers(model);
-    const placed = options.placeWeights?.(plan.weights.share).layers ?? [];
+    const placement = options.placeWeights?.(plan.weights.share);
     return limits.map((_, gpu) => {
       const isHere = (layer: number): boolean => this.#ranges[layer] === gpu;
-      const rows = new Set(placed.flatMap(({ resident }, layer) => (isHere(layer) ? resident : [])));
-      const weights = sumOf([...rows].map(({ placedBytes }) => placedBytes));
+      const weights = placement ? this.#residentBytes(placement, gpu) : 0;
       const caches = attending.map((layer, i) => (isHere(layer) && plan.bytes.kv > 0 ? cacheBytesOfLayer(model, plan, i) : 0));
       const head = isHere(model.layers.length - 1) ? logits : 0;
       return weights + plan.bytes.ring / limits.length + sumOf(caches) + hidden + scratch + head;

@@ -77,7 +77,7 @@ export function makePlan({ model, device, attending = device, weights }: Planned
   const room = device.room?.();
   if (room) {
     const limits = room.parts && gpuLimits(room.parts, settings.vramBytes);
-    const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, weights: weights.plan, limits });
+    const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, limits });
     return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram, place, shares, given, options }, settings);
   }
   if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
@@ -112,8 +112,9 @@ function planWithGpu(parts: GpuParts, settings: PlanSettings): ExecutionPlan {
   const joined = ranges && { budgetBytes: ranges.budgetBytes, placeWeights: ranges.place(host.place), deviceCount: room.parts?.length };
   const gpu = { ...single, ...joined };
   if (given) {
-    ranges?.check(given, gpu, START_SLACK_BYTES);
-    return checkPlan(model, given, { ...gpu, host, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
+    const checked = checkPlan(model, given, { ...gpu, host, heldShare: shares?.weights.held, slackBytes: START_SLACK_BYTES });
+    ranges?.check(checked, gpu, START_SLACK_BYTES);
+    return checked;
   }
   const plan = ranges ? ranges.fit(gpu, (each) => createPlan(model, each)) : createPlan(model, gpu);
   const beside = isBeside ? besideBytes(model, plan, cacheOf(model, plan.kvType, plan.kvPages, plan.kvDisk)) : undefined;

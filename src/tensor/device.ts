@@ -170,7 +170,7 @@ export interface Device extends AsyncDisposable {
   /** The tier of its own memory. */
   readonly tier: Tier;
   readonly capabilities: DeviceCapabilities;
-  /** Programs of consecutive micro-batches that gain from running at the same time. Default 1; a device with more logs its lanes itself. */
+  /** Programs of consecutive micro-batches that gain from running at the same time. Default 1; a device that says so logs its lanes itself. */
   readonly runsAtOnce?: number;
   memory(): DeviceMemory;
 

@@ -49,9 +49,10 @@ export class LayerRanges implements Device {
   #crossing = new Uint8Array(0);
 
   constructor(parts: RangeParts) {
-    const { devices } = parts;
+    const { devices, ranges } = parts;
     this.#parts = parts;
-    this.name = `${devices.length} GPUs by layers: ${devices.map(({ name }) => name).join('; ')}`;
+    const named = devices.map(({ name }, i) => `${name} (layers ${ranges.indexOf(i)} to ${ranges.lastIndexOf(i)})`);
+    this.name = `${devices.length} GPUs: ${named.join('; ')}`;
     this.tier = devices[0]!.tier;
     this.capabilities = commonCapabilities(devices.map(({ capabilities }) => capabilities));
     this.arenaRules = commonRules(devices.map(({ arenaRules }) => arenaRules));
@@ -108,7 +109,8 @@ export class LayerRanges implements Device {
   async write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void> {
     if (!(tensor instanceof RoamingTensor)) return this.#homeOf(tensor).write(tensor, offset, bytes);
     await tensor.holder.write(tensor.on(tensor.holder), offset, bytes);
-    tensor.heldBytes = Math.max(tensor.heldBytes, offset + bytes.byteLength);
+    // What is written from the start on is all that there is.
+    tensor.heldBytes = offset === 0 ? bytes.byteLength : Math.max(tensor.heldBytes, offset + bytes.byteLength);
   }
 
   async read(tensor: Tensor, offset: number, target: Uint8Array): Promise<void> {
@@ -126,7 +128,15 @@ export class LayerRanges implements Device {
   }
 
   createBatch(rows: readonly BatchRow[], needs?: BatchNeeds): Batch {
-    return new RangeBatch(this.#parts.devices.map((device) => [device, device.createBatch(rows, needs)]));
+    const batches = new Map<Device, Batch>();
+    const batch = new RangeBatch(batches);
+    try {
+      for (const device of this.#parts.devices) batches.set(device, device.createBatch(rows, needs));
+      return batch;
+    } catch (cause) {
+      batch[Symbol.dispose]();
+      throw cause;
+    }
   }
 
   /** For the device that has the tensors which the graph reads; they must all be on one. */
@@ -231,8 +241,8 @@ class RangeProgram implements Program {
 class RangeBatch implements Batch {
   readonly #batches: ReadonlyMap<Device, Batch>;
 
-  constructor(batches: readonly (readonly [Device, Batch])[]) {
-    this.#batches = new Map(batches);
+  constructor(batches: ReadonlyMap<Device, Batch>) {
+    this.#batches = batches;
   }
 
   on(device: Device): Batch {

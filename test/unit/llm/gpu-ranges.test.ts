@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createPlan, type PlanOptions } from '../../../src/engine/execution-plan.ts';
-import { GpuRanges, rangesOf } from '../../../src/llm/gpu-ranges.ts';
+import { GpuRanges, rangesOf, shareLayers } from '../../../src/llm/gpu-ranges.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { publishedConfig } from '../../../src/models/opt-sizes.ts';
 import { SCRIPT_CAPABILITIES } from '../../../src/tensor/script-capabilities.ts';
@@ -15,7 +15,7 @@ const weights = planWeights(model, dummyWeights({ dtype: 'f16' }), SCRIPT_CAPABI
 
 function rangesFor(limits: readonly number[]) {
   const ranges = rangesOf(model, limits);
-  return new GpuRanges({ model, rangeOf: (layer) => ranges[layer]!, weights, limits });
+  return new GpuRanges({ model, rangeOf: (layer) => ranges[layer]!, limits });
 }
 
 function optionsFor(ranges: GpuRanges, count: number, numGpuBatches?: number): PlanOptions {
@@ -29,6 +29,31 @@ function optionsFor(ranges: GpuRanges, count: number, numGpuBatches?: number): P
     numGpuBatches,
   };
 }
+
+describe('GPUs that share layers', () => {
+  const room = (freeBytes: number, isRam = false) => ({ freeBytes, isRam });
+  const layersOf = (rooms: readonly ReturnType<typeof room>[], vramBytes?: number) => {
+    const { used, ranges } = shareLayers(model, rooms, vramBytes);
+    return used.map((gpu, i) => [gpu, ranges.filter((range) => range === i).length]);
+  };
+
+  it('are all that have enough memory, each by what may be used of it', () => {
+    expect(layersOf([room(8e9), room(8e9)])).toEqual([
+      [0, 13],
+      [1, 13],
+    ]);
+    expect(layersOf([room(24e9), room(8e9)], 8e9)).toEqual(layersOf([room(8e9), room(8e9)]));
+    expect(layersOf([room(8e9), room(200e6)])).toEqual([[0, 26]]);
+    expect(layersOf([room(200e6), room(8e9)])).toEqual([[1, 26]]);
+    expect(layersOf([room(24e9), room(600e6), room(24e9)]).map(([gpu]) => gpu)).toEqual([0, 2]);
+    expect(layersOf([room(0), room(0)])).toEqual([[0, 26]]);
+  });
+
+  it('are none without memory of their own beside others that have some', () => {
+    expect(layersOf([room(16e9, true), room(8e9)])).toEqual([[1, 26]]);
+    expect(layersOf([room(16e9, true), room(16e9, true)]).map(([gpu]) => gpu)).toEqual([0, 1]);
+  });
+});
 
 describe('plans for several GPUs', () => {
   it('fit on each of them, whatever their sizes, and use most of what the fullest has', () => {
