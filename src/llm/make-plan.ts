@@ -27,6 +27,7 @@ export interface PlanSettings {
   readonly numGpuBatches?: number | undefined;
   readonly memoryBytes?: number | undefined;
   readonly vramBytes?: number | undefined;
+  readonly gpus?: number | undefined;
   readonly cachePositions?: number | undefined;
   readonly percent?: readonly number[] | undefined;
   /** Bytes of disk that may be used. Default: no limit. */
@@ -80,7 +81,8 @@ export function makePlan({ model, device, attending = device, weights }: Planned
     const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, limits });
     return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram, place, shares, given, options }, settings);
   }
-  if (settings.vramBytes !== undefined) settings.onNotice?.('there is no GPU: --vram bounds nothing');
+  for (const [flag, value] of [['--vram', settings.vramBytes] as const, ['--gpus', settings.gpus] as const])
+    if (value !== undefined) settings.onNotice?.(`there is no GPU: ${flag} bounds nothing`);
   const placeInRam = device.reserve && ((resident: number) => place({ resident, held: 0 }));
   const inRam = { ...options, ...ram, placeWeights: placeInRam, weightShare: shares?.weights.resident };
   return given ? checkPlan(model, given, { ...inRam, slackBytes: START_SLACK_BYTES }) : createPlan(model, inRam);

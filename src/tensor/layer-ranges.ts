@@ -20,6 +20,7 @@ import type {
   Tensor,
   Tier,
 } from './device.ts';
+import { commonCapabilities, commonRules } from './common-capabilities.ts';
 import type { DType } from './dtype.ts';
 import { tensorsOf, withTensor } from './node-tensors.ts';
 import type { Node, OpGraph } from './op-graph.ts';
@@ -269,29 +270,4 @@ class RangeBatch implements Batch {
     const [first] = this.#batches.values();
     return first!;
   }
-}
-
-/** What all of them can. Pages that rest elsewhere are not brought to several devices. */
-function commonCapabilities(all: readonly DeviceCapabilities[]): DeviceCapabilities {
-  const [first] = all;
-  const inAll = <T>(of: (capabilities: DeviceCapabilities) => readonly T[]): T[] =>
-    of(first!).filter((item) => all.every((each) => of(each).includes(item)));
-  return {
-    ...first!,
-    exactWeights: inAll(({ exactWeights }) => exactWeights),
-    weights: inAll(({ weights }) => weights),
-    kv: inAll(({ kv }) => kv),
-    pagedAttention: all.every(({ pagedAttention }) => pagedAttention),
-    stagedPages: false,
-    sparseAttention: all.every(({ sparseAttention }) => sparseAttention),
-    splitLookups: all.every(({ splitLookups }) => splitLookups),
-  };
-}
-
-function commonRules(all: readonly (ArenaRules | undefined)[]): ArenaRules {
-  return {
-    mostBytes: Math.min(...all.map((rules) => rules?.mostBytes ?? Infinity)),
-    mostHostBytes: Math.min(...all.map((rules) => rules?.mostHostBytes ?? Infinity)),
-    paddingBytes: Math.max(...all.map((rules) => rules?.paddingBytes ?? 0)),
-  };
 }
