@@ -34,14 +34,6 @@ describe('LLM', () => {
     expect([llm.tokenText(2), llm.tokenText(10_000)]).toEqual(['</s>', '']);
   });
 
-  it('says which limits of a GPU bound nothing', async () => {
-    const notices: string[] = [];
-    await using limited = await loadOpt({ gpus: 2, vramBytes: 1e9, onNotice: (notice) => notices.push(notice) });
-    expect(limited.plan.host).toBeUndefined();
-    expect(notices).toEqual(['there is no GPU: --vram bounds nothing', 'there is no GPU: --gpus bounds nothing']);
-    await expect(loadOpt({ gpus: 0 })).rejects.toThrow('gpus: a positive integer expected, got 0');
-  });
-
   it('takes text and ids, and gives results in the order of the prompts, whichever ends first', async () => {
     const prompts = [TEXT.text, golden.prompts[2]!, { prompt: golden.prompts[0]!, params: { maxTokens: 2 } }, golden.prompts[1]!];
     const results = await llm.generate(prompts, { maxTokens: 6, ignoreEos: true });
