@@ -18,7 +18,7 @@ const BUNDLED_PROMPTS = [
 ];
 const MODELS = [
   ['the bundled model', BUNDLED_MODEL, BUNDLED_PROMPTS],
-  ...(['llama', 'gemma3', 'mixtral'] as const).map((name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const),
+  ...(['gemma3', 'mixtral'] as const).map((name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const),
 ] as const;
 
 const PLACEMENTS: readonly (readonly [string, Percent | undefined, LoadOptions])[] = [

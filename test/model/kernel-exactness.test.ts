@@ -5,7 +5,7 @@ import { type FloatType, isQuantType, KV_TYPES, type KvType, type QuantType, typ
 import { GraphBuilder } from '../../src/tensor/graph.ts';
 import { openNativeDevice } from '../../src/tensor/native-device.ts';
 import { readFixtureJson } from '../helpers/golden.ts';
-import { availableKernels } from '../helpers/kernels.ts';
+import { areSanitized, availableKernels } from '../helpers/kernels.ts';
 import { decode, encode, randomNumbers, Scope } from '../helpers/tensors.ts';
 
 const TYPES: readonly WeightType[] = [
@@ -29,7 +29,9 @@ const OUTPUTS = 70;
 /** More than the kernels take of K at a time. */
 const COLUMNS = 768;
 /** Around the edges of all tiles: of rows in registers, and of rows at a time. */
-const ROWS = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 15, 16, 17, 63, 64, 65, 128, 505, 576, 577];
+const ALL_ROWS = [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 15, 16, 17, 63, 64, 65, 128, 505, 576, 577];
+/** Edges of tiles in registers, and one row more than is computed at a time: memory has no others. */
+const ROWS = areSanitized ? [1, 5, 6, 7, 13, 17, 577] : ALL_ROWS;
 const MOST_ROWS = 577;
 
 function weightBytes(type: WeightType): Uint8Array {
