@@ -1,10 +1,10 @@
 /** Pages of the KV cache in memory and on disk, and what they take. */
 import { diskPageBytes } from '../kv/kv-spill.ts';
 import { stagingSlotBytes } from '../kv/kv-staging.ts';
-import { heldPages, layerGroups, pageBytes, pagesFor } from '../kv/layer-groups.ts';
-import { attentionWindows, type Model } from '../models/model.ts';
+import { heldPages, type KvShape, layerGroups, pageBytes, pagesFor } from '../kv/layer-groups.ts';
+import { attendingLayers, attentionWindows, type Model } from '../models/model.ts';
 import type { KvType } from '../tensor/dtype.ts';
-import type { PlanSizes } from './execution-plan.ts';
+import type { ExecutionPlan, PlanSizes } from './execution-plan.ts';
 
 /** What the cache has beside pages that stay in memory. */
 export interface CacheOnDisk {
@@ -26,6 +26,17 @@ export interface PlannedCache {
 }
 
 const columnsOf = ({ kvHeads, headDim }: Model): number => kvHeads * headDim;
+
+/** Of the cache that a plan wants. */
+export function cacheShape(model: Model, plan: Pick<ExecutionPlan, 'kvType' | 'batchTokens' | 'sweepChunks'>): KvShape {
+  return {
+    windows: attentionWindows(model),
+    modelLayers: attendingLayers(model),
+    columns: columnsOf(model),
+    type: plan.kvType,
+    chunk: plan.batchTokens * plan.sweepChunks,
+  };
+}
 
 /** Bytes of memory of a cache with so many pages in each group of layers, null pages included. */
 export function cacheBytes(model: Model, type: KvType, pages: readonly number[]): number {

@@ -110,7 +110,7 @@ export class GpuRanges {
       if (needed - slackBytes <= limits[gpu]!) continue;
       const layers = this.#ranges.filter((range) => range === gpu).length;
       throw new MemoryError(
-        `GPU ${gpu}: its ${layers} layers need ${formatBytes(needed)}, ${formatBytes(limits[gpu]!)} may be used; a larger --vram, less on GPUs (--percent), fewer --num-gpu-batches or fewer GPUs (--gpus) may help`,
+        `GPU ${gpu + 1} of ${limits.length}: its ${layers} layers need ${formatBytes(needed)}, ${formatBytes(limits[gpu]!)} may be used; a larger --vram, less on GPUs (--percent), fewer --num-gpu-batches or fewer GPUs (--gpus) may help`,
         { gpu, needed, limitBytes: limits[gpu]! },
       );
     }

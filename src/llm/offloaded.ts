@@ -1,12 +1,13 @@
 /** KV cache and hidden states of a plan, and the files for what of them rests on disk. */
 import { statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { cacheShape } from '../engine/cache-homes.ts';
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import { hiddenFileBytes, HiddenStates } from '../engine/hidden-states.ts';
 import { KvCache } from '../kv/kv-cache.ts';
 import { diskPageBytes } from '../kv/kv-spill.ts';
 import { KvStaging } from '../kv/kv-staging.ts';
-import { attendingLayers, attentionWindows, type Model } from '../models/model.ts';
+import type { Model } from '../models/model.ts';
 import { SpillFile } from '../native/spill-file.ts';
 import { type Device, ARENA_ALIGNMENT } from '../tensor/device.ts';
 import type { LaneLog } from '../util/lanes.ts';
@@ -71,14 +72,7 @@ async function openCache(
   { device: computing, attending: device = computing, model, plan, lanes, lifetime }: OffloadedParts,
   options: OffloadOptions,
 ): Promise<Pick<Offloaded, 'cache' | 'staging'>> {
-  const columns = model.kvHeads * model.headDim;
-  const shape = {
-    windows: attentionWindows(model),
-    modelLayers: attendingLayers(model),
-    columns,
-    type: plan.kvType,
-    chunk: plan.batchTokens * plan.sweepChunks,
-  };
+  const shape = cacheShape(model, plan);
   const { kvPages, kvDisk, numGpuBatches } = plan;
   if (!kvDisk) return { cache: lifetime.use(new KvCache(device, shape, kvPages)), staging: undefined };
   const isDirect = diskPageBytes(shape) % ARENA_ALIGNMENT === 0;

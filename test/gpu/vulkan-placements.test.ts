@@ -2,26 +2,21 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
-import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
-import { answersOf, CACHE_PLACEMENTS, compareTokens, GPU_PLACEMENTS } from '../helpers/gpu-placements.ts';
+import {
+  answersOf,
+  BUNDLED_PROMPTS,
+  CACHE_PLACEMENTS,
+  compareTokens,
+  GPU_PLACEMENTS,
+  modelsWith,
+  VULKAN,
+} from '../helpers/gpu-placements.ts';
 
 const folder = gpuLibraryFolder();
 if (folder !== undefined) process.env['FLEXLLMGEN_GGML_DIR'] = folder;
 
-const VULKAN: LoadOptions = { device: 'vulkan', compute: 'f32', kvType: 'f32', threads: 1 };
-
-const BUNDLED_PROMPTS = [
-  [5, 6, 7, 8],
-  [900, 901],
-  [2, 77, 500, 1999, 4, 4],
-];
-const MODELS = [
-  ['the bundled model', BUNDLED_MODEL, BUNDLED_PROMPTS],
-  ...(['llama', 'qwen3', 'gemma3', 'mixtral'] as const).map(
-    (name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const,
-  ),
-] as const;
+const MODELS = modelsWith('llama', 'qwen3', 'gemma3', 'mixtral');
 
 describe.skipIf(folder === undefined).each(MODELS)('on a Vulkan device, %s', (_name, model, prompts) => {
   let wanted: Awaited<ReturnType<typeof answersOf>>;

@@ -2,24 +2,14 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { LoadOptions } from '../../src/llm/load-options.ts';
 import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
-import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { gpuLibraryFolder } from '../helpers/gpu-library.ts';
-import { answersOf, compareTokens, type Percent } from '../helpers/gpu-placements.ts';
+import { answersOf, BUNDLED_PROMPTS, compareTokens, type Percent, modelsWith, VULKAN } from '../helpers/gpu-placements.ts';
 
 const folder = gpuLibraryFolder();
 if (folder !== undefined) process.env['FLEXLLMGEN_GGML_DIR'] = folder;
 process.env['GGML_VK_VISIBLE_DEVICES'] = '0,0,0';
 
-const VULKAN: LoadOptions = { device: 'vulkan', compute: 'f32', kvType: 'f32', threads: 1 };
-const BUNDLED_PROMPTS = [
-  [5, 6, 7, 8],
-  [900, 901],
-  [2, 77, 500, 1999, 4, 4],
-];
-const MODELS = [
-  ['the bundled model', BUNDLED_MODEL, BUNDLED_PROMPTS],
-  ...(['gemma3', 'mixtral'] as const).map((name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const),
-] as const;
+const MODELS = modelsWith('gemma3', 'mixtral');
 
 const PLACEMENTS: readonly (readonly [string, Percent | undefined, LoadOptions])[] = [
   ['with all weights on them', undefined, {}],

@@ -2,7 +2,23 @@
 import { expect } from 'vitest';
 import { LLM } from '../../src/llm.ts';
 import type { LoadOptions } from '../../src/llm/load-options.ts';
+import { BUNDLED_MODEL } from '../../src/util/bundled.ts';
+import { type FixtureModel, fixtureFolder, readGolden } from './golden.ts';
 import type { GenerationResult, RunStats } from '../../src/requests.ts';
+
+export const VULKAN: LoadOptions = { device: 'vulkan', compute: 'f32', kvType: 'f32', threads: 1 };
+
+export const BUNDLED_PROMPTS = [
+  [5, 6, 7, 8],
+  [900, 901],
+  [2, 77, 500, 1999, 4, 4],
+];
+
+/** The bundled model and these fixtures: what each is called, where it is, and prompts. */
+export const modelsWith = (...fixtures: readonly FixtureModel[]) => [
+  ['the bundled model', BUNDLED_MODEL, BUNDLED_PROMPTS] as const,
+  ...fixtures.map((name) => [name, fixtureFolder(name), readGolden(name).prompts.slice(0, 3)] as const),
+];
 
 /** FlexGen's six numbers. */
 export type Percent = readonly [number, number, number, number, number, number];

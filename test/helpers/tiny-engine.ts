@@ -1,4 +1,5 @@
 /** An engine around a tiny model on a device that runs anywhere, with all its sizes in the open. */
+import { cacheShape } from '../../src/engine/cache-homes.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import type { EngineInput, SweepOutcome } from '../../src/engine/sweep-outcome.ts';
 import type { ExecutionPlan } from '../../src/engine/execution-plan.ts';
@@ -9,7 +10,7 @@ import { KvCache } from '../../src/kv/kv-cache.ts';
 import { DEFAULT_PARAMS } from '../../src/llm/params.ts';
 import { KvStaging } from '../../src/kv/kv-staging.ts';
 import { layerGroups } from '../../src/kv/layer-groups.ts';
-import { attendingLayers, attentionWindows, type Model } from '../../src/models/model.ts';
+import { attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { SpillFile } from '../../src/native/spill-file.ts';
 import type { SamplingParams } from '../../src/sampling/params.ts';
@@ -36,6 +37,10 @@ const TINY_CONFIG = {
 };
 
 export const tinyModel = (): Model => buildModel(TINY_CONFIG, 'tiny');
+
+/** Four layers. Its table and half of its matrices have rows of several panels, so that they are cut; its head has the weights of its table. */
+export const deeperModel = (positions: number = 256): Model =>
+  buildModel({ ...TINY_CONFIG, vocab_size: 70, ffn_dim: 64, num_hidden_layers: 4, max_position_embeddings: positions }, 'tiny');
 
 /** Large enough for logits that differ. */
 export function livelyWeights(): WeightSource {
@@ -138,14 +143,7 @@ export function openTiny({
     bytes: NO_BYTES,
   };
   const store = lifetime.use(new WeightStore(device, model, weights, { compute: 'f32', overlap }));
-  const columns = model.kvHeads * model.headDim;
-  const shape = {
-    windows: attentionWindows(model),
-    modelLayers: attendingLayers(model),
-    columns,
-    type: plan.kvType,
-    chunk: plan.batchTokens * plan.sweepChunks,
-  };
+  const shape = cacheShape(model, plan);
   const { kvDisk, numGpuBatches } = plan;
   const disk = kvDisk && file && { working: kvDisk.workingPages, bay: kvDisk.bayPages, bays: numGpuBatches, file, lanes };
   const cache = lifetime.use(new KvCache(attending, shape, plan.kvPages, disk ?? undefined));

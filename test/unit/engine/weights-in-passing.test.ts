@@ -1,13 +1,12 @@
 /** Weights that are read anew for every sweep, from sources that fail and wait, and runs that are stopped. */
 import { describe, expect, it } from 'vitest';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
-import { buildModel } from '../../../src/models/registry.ts';
 import type { Device } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { FormatError } from '../../../src/util/errors.ts';
 import type { WeightSource } from '../../../src/weights/weight-source.ts';
 import { randomNumbers } from '../../helpers/tensors.ts';
-import { collect, livelyWeights, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
+import { collect, deeperModel, livelyWeights, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
 import { watchedDevice } from '../../helpers/watched-device.ts';
 
 const CASES = 200;
@@ -15,20 +14,7 @@ const CASES = 200;
 const HANGS_MS = 5000;
 const UNREADABLE = /^weights\.bin: tensor "[\w.]+" cannot be read$/;
 
-/** Its table and half of its matrices have rows of several panels, so that they are cut. */
-const model = () =>
-  buildModel(
-    {
-      model_type: 'opt',
-      vocab_size: 70,
-      hidden_size: 16,
-      ffn_dim: 64,
-      num_attention_heads: 2,
-      num_hidden_layers: 4,
-      max_position_embeddings: 64,
-    },
-    'tiny',
-  );
+const model = () => deeperModel(64);
 
 interface Faults {
   /** Called for every read of a matrix, with how many there were before; a promise is waited for. */

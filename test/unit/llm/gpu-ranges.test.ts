@@ -88,6 +88,6 @@ describe('plans for several GPUs', () => {
     const options = optionsFor(roomy, 2);
     const plan = roomy.fit(options, (each) => createPlan(model, each));
     const narrow = rangesFor([3e9, 1e9]);
-    expect(() => narrow.check(plan, options)).toThrow(/^GPU \d: its \d+ layers need [\d.]+ GB, [\d.]+ GB may be used/);
+    expect(() => narrow.check(plan, options)).toThrow(/^GPU 1 of 2: its \d+ layers need [\d.]+ GB, [\d.]+ GB may be used/);
   });
 });

@@ -1,29 +1,15 @@
 /** The truth is the same engine on one device: the reference computes all layers, so not a bit may differ. */
 import { describe, expect, it } from 'vitest';
 import { rangesOf } from '../../../src/llm/gpu-ranges.ts';
-import { buildModel } from '../../../src/models/registry.ts';
 import type { Device } from '../../../src/tensor/device.ts';
 import { LayerRanges } from '../../../src/tensor/layer-ranges.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { LaneLog } from '../../../src/util/lanes.ts';
-import { collect, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
+import { collect, deeperModel, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
 
 const REQUESTS = [3, 70, 1, 20, 64, 5].map((tokens, id) => makeRequest(id, { tokens, maxTokens: 6 + id, logprobs: 1 }));
 
-/** Its head has the weights of its table. */
-const model = () =>
-  buildModel(
-    {
-      model_type: 'opt',
-      vocab_size: 70,
-      hidden_size: 16,
-      ffn_dim: 64,
-      num_attention_heads: 2,
-      num_hidden_layers: 4,
-      max_position_embeddings: 256,
-    },
-    'tiny',
-  );
+const model = () => deeperModel();
 
 /** Fractions of the layers, by what is free. */
 function joined(
