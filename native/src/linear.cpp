@@ -8,26 +8,27 @@
 #include "steps.h"
 #include "team.h"
 
-/* K at a time: a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache while all rows pass by. */
-static constexpr int64_t INTEGER_K = 512;
-static constexpr int64_t BFLOAT_K = 512;
-static constexpr int64_t FLOAT_K = 256;
-/* Rows at a time: their piece of INTEGER_K stays in the second cache. */
+/*
+ * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
+ * every panel, fast only in long runs; then the piece stays in the second cache (128 KiB).
+ */
+struct Piece {
+  int64_t few_rows;
+  int64_t many_rows;
+};
+static constexpr Piece INTEGER_K = {512, 4096};
+static constexpr Piece BFLOAT_K = {512, 2048};
+static constexpr Piece FLOAT_K = {256, 1024};
+static constexpr int64_t MANY_ROWS = 128;
+/* Rows at a time. */
 static constexpr int64_t MOST_ROWS = 576;
+
+static int64_t length_of(const Piece &piece, int64_t rows) { return rows < MANY_ROWS ? piece.few_rows : piece.many_rows; }
 
 namespace {
 struct alignas(64) PanelMemory {
-  union {
-    struct {
-      uint8_t quants[INTEGER_K * FLX_PANEL];
-      float scales[INTEGER_K / GROUP * FLX_PANEL];
-      float minima[INTEGER_K / GROUP * FLX_PANEL];
-      int32_t scale_factors[INTEGER_K / 16 * FLX_PANEL];
-      int16_t minimum_factors[INTEGER_K / GROUP * FLX_PANEL];
-    } integer;
-    uint16_t bfloats[BFLOAT_K * FLX_PANEL];
-    float floats[FLOAT_K * FLX_PANEL];
-  };
+  /* A piece as the kernels read it; integers need 50 bytes for 32 values. */
+  uint8_t piece[INTEGER_K.many_rows * FLX_PANEL / 32 * 50];
   /* Sums of a panel, side by side: rows of y are often a multiple of 4 KiB apart and would share a few lines of the first cache. */
   float c[MOST_ROWS * FLX_PANEL];
 };
@@ -37,16 +38,23 @@ static thread_local PanelMemory memory;
 
 static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
 
-static IntegerPanel panel_memory() {
-  auto &m = memory.integer;
-  return {m.quants, m.scales, m.minima, m.scale_factors, m.minimum_factors};
+/* Memory for `k` of a panel: codes and what belongs to them close together. */
+static IntegerPanel panel_memory(int64_t k) {
+  uint8_t *at = memory.piece;
+  const auto take = [&at](int64_t bytes) { return at += bytes, at - bytes; };
+  IntegerPanel panel;
+  panel.quants = take(k * FLX_PANEL);
+  panel.scales = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
+  panel.minima = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
+  panel.scale_factors = reinterpret_cast<int32_t *>(take(k / 16 * FLX_PANEL * 4));
+  panel.minimum_factors = reinterpret_cast<int16_t *>(take(k / GROUP * FLX_PANEL * 2));
+  return panel;
 }
 
 /* The tile of `n` rows from `row` on and `groups` groups of k from k0 on; without weights and the place of the sums. */
-static IntegerTile tile_of(const flx_linear &l, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0, int64_t groups) {
+static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &part, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0, int64_t groups) {
   const IntegerFormat &f = *integer_format(l.weight.type);
   const int64_t at = row * (l.weight.k / GROUP) + k0 / GROUP * n;
-  const auto &part = memory.integer;
   IntegerTile tile{};
   tile.quants = rows.quants + row * l.weight.k + k0 * n;
   tile.scales = rows.scales + row * (l.weight.k / f.activations) + k0 / f.activations * n;
@@ -68,16 +76,17 @@ static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t fro
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t most = f.values == GROUP ? INTEGER_K : f.values, step = integer_block_rows(l.weight.type, l.m);
+  const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values, step = integer_block_rows(l.weight.type, l.m);
+  const IntegerPanel part = panel_memory(most);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const uint8_t *packed = packed_panel(w, panel, k0);
     if (f.values > GROUP) {
-      unpack_headers(w.type, packed, f.values, panel_memory());
+      unpack_headers(w.type, packed, f.values, part);
       packed += header_bytes(f);
     }
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);
-      IntegerTile tile = tile_of(l, rows, row, n, k0, std::min(most, w.k - k0) / GROUP);
+      IntegerTile tile = tile_of(l, part, rows, row, n, k0, std::min(most, w.k - k0) / GROUP);
       tile.weights = packed;
       tile.weight_bytes = f.values > GROUP ? group_bytes(f) : panel_block_bytes(f);
       tile.c = sums_of(row - from);
@@ -91,20 +100,22 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(l.weight.type, l.m), blocks = (to - from + step - 1) / step;
-  for (int64_t k0 = 0; k0 < w.k; k0 += INTEGER_K) {
-    const int64_t count = std::min(INTEGER_K, w.k - k0);
+  const int64_t piece = length_of(INTEGER_K, to - from);
+  const IntegerPanel part = panel_memory(piece);
+  for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
+    const int64_t count = std::min(piece, w.k - k0);
     const uint8_t *packed = packed_panel(w, panel, k0);
     const uint8_t *ahead = packed ? packed + panel_bytes(w, count) : nullptr;
     const int64_t share = panel_bytes(w, count) / blocks + 1, groups = count / GROUP;
     const bool ready = packed && in_kernel_form(w.type);
-    if (ready) unpack_headers(w.type, packed, count, panel_memory());
-    else unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, panel_memory());
+    if (ready) unpack_headers(w.type, packed, count, part);
+    else unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, part);
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);
-      IntegerTile tile = tile_of(l, rows, row, n, k0, groups);
+      IntegerTile tile = tile_of(l, part, rows, row, n, k0, groups);
       tile.ahead = ahead ? ahead + (row - from) / step * share : nullptr;
       tile.ahead_bytes = ahead ? (share + groups - 1) / groups : 0;
-      tile.weights = ready ? packed + header_bytes(f) : memory.integer.quants;
+      tile.weights = ready ? packed + header_bytes(f) : part.quants;
       tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
       tile.c = sums_of(row - from);
       multiply_integers(n, tile);
@@ -133,13 +144,15 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
   const flx_weight &w = l.weight;
   const uint16_t *x = static_cast<const uint16_t *>(l.scratch);
   const int64_t padded = (w.k + 1) / 2 * 2, step = block_rows(l.m, FLOAT_ROWS), blocks = (to - from + step - 1) / step;
-  for (int64_t k0 = 0; k0 < w.k; k0 += BFLOAT_K) {
-    const int64_t count = std::min(BFLOAT_K, w.k - k0);
+  const int64_t piece = length_of(BFLOAT_K, to - from);
+  for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
+    const int64_t count = std::min(piece, w.k - k0);
     const uint8_t *packed = packed_panel(w, panel, k0);
     const uint16_t *weights = reinterpret_cast<const uint16_t *>(packed);
     if (!weights) {
-      unpack_bfloat(w, panel, k0, count, memory.bfloats);
-      weights = memory.bfloats;
+      uint16_t *bfloats = reinterpret_cast<uint16_t *>(memory.piece);
+      unpack_bfloat(w, panel, k0, count, bfloats);
+      weights = bfloats;
     }
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);
@@ -153,15 +166,17 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
   const flx_weight &w = l.weight;
   const float *x = static_cast<const float *>(l.scratch);
   const int64_t step = block_rows(l.m, FLOAT_ROWS), blocks = (to - from + step - 1) / step;
-  for (int64_t k0 = 0; k0 < w.k; k0 += FLOAT_K) {
-    const int64_t count = std::min(FLOAT_K, w.k - k0);
+  const int64_t piece = length_of(FLOAT_K, to - from);
+  for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
+    const int64_t count = std::min(piece, w.k - k0);
     const uint8_t *packed = packed_panel(w, panel, k0);
     /* Widening a piece first pays from the second block of rows on. */
     const void *weights = w.type == FLX_F32 || to - from <= FLOAT_ROWS ? packed : nullptr;
     const int32_t type = weights ? w.type : static_cast<int32_t>(FLX_F32);
     if (!weights) {
-      unpack_float(w, panel, k0, count, memory.floats);
-      weights = memory.floats;
+      float *floats = reinterpret_cast<float *>(memory.piece);
+      unpack_float(w, panel, k0, count, floats);
+      weights = floats;
     }
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, l.m - row);

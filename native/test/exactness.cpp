@@ -42,14 +42,14 @@ static void try_batches(Test &t, const Format &f, int64_t m) {
   t.expect(alone, name + "rows alone");
 }
 
-/* More rows than are multiplied at once. */
-static void try_many_rows(Test &t, const Format &f) {
+/* `count` of m rows: fewer are multiplied at once, or with shorter pieces of k. */
+static void try_many_rows(Test &t, const Format &f, int64_t m, int64_t k, int64_t count) {
   Random random(31);
-  const int64_t m = 1013, n = 33, k = 64, count = 500;
+  const int64_t n = 33;
   const Weight w = random_weight(t, random, f, n, k, true);
   const Array<float> x = random_floats(random, m * k), whole = product(t, w.value, x.data(), m);
   for (const int64_t first : {int64_t{0}, int64_t{7}, m - count})
-    t.expect(has_rows(whole, first, n, product(t, w.value, x.data() + first * k, count)), std::string("exactness ") + f.name + ": rows of many");
+    t.expect(has_rows(whole, first, n, product(t, w.value, x.data() + first * k, count)), std::string("exactness ") + f.name + ": " + std::to_string(count) + " of " + std::to_string(m) + " rows");
 }
 
 static void try_wrong_rows(Test &t, const Format &f) {
@@ -76,5 +76,6 @@ void test_exactness(Test &t) {
     try_batches(t, f, 38);
     try_wrong_rows(t, f);
   }
-  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1}) try_many_rows(t, format_of(type));
+  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1}) try_many_rows(t, format_of(type), 1013, 64, 500);
+  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_Q6_K}) try_many_rows(t, format_of(type), 135, 4096 + 768, 101);
 }
