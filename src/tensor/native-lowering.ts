@@ -10,7 +10,8 @@ import {
   type KernelStack,
 } from '../native/kernels.ts';
 import { internalError } from '../util/errors.ts';
-import type { Weight, WeightSegment } from './device.ts';
+import type { Tensor, Weight, WeightSegment } from './device.ts';
+import { directStores } from './direct-stores.ts';
 import type { NativeBatch } from './native-batch.ts';
 import { nativeTensor } from './native-memory.ts';
 import { KERNEL_TYPE } from './native-types.ts';
@@ -35,6 +36,7 @@ export interface GraphLayout {
   readonly graph: OpGraph;
   readonly batch: NativeBatch | undefined;
   readonly arena: ArenaPlan;
+  readonly direct: ReadonlyMap<number, Tensor>;
 }
 
 /** Steps at fixed addresses. */
@@ -46,17 +48,18 @@ export interface NativeSteps {
 }
 
 export function layOut(target: NativeTarget, graph: OpGraph, batch: NativeBatch | undefined): GraphLayout {
-  const requests = graph.nodes.map((node): ArenaRequest => ({
-    result: node.op === 'load' || node.op === 'store' ? 0 : node.out.rows * node.out.columns * FLOAT_BYTES,
+  const direct = directStores(graph);
+  const requests = graph.nodes.map((node, index): ArenaRequest => ({
+    result: node.op === 'load' || node.op === 'store' || direct.has(index) ? 0 : node.out.rows * node.out.columns * FLOAT_BYTES,
     scratch: scratchBytes(target, node),
   }));
-  return { graph, batch, arena: planArena(graph, requests) };
+  return { graph, batch, arena: planArena(graph, requests), direct };
 }
 
 /** `base` is memory for the layout's arena. */
-export function lowerSteps(target: NativeTarget, { graph, batch, arena }: GraphLayout, base: Address): NativeSteps {
-  const lowering = new Lowering(target, batch, arena, base);
-  for (const node of graph.nodes) lowering.lower(node);
+export function lowerSteps(target: NativeTarget, layout: GraphLayout, base: Address): NativeSteps {
+  const lowering = new Lowering(target, layout, base);
+  for (const node of layout.graph.nodes) lowering.lower(node);
   const bytes = encodeSteps(lowering.steps);
   return { bytes, count: lowering.steps.length, kept: [...lowering.steps.map((step) => step.bytes), ...lowering.places] };
 }
@@ -74,22 +77,22 @@ class Lowering {
   /** Of experts: steps point there. */
   readonly places: ArrayBufferView[] = [];
   readonly #toFloat: ToFloat;
-  readonly #batch: NativeBatch | undefined;
-  readonly #arena: ArenaPlan;
+  readonly #layout: GraphLayout;
   readonly #base: Address;
   readonly #values: Address[] = [];
 
-  constructor({ toFloat }: NativeTarget, batch: NativeBatch | undefined, arena: ArenaPlan, base: Address) {
+  constructor({ toFloat }: NativeTarget, layout: GraphLayout, base: Address) {
     this.#toFloat = toFloat;
-    this.#batch = batch;
-    this.#arena = arena;
+    this.#layout = layout;
     this.#base = base;
   }
 
   lower(node: Node): void {
     const index = this.#values.length;
-    const y = this.#base + BigInt(this.#arena.results[index]!);
-    const scratch = this.#base + BigInt(this.#arena.scratch[index]!);
+    const { arena, direct } = this.#layout;
+    const target = direct.get(index);
+    const y = target ? nativeTensor(target).address : this.#base + BigInt(arena.results[index]!);
+    const scratch = this.#base + BigInt(arena.scratch[index]!);
     this.#values.push(this.#lower(node, y, scratch));
   }
 
@@ -102,7 +105,7 @@ class Lowering {
         return nativeTensor(node.tensor).address;
       case 'store': {
         const target = nativeTensor(node.tensor).address;
-        this.#push('select', { ...shape, x: this.#value(node.x), other: null, ids: null, y: target });
+        if (this.#value(node.x) !== target) this.#push('select', { ...shape, x: this.#value(node.x), other: null, ids: null, y: target });
         return target;
       }
       case 'select':
@@ -234,8 +237,8 @@ class Lowering {
   }
 
   #batchOf({ op }: Node): NativeBatch {
-    if (!this.#batch) throw internalError(`${op} needs a batch`);
-    return this.#batch;
+    if (!this.#layout.batch) throw internalError(`${op} needs a batch`);
+    return this.#layout.batch;
   }
 }
 
