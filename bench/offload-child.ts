@@ -17,6 +17,8 @@ async function main(): Promise<OffloadRun> {
   await using llm = await LLM.load(one.file, {
     gpuBatchSize: one.rows / batches,
     numGpuBatches: batches,
+    // Under a budget the block is what is asked: as many rows as the plan has room for.
+    ...(one.memoryBytes === undefined && { rows: { count: one.rows, promptTokens, maxTokens: generated } }),
     sharePrefixes: false,
     overlap: one.overlap ?? true,
     ...(one.percent && { percent: one.percent }),

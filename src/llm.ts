@@ -8,6 +8,7 @@ import { checkCounts, type LoadOptions } from './llm/load-options.ts';
 import { makePlan, wantsCacheBeside } from './llm/make-plan.ts';
 import { type ModelSource, dummyModelSource } from './llm/model-source.ts';
 import { openStoredSource, recodedSource } from './llm/stored-source.ts';
+import { rowRoom } from './llm/row-room.ts';
 import { modelShape, type ModelShape } from './llm/model-shape.ts';
 import { TextStream } from './llm/text-stream.ts';
 import type {
@@ -169,7 +170,8 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', deviceOptions));
   const attending = wantsCacheBeside(options, device) ? lifetime.use(openAttending(deviceOptions)) : device;
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
-  const plan = makePlan({ model, device, attending, weights }, { ...options, compute, diskBytes: await diskBudget(options) });
+  const rows = options.rows && rowRoom(options.rows, { ...source.recommended, ...options.defaults });
+  const plan = makePlan({ model, device, attending, weights }, { ...options, rows, compute, diskBytes: await diskBudget(options) });
   const offloaded = await openOffloaded({ device, attending, model, plan, lanes, lifetime }, options);
   const { batchTokens } = plan;
   const computing = attending === device ? device : lifetime.use(new AttentionBeside({ device, attending, batchTokens, lanes }));

@@ -56,6 +56,15 @@ export interface GenerationRequest {
   readonly key?: number;
 }
 
+/** What is known of the requests to come before the first of them is read. */
+export interface ExpectedRows {
+  readonly count: number;
+  /** Of the longest prompt, nearly. */
+  readonly promptTokens: number;
+  /** Most tokens that one of them asks for. Default: one of them leaves that to the model. */
+  readonly maxTokens?: number;
+}
+
 /** `stop`: an end-of-sequence token, stop token or stop string; `length`: the token limit or the end of the context. */
 export type FinishReason = 'stop' | 'length';
 

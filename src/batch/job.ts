@@ -125,7 +125,7 @@ async function decideFinished(job: Job, earlier: Earlier & { kind: 'finished' },
     throw new UsageError(`stdin is empty; the rows of ${options.output} that failed are generated again from the whole input`);
   if ((sameInput || nothingGiven) && !retries) {
     if (content.header.opened !== undefined && differences(content.header.generator, options.generator).length > 0) {
-      await using generator = await job.openGenerator();
+      await using generator = await job.openGenerator({ count: 0, promptTokens: 0 });
       checkModel(job, content.header, generator);
     }
     return 'nothing';
@@ -171,7 +171,7 @@ async function runRows(job: Job, input: string, content: JournalContent | undefi
 async function runWithModel(job: Job, state: Scanned): Promise<JobOutcome> {
   const { tracker, openGenerator, signal, abortSignal } = job;
   tracker.enter('loading');
-  const generator = await openGenerator();
+  const generator = await openGenerator(state.scan.expected);
   let header: JournalHeader;
   let journal: Journal;
   try {

@@ -1,6 +1,7 @@
-import type { PromptInput } from '../requests.ts';
+import type { ExpectedRows, PromptInput } from '../requests.ts';
 import type { Digest } from '../util/durable-file.ts';
 import { openCsv } from './csv-table.ts';
+import { RowSizes } from './expected-rows.ts';
 import { fileChunks } from './file-chunks.ts';
 import type { JournalIndex } from './journal-index.ts';
 import { openJsonl } from './jsonl-table.ts';
@@ -20,6 +21,8 @@ export interface ScanResult {
   readonly reused: { readonly done: number; readonly failed: number };
   /** Rows to generate. */
   readonly pending: number;
+  /** Those. */
+  readonly expected: ExpectedRows;
   /** Line of the first of them that is a conversation. */
   readonly conversation: number | undefined;
   /** There are several requests, and all ask for the same. */
@@ -48,6 +51,7 @@ export async function scanTable(
   const { table, digest } = await open();
   await using _closed = table;
   const counts = { total: 0, refused: 0, done: 0, failed: 0, pending: 0 };
+  const sizes = new RowSizes();
   const hashes = new Set<bigint>();
   let conversation: number | undefined;
   for await (const row of table.rows) {
@@ -57,13 +61,14 @@ export async function scanTable(
     if ('problem' in row) counts.refused++;
     else if (isPending(row.index, row.request.hash)) {
       counts.pending++;
+      sizes.add(row.request);
       if (isConversation(row.request.prompt)) conversation ??= row.line;
     } else if (index.find(row.index, row.request.hash)?.failed === true) counts.failed++;
     else counts.done++;
   }
   const { total, refused, done, failed, pending } = counts;
   const allAlike = hashes.size === 1 && total - refused > 1;
-  return { total, refused, reused: { done, failed }, pending, conversation, allAlike, input: digest() };
+  return { total, refused, reused: { done, failed }, pending, expected: sizes.expected, conversation, allAlike, input: digest() };
 }
 
 const isConversation = (prompt: PromptInput): boolean => typeof prompt === 'object' && 'messages' in prompt;

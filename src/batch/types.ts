@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { LaneTotals } from '../util/lanes.ts';
-import type { GenerationParams, RunSeconds, RunStats, RunTokens, TextGenerator } from '../requests.ts';
+import type { ExpectedRows, GenerationParams, RunSeconds, RunStats, RunTokens, TextGenerator } from '../requests.ts';
 
 /** `auto` goes by the extension of the input: .csv, .jsonl, .ndjson. */
 export type JobFormat = 'auto' | 'csv' | 'jsonl';
@@ -100,5 +100,5 @@ export interface JobOutcome {
   readonly notice?: string;
 }
 
-/** Called at most once, when a row is left to generate; the job disposes of what it returns. */
-export type OpenGenerator = () => Promise<TextGenerator & AsyncDisposable>;
+/** Called at most once, with the rows that are left to generate; the job disposes of what it returns. */
+export type OpenGenerator = (rows: ExpectedRows) => Promise<TextGenerator & AsyncDisposable>;

@@ -11,7 +11,7 @@ export async function loadModel(
   options: ModelOptions,
   progress: Pick<Progress, 'say' | 'preparation'>,
   signal: AbortSignal,
-  more: Pick<LoadOptions, 'defaults' | 'cachePositions'> = {},
+  more: Pick<LoadOptions, 'defaults' | 'cachePositions' | 'rows'> = {},
 ): Promise<LLM> {
   const [{ LLM }, { checkPlanPlace, readPlan, writePlan }] = await Promise.all([import('../llm.ts'), import('../engine/plan-file.ts')]);
   const { plan, planOut } = options;

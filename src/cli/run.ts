@@ -65,8 +65,8 @@ export async function runTable(
       ...(restart !== undefined && { restart }),
       ...(retryFailed !== undefined && { retryFailed }),
     },
-    async () => {
-      const llm = await loadModel(options, progress, interruption.signal);
+    async (rows) => {
+      const llm = await loadModel(options, progress, interruption.signal, { rows });
       progress.plan(llm.plan);
       onModel(llm);
       return llm;

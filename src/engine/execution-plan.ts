@@ -1,14 +1,12 @@
 import { pagesFor } from '../kv/layer-groups.ts';
 import type { Model } from '../models/model.ts';
 import { RUNS_AT_ONCE } from '../tensor/attention-beside.ts';
-import { PAGE_POSITIONS } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
-import { MemoryError } from '../util/errors.ts';
-import { formatBytes } from '../util/units.ts';
 import { bufferBytes } from './buffer-bytes.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
 import type { HostPlan } from './host-plan.ts';
-import { PLAN_ITEMS, totalOf } from './plan-items.ts';
+import { totalOf } from './plan-items.ts';
+import { diskTooSmall, LEAST_POSITIONS, noRoomBeside, tooLarge } from './plan-refusals.ts';
 import { chooseHomes, homesOf, leastHomes, type PlaceWeights, type WeightHomesPlan } from './weight-homes.ts';
 
 export interface PlanOptions {
@@ -33,6 +31,8 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
+  /** All rows to come, as far as they are known: the cache needs no more room. Default: rows as long as the context, as many as the block has. */
+  readonly rows?: { readonly count: number; readonly positions: number } | undefined;
   /** Bytes of RAM that the cache may take where it lies beside the device, whose attention the processor computes. Default: it lies in the device's memory. */
   readonly cacheBesideBytes?: number | undefined;
   /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
@@ -138,21 +138,26 @@ const MOST_CHUNKS = 8;
 const MOST_HIDDEN = 1 / 8;
 /** Beyond 512 rows a sweep computes for longer than any disk reads. */
 const MOST_BATCHES = 8;
-/** Without so many it is no use: a question and its answer. Longer rows are refused one by one. */
-const LEAST_POSITIONS = 1024;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   // Of two micro-batches one attends while the other one computes.
-  const plan = planBlock(model, options, options.numGpuBatches ?? (options.cacheBesideBytes === undefined ? 1 : RUNS_AT_ONCE), 1);
+  const least = options.numGpuBatches ?? (options.cacheBesideBytes === undefined ? 1 : RUNS_AT_ONCE);
+  const plan = planBlock(model, options, least, 1);
   if (plan.weights.slots === 0) return plan;
-  // Every row and every token more shares the reading of the weights.
-  const rows = cachedPages(plan) / SHORT_ROW_PAGES;
+  const { numGpuBatches, sweepChunks } = largeBlock(model, options, least);
+  return numGpuBatches > least || sweepChunks > 1 ? planBlock(model, options, numGpuBatches, sweepChunks) : plan;
+}
+
+/** Every row and every token more shares the reading of the weights. */
+function largeBlock(model: Model, options: PlanOptions, least: number): Pick<ExecutionPlan, 'numGpuBatches' | 'sweepChunks'> {
+  const plan = planBlock(model, { ...options, rows: undefined }, least, 1);
+  const rows = Math.min(cachedPages(plan) / SHORT_ROW_PAGES, options.rows?.count ?? Infinity);
   const states = hiddenRoom(model, plan, options);
   const most = options.cacheBesideBytes === undefined ? MOST_BATCHES : Math.min(MOST_BATCHES, states);
   const batches = options.numGpuBatches ?? Math.max(plan.numGpuBatches, Math.min(most, Math.ceil(rows / plan.gpuBatchSize)));
   const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor(states / batches));
-  return batches > 1 || chunks > 1 ? planBlock(model, options, batches, Math.max(1, chunks)) : plan;
+  return { numGpuBatches: batches, sweepChunks: Math.max(1, chunks) };
 }
 
 /** Hidden states that have room: in a share of the cache's, or, where the cache lies elsewhere, in what weights leave beside those of the plan. */
@@ -175,7 +180,8 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const pool = cachePools(model, sizes, options.cacheShare);
   const memory = (pages: number): number => memoryOf(pool(pages));
   const room = options.budgetBytes - totalOf(buffers);
-  const blockPages = gpuBatchSize * numGpuBatches * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
+  const { rowPages, blockRows } = blockOf(sizes, sequencePages, options.rows);
+  const blockPages = blockRows * Math.min(rowPages, pagesFor(ROW_POSITIONS));
   const isBeside = options.cacheBesideBytes !== undefined;
   const inDevice = (pages: number): number => (isBeside ? 0 : memory(pages));
   const cache = { least: inDevice(leastPages), good: inDevice(goodPages), block: inDevice(Math.max(leastPages, blockPages)) };
@@ -183,8 +189,9 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.cacheBesideBytes ?? options.budgetBytes - totalOf(fixed);
   const onDisk = (options.cacheShare ?? 1) < 1;
-  const ownPages = onDisk ? blockPages : gpuBatchSize * numGpuBatches * sequencePages;
-  const wantedPages = onDisk && options.cachePositions !== undefined ? leastPages : Math.max(leastPages, ownPages);
+  const ownPages = onDisk ? blockPages : blockRows * rowPages;
+  const wantedPages =
+    onDisk && options.cachePositions !== undefined ? leastPages : Math.max(options.rows ? goodPages : leastPages, ownPages);
   const fits = (pages: number): boolean => (pool(pages).kvDisk?.bytes ?? 0) <= (options.diskBytes ?? Infinity);
   const most = (bytes: number): number => largest(wantedPages, (pages) => memory(pages) <= bytes && fits(pages));
   // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
@@ -200,6 +207,17 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const weights = Object.freeze({ share: homes.share, slots: homes.slots, streamedBytes: homes.streamedBytes });
   const attnSparsity = options.attnSparsity ?? 1;
   return Object.freeze({ ...sizes, kvPages, kvDisk, attnSparsity, weights, bytes });
+}
+
+/** Rows that may be in flight at a time, and pages of the longest; a row more where they are known, for what they begin with and share. */
+function blockOf(
+  { gpuBatchSize, numGpuBatches }: PlanSizes,
+  sequencePages: number,
+  rows: PlanOptions['rows'],
+): { rowPages: number; blockRows: number } {
+  const most = gpuBatchSize * numGpuBatches;
+  if (!rows) return { rowPages: sequencePages, blockRows: most };
+  return { rowPages: Math.min(sequencePages, pagesFor(rows.positions)), blockRows: Math.min(most, rows.count) + 1 };
 }
 
 /** Pages of the cache wherever they are, of the group of layers that has the fewest. */
@@ -248,50 +266,4 @@ function largest(limit: number, holds: (n: number) => boolean): number {
     else high = middle - 1;
   }
   return low;
-}
-
-function itemName(name: string, cachePositions = LEAST_POSITIONS): string {
-  return name === 'kv' ? `KV cache of ${cachePositions} positions` : PLAN_ITEMS[name as keyof typeof PLAN_ITEMS];
-}
-
-function tooLarge(options: PlanOptions, fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>, kv: number): MemoryError {
-  const needed = totalOf({ ...fixed, kv });
-  const memory = options.memoryName === undefined ? '' : ` of ${options.memoryName}`;
-  const items = Object.entries({ ...fixed, kv })
-    .toSorted(([, a], [, b]) => b - a)
-    .slice(0, 3)
-    .map(([name, bytes]) => `${itemName(name, options.cachePositions)} ${formatBytes(bytes)}`);
-  return new MemoryError(
-    `the model needs ${formatBytes(needed)}${memory}, ${formatBytes(options.budgetBytes)} may be used; largest: ${items.join(', ')}. ` +
-      `${fittingShare(options, fixed, kv)}A smaller --gpu-batch-size, --kv-type f16 or a smaller model would need less`,
-    { needed, budgetBytes: options.budgetBytes, pagePositions: PAGE_POSITIONS },
-  );
-}
-
-function noRoomBeside({ cachePositions = LEAST_POSITIONS, cacheBesideBytes = 0 }: PlanOptions, needed: number): MemoryError {
-  return new MemoryError(
-    `the KV cache of ${cachePositions} positions takes ${formatBytes(needed)} of RAM beside the GPU, ${formatBytes(Math.max(0, cacheBesideBytes))} are left for it there. ` +
-      `A larger --mem, fewer percent of the weights in RAM, --kv-type q8_0 or a share of the cache on disk would help`,
-    { needed, cacheBesideBytes },
-  );
-}
-
-function diskTooSmall({ cachePositions = LEAST_POSITIONS, diskBytes = 0 }: PlanOptions, needed: number): MemoryError {
-  return new MemoryError(
-    `the KV cache of ${cachePositions} positions takes ${formatBytes(needed)} on disk, ${formatBytes(diskBytes)} may be used. ` +
-      `A larger --disk, another --offload-dir, --kv-type q8_0 or a larger share in memory would help`,
-    { needed, diskBytes },
-  );
-}
-
-/** A sentence about the share of the weights that would fit, when a larger one was asked for. */
-function fittingShare(
-  { placeWeights, weightShare, budgetBytes }: PlanOptions,
-  fixed: Omit<PlanBytes, 'kv' | 'staged' | 'total'>,
-  kv: number,
-): string {
-  if (!placeWeights || weightShare === undefined) return '';
-  const room = budgetBytes - totalOf({ ...fixed, kv }) + fixed.weights + fixed.ring;
-  const { share, residentBytes, ringBytes } = chooseHomes(placeWeights, room);
-  return residentBytes + ringBytes > room || share >= weightShare ? '' : `At most ${Math.floor(100 * share)} percent of the weights fit. `;
 }

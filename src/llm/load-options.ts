@@ -1,6 +1,6 @@
 /** What a model is loaded with. */
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
-import type { GenerationParams } from '../requests.ts';
+import type { ExpectedRows, GenerationParams } from '../requests.ts';
 import type { FloatType, KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import type { ConvertMode, StorageType } from '../weights/storage-type.ts';
@@ -66,6 +66,8 @@ export interface LoadOptions {
   readonly checksums?: boolean;
   /** Positions of all rows in flight that the KV cache must have room for. Default: what there is room for, at least a short row. */
   readonly cachePositions?: number;
+  /** What is known of the rows to come: the KV cache gets no more room than they can fill. They may be others all the same. Default: nothing. */
+  readonly rows?: ExpectedRows;
   /** Runs with this plan instead of making one: the `plan` of a model that was opened before. It is refused where it does not suit. */
   readonly plan?: ExecutionPlan;
   /**

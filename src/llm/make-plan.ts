@@ -29,6 +29,7 @@ export interface PlanSettings {
   readonly vramBytes?: number | undefined;
   readonly gpus?: number | undefined;
   readonly cachePositions?: number | undefined;
+  readonly rows?: PlanOptions['rows'];
   readonly percent?: readonly number[] | undefined;
   /** Bytes of disk that may be used. Default: no limit. */
   readonly diskBytes?: number | undefined;
@@ -51,7 +52,7 @@ const START_SLACK_BYTES = 64 << 20;
 
 /** @throws {MemoryError} {UsageError} {FormatError} */
 export function makePlan({ model, device, attending = device, weights }: PlannedParts, settings: PlanSettings): ExecutionPlan {
-  const { compute, gpuBatchSize, numGpuBatches, cachePositions } = settings;
+  const { compute, gpuBatchSize, numGpuBatches, cachePositions, rows } = settings;
   // Also of programs without types, whose plans may be anything.
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
@@ -72,6 +73,7 @@ export function makePlan({ model, device, attending = device, weights }: Planned
     gpuBatchSize,
     numGpuBatches,
     cachePositions,
+    rows,
   };
   const place = (tiers: TierShares): WeightPlacement => placeWeights(weights.plan, tiers, placementRules(device));
   const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));

@@ -190,3 +190,32 @@ describe('createPlan, with weights that may pass through', () => {
     expect(plan.bytes).toEqual({ ...bytes, program: 5e6, staging: 7e6, total: bytes.total + 12e6 });
   });
 });
+
+describe('createPlan, with rows that are known', () => {
+  const model = tinyModel();
+  const page = 2 * 2 * 64 * 16 * 4;
+  const options = { kvType: 'f32', weightBytes: 100e6, placeWeights, gpuBatchSize: 64 } as const;
+
+  it('gives the cache no more room than they can fill, one row more for what they share', () => {
+    const pagesOf = (count: number, positions: number) =>
+      createPlan(model, { ...options, budgetBytes: 1e9, rows: { count, positions } }).kvPages;
+    expect(pagesOf(10, 65)).toEqual([11 * 2]);
+    expect(pagesOf(1000, 64)).toEqual([65]);
+    expect(pagesOf(1000, 1e6)).toEqual([65 * 4]);
+    expect(createPlan(model, { ...options, budgetBytes: 1e9 }).kvPages).toEqual([64 * 4]);
+  });
+
+  it('keeps room for a long row all the same: what is known of them is an estimate', () => {
+    const plan = createPlan(model, { ...options, budgetBytes: 1e9, rows: { count: 1, positions: 3 } });
+    expect(plan.kvPages).toEqual([4]);
+  });
+
+  it('has no more micro-batches than there are rows, and leaves the rest to the weights', () => {
+    const streamed = { ...options, gpuBatchSize: 4, budgetBytes: 60e6 };
+    const [known, unknown] = [createPlan(model, { ...streamed, rows: { count: 5, positions: 64 } }), createPlan(model, streamed)];
+    expect(known.numGpuBatches).toBe(2);
+    expect(known.bytes.kv).toBe(6 * page + page);
+    expect(known.weights.share).toBeGreaterThanOrEqual(unknown.weights.share);
+    expect(known.bytes.total).toBeLessThanOrEqual(60e6);
+  });
+});
