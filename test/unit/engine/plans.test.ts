@@ -201,7 +201,7 @@ describe('createPlan, with rows that are known', () => {
       createPlan(model, { ...options, budgetBytes: 1e9, rows: { count, positions } }).kvPages;
     expect(pagesOf(10, 65)).toEqual([11 * 2]);
     expect(pagesOf(1000, 64)).toEqual([65]);
-    expect(pagesOf(1000, 1e6)).toEqual([65 * 4]);
+    expect(pagesOf(1000, 1e6)).toEqual([64 * 4]);
     expect(createPlan(model, { ...options, budgetBytes: 1e9 }).kvPages).toEqual([64 * 4]);
   });
 
