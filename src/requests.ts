@@ -61,8 +61,10 @@ export interface ExpectedRows {
   readonly count: number;
   /** Of the longest prompt, nearly. */
   readonly promptTokens: number;
-  /** Most tokens that one of them asks for. Default: one of them leaves that to the model. */
+  /** Most tokens that one of them asks for. Default: none does. */
   readonly maxTokens?: number;
+  /** One of them leaves that to the model. Default false. */
+  readonly leaveLimit?: boolean;
 }
 
 /** `stop`: an end-of-sequence token, stop token or stop string; `length`: the token limit or the end of the context. */

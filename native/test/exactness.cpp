@@ -77,5 +77,5 @@ void test_exactness(Test &t) {
     try_wrong_rows(t, f);
   }
   for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1}) try_many_rows(t, format_of(type), 1013, 64, 500);
-  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_Q6_K}) try_many_rows(t, format_of(type), 135, 4096 + 768, 101);
+  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_Q4_1, FLX_Q4_K, FLX_Q6_K}) try_many_rows(t, format_of(type), 135, 4096 + 768, 101);
 }

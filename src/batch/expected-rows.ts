@@ -2,8 +2,8 @@
 import type { ExpectedRows, PromptInput } from '../requests.ts';
 import type { RowRequest } from './rows.ts';
 
-/** Few texts have shorter tokens: English has 4 bytes a token, Chinese 3, and numbers 2 or 3. */
-const BYTES_PER_TOKEN = 2;
+/** English has 4 letters a token, few texts of the Latin alphabet less than 2. Digits, signs and bytes of other scripts may be a token each. */
+const LETTERS_PER_TOKEN = 2;
 /** Of a chat template, for each message and the beginning. */
 const MESSAGE_TOKENS = 32;
 
@@ -11,18 +11,18 @@ const MESSAGE_TOKENS = 32;
 export class RowSizes {
   #count = 0;
   #promptTokens = 0;
-  #maxTokens: number | undefined = 0;
+  #maxTokens = 0;
+  #leaveLimit = false;
 
   add({ prompt, params }: Pick<RowRequest, 'prompt' | 'params'>): void {
     this.#count++;
     this.#promptTokens = Math.max(this.#promptTokens, promptTokens(prompt));
-    const { maxTokens } = params;
-    this.#maxTokens = maxTokens === undefined || this.#maxTokens === undefined ? undefined : Math.max(this.#maxTokens, maxTokens);
+    if (params.maxTokens === undefined) this.#leaveLimit = true;
+    else this.#maxTokens = Math.max(this.#maxTokens, params.maxTokens);
   }
 
   get expected(): ExpectedRows {
-    const maxTokens = this.#maxTokens;
-    return { count: this.#count, promptTokens: this.#promptTokens, ...(maxTokens !== undefined && { maxTokens }) };
+    return { count: this.#count, promptTokens: this.#promptTokens, maxTokens: this.#maxTokens, leaveLimit: this.#leaveLimit };
   }
 }
 
@@ -32,4 +32,11 @@ function promptTokens(prompt: PromptInput): number {
   return prompt.length;
 }
 
-const textTokens = (text: string): number => Math.ceil(Buffer.byteLength(text) / BYTES_PER_TOKEN);
+function textTokens(text: string): number {
+  let letters = 0;
+  for (let i = 0; i < text.length; i++) if (isLetter(text.charCodeAt(i))) letters++;
+  return Buffer.byteLength(text) - letters + Math.ceil(letters / LETTERS_PER_TOKEN);
+}
+
+/** Of ASCII, or the space before a word. */
+const isLetter = (code: number): boolean => ((code | 32) - 97) >>> 0 < 26 || code === 32;

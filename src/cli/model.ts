@@ -22,6 +22,8 @@ export async function loadModel(
   const llm = await LLM.load(modelName(options), {
     ...loadOptions(options),
     ...more,
+    // What is written is to serve other tables too.
+    rows: planOut === undefined ? more.rows : undefined,
     signal,
     onPreparation: progress.preparation,
     onNotice: progress.say,

@@ -130,6 +130,8 @@ const KV_SHARE = 0.5;
 const GOOD_POSITIONS = 4096;
 /** Of a row of a table with its answer, when weights and cache compete for room. */
 const ROW_POSITIONS = 512;
+/** Of the longest that are known: a beginning that is kept takes a quarter of the cache at most. */
+const LEAST_ROWS = 4;
 /** Pages of a short row: the block has as many rows as the cache holds of them, where weights pass through. */
 const SHORT_ROW_PAGES = 2;
 /** Chunks of 512 tokens of all micro-batches: 4096 tokens compute for longer than any disk reads. */
@@ -145,18 +147,23 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
   const least = options.numGpuBatches ?? (options.cacheBesideBytes === undefined ? 1 : RUNS_AT_ONCE);
   const plan = planBlock(model, options, least, 1);
   if (plan.weights.slots === 0) return plan;
-  const { numGpuBatches, sweepChunks } = largeBlock(model, options, least);
+  const { numGpuBatches, sweepChunks } = largeBlock(
+    model,
+    options,
+    options.rows ? planBlock(model, { ...options, rows: undefined }, least, 1) : plan,
+  );
   return numGpuBatches > least || sweepChunks > 1 ? planBlock(model, options, numGpuBatches, sweepChunks) : plan;
 }
 
-/** Every row and every token more shares the reading of the weights. */
-function largeBlock(model: Model, options: PlanOptions, least: number): Pick<ExecutionPlan, 'numGpuBatches' | 'sweepChunks'> {
-  const plan = planBlock(model, { ...options, rows: undefined }, least, 1);
-  const rows = Math.min(cachedPages(plan) / SHORT_ROW_PAGES, options.rows?.count ?? Infinity);
+/** Every row and every token more shares the reading of the weights. `plan` is that of the least block, whose cache has all the room there is. */
+function largeBlock(model: Model, options: PlanOptions, plan: ExecutionPlan): Pick<ExecutionPlan, 'numGpuBatches' | 'sweepChunks'> {
+  const { count, positions } = options.rows ?? { count: Infinity, positions: Infinity };
+  const rows = Math.min(cachedPages(plan) / SHORT_ROW_PAGES, count);
   const states = hiddenRoom(model, plan, options);
   const most = options.cacheBesideBytes === undefined ? MOST_BATCHES : Math.min(MOST_BATCHES, states);
   const batches = options.numGpuBatches ?? Math.max(plan.numGpuBatches, Math.min(most, Math.ceil(rows / plan.gpuBatchSize)));
-  const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor(states / batches));
+  const useful = Math.ceil((Math.min(count, plan.gpuBatchSize) * positions) / plan.batchTokens);
+  const chunks = Math.min(Math.floor(MOST_CHUNKS / batches), Math.floor(states / batches), useful);
   return { numGpuBatches: batches, sweepChunks: Math.max(1, chunks) };
 }
 
@@ -180,18 +187,16 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   const pool = cachePools(model, sizes, options.cacheShare);
   const memory = (pages: number): number => memoryOf(pool(pages));
   const room = options.budgetBytes - totalOf(buffers);
-  const { rowPages, blockRows } = blockOf(sizes, sequencePages, options.rows);
-  const blockPages = blockRows * Math.min(rowPages, pagesFor(ROW_POSITIONS));
+  const onDisk = (options.cacheShare ?? 1) < 1;
+  // On disk each micro-batch has a part of its own, which must hold any row alone.
+  const { blockPages, fullPages } = blockRoom(sizes, { sequencePages, goodPages }, onDisk ? undefined : options.rows);
   const isBeside = options.cacheBesideBytes !== undefined;
   const inDevice = (pages: number): number => (isBeside ? 0 : memory(pages));
   const cache = { least: inDevice(leastPages), good: inDevice(goodPages), block: inDevice(Math.max(leastPages, blockPages)) };
   const homes = weightHomes(options, room, cache);
   const fixed = { ...buffers, weights: homes.residentBytes, ring: homes.ringBytes };
   const leftBytes = options.cacheBesideBytes ?? options.budgetBytes - totalOf(fixed);
-  const onDisk = (options.cacheShare ?? 1) < 1;
-  const ownPages = onDisk ? blockPages : blockRows * rowPages;
-  const wantedPages =
-    onDisk && options.cachePositions !== undefined ? leastPages : Math.max(options.rows ? goodPages : leastPages, ownPages);
+  const wantedPages = onDisk && options.cachePositions !== undefined ? leastPages : Math.max(leastPages, onDisk ? blockPages : fullPages);
   const fits = (pages: number): boolean => (pool(pages).kvDisk?.bytes ?? 0) <= (options.diskBytes ?? Infinity);
   const most = (bytes: number): number => largest(wantedPages, (pages) => memory(pages) <= bytes && fits(pages));
   // Other programs may want some of what is free; a budget that was set is there to be used, and what weights left over is the cache's.
@@ -209,15 +214,21 @@ function planBlock(model: Model, options: PlanOptions, numGpuBatches: number, sw
   return Object.freeze({ ...sizes, kvPages, kvDisk, attnSparsity, weights, bytes });
 }
 
-/** Rows that may be in flight at a time, and pages of the longest; a row more where they are known, for what they begin with and share. */
-function blockOf(
+/**
+ * Pages that a block can fill, and those that it is given before weights get any. Of rows that are known a row more than there are, for beginnings that are
+ * kept; and room for longer ones all the same, since how long they are is an estimate.
+ */
+function blockRoom(
   { gpuBatchSize, numGpuBatches }: PlanSizes,
-  sequencePages: number,
+  { sequencePages, goodPages }: { readonly sequencePages: number; readonly goodPages: number },
   rows: PlanOptions['rows'],
-): { rowPages: number; blockRows: number } {
+): { readonly blockPages: number; readonly fullPages: number } {
   const most = gpuBatchSize * numGpuBatches;
-  if (!rows) return { rowPages: sequencePages, blockRows: most };
-  return { rowPages: Math.min(sequencePages, pagesFor(rows.positions)), blockRows: Math.min(most, rows.count) + 1 };
+  const blockPages = most * Math.min(sequencePages, pagesFor(ROW_POSITIONS));
+  if (!rows) return { blockPages, fullPages: most * sequencePages };
+  const known = Math.max(LEAST_ROWS, Math.min(most, rows.count) + 1) * Math.min(sequencePages, pagesFor(rows.positions));
+  const fullPages = Math.max(goodPages, known);
+  return { blockPages: Math.min(fullPages, Math.max(goodPages, blockPages)), fullPages };
 }
 
 /** Pages of the cache wherever they are, of the group of layers that has the fewest. */

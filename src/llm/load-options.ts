@@ -67,7 +67,7 @@ export interface LoadOptions {
   /** Positions of all rows in flight that the KV cache must have room for. Default: what there is room for, at least a short row. */
   readonly cachePositions?: number;
   /** What is known of the rows to come: the KV cache gets no more room than they can fill. They may be others all the same. Default: nothing. */
-  readonly rows?: ExpectedRows;
+  readonly rows?: ExpectedRows | undefined;
   /** Runs with this plan instead of making one: the `plan` of a model that was opened before. It is refused where it does not suit. */
   readonly plan?: ExecutionPlan;
   /**
@@ -95,4 +95,7 @@ export function checkCounts(options: LoadOptions): void {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       throw new UsageError(`${name}: a positive integer expected, got ${value}`);
   }
+  const { count, promptTokens, maxTokens = 0 } = options.rows ?? { count: 0, promptTokens: 0 };
+  for (const [name, value] of Object.entries({ count, promptTokens, maxTokens }))
+    if (!(Number.isSafeInteger(value) && value >= 0)) throw new UsageError(`rows.${name}: an integer from 0 on expected, got ${value}`);
 }

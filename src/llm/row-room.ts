@@ -4,6 +4,8 @@ import type { ExpectedRows, GenerationParams } from '../requests.ts';
 import { DEFAULT_PARAMS } from './params.ts';
 
 /** `defaults`: of requests that do not say how much they want. */
-export function rowRoom({ count, promptTokens, maxTokens }: ExpectedRows, defaults: GenerationParams): PlanOptions['rows'] {
-  return { count, positions: promptTokens + (maxTokens ?? defaults.maxTokens ?? DEFAULT_PARAMS.maxTokens) };
+export function rowRoom(rows: ExpectedRows, defaults: GenerationParams): PlanOptions['rows'] {
+  const { count, promptTokens, maxTokens = 0, leaveLimit = rows.maxTokens === undefined } = rows;
+  const usual = leaveLimit ? (defaults.maxTokens ?? DEFAULT_PARAMS.maxTokens) : 0;
+  return { count, positions: promptTokens + Math.max(maxTokens, usual) };
 }

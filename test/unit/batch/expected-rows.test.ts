@@ -8,26 +8,27 @@ const sizesOf = (...rows: Parameters<RowSizes['add']>[0][]) => {
 };
 
 describe('RowSizes', () => {
-  it('takes the longest prompt, two bytes a token, and the largest limit', () => {
-    const rows = sizesOf({ prompt: 'seven b', params: { maxTokens: 9 } }, { prompt: 'äö', params: { maxTokens: 12 } });
-    expect(rows).toEqual({ count: 2, promptTokens: 4, maxTokens: 12 });
+  it('takes the longest prompt, and the largest limit', () => {
+    const rows = sizesOf({ prompt: 'seven b', params: { maxTokens: 9 } }, { prompt: 'no', params: { maxTokens: 12 } });
+    expect(rows).toEqual({ count: 2, promptTokens: 4, maxTokens: 12, leaveLimit: false });
+  });
+
+  it('takes digits, signs and bytes of other scripts for a token each', () => {
+    expect(sizesOf({ prompt: '12.5 km', params: {} }).promptTokens).toBe(4 + 2);
+    expect(sizesOf({ prompt: '\u5317\u4eac', params: {} }).promptTokens).toBe(6);
   });
 
   it('counts token ids as they are, and what a template adds to messages', () => {
-    expect(sizesOf({ prompt: [1, 2, 3, 4, 5], params: { maxTokens: 1 } }).promptTokens).toBe(5);
+    expect(sizesOf({ prompt: [1, 2, 3, 4, 5], params: {} }).promptTokens).toBe(5);
     const messages = [
       { role: 'system', content: 'four' },
-      { role: 'user', content: 'five5' },
+      { role: 'user', content: 'fivee' },
     ];
-    expect(sizesOf({ prompt: { messages }, params: { maxTokens: 1 } }).promptTokens).toBe(3 * 32 + 2 + 3);
+    expect(sizesOf({ prompt: { messages }, params: {} }).promptTokens).toBe(3 * 32 + 2 + 3);
   });
 
-  it('knows no limit if a row leaves it to the model', () => {
-    expect(
-      sizesOf({ prompt: 'a', params: { maxTokens: 9 } }, { prompt: 'b', params: {} }, { prompt: 'c', params: { maxTokens: 2 } }),
-    ).toEqual({
-      count: 3,
-      promptTokens: 1,
-    });
+  it('says when a row leaves its limit to the model', () => {
+    const rows = sizesOf({ prompt: 'a', params: { maxTokens: 9 } }, { prompt: 'b', params: {} }, { prompt: 'c', params: { maxTokens: 2 } });
+    expect(rows).toMatchObject({ count: 3, maxTokens: 9, leaveLimit: true });
   });
 });

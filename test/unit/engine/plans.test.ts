@@ -218,4 +218,15 @@ describe('createPlan, with rows that are known', () => {
     expect(known.weights.share).toBeGreaterThanOrEqual(unknown.weights.share);
     expect(known.bytes.total).toBeLessThanOrEqual(60e6);
   });
+
+  it('has room for one long row where weights pass through, with the rest of its kind behind it', () => {
+    const plan = createPlan(model, { ...options, budgetBytes: 60e6, rows: { count: 1, positions: 200 } });
+    expect(plan.weights.slots).toBe(3);
+    expect(plan.kvPages).toEqual([4 * 4]);
+  });
+
+  it('gives a cache on disk, whose parts must each hold any row, the same room as without', () => {
+    const onDisk = { ...options, budgetBytes: 1e9, cacheShare: 0, numGpuBatches: 4 };
+    expect(createPlan(model, { ...onDisk, rows: { count: 1, positions: 3 } })).toEqual(createPlan(model, onDisk));
+  });
 });
