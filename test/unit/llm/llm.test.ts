@@ -286,6 +286,7 @@ describe('LLM.load', () => {
     ['too little memory', fixtureFolder('opt'), { ...REFERENCE, memoryBytes: 1e6 }, /^the model needs .* 1\.00 MB may be used/],
     ['a batch of no rows', fixtureFolder('opt'), { ...REFERENCE, gpuBatchSize: 0 }, /gpuBatchSize: a positive integer expected, got 0/],
     ['no threads', fixtureFolder('opt'), { threads: -1 }, /threads: a positive integer expected, got -1/],
+    ['half a row', fixtureFolder('opt'), { rows: { count: 0.5, promptTokens: 1 } }, /rows\.count: an integer from 0 on expected, got 0\.5/],
     ['half a batch', fixtureFolder('opt'), { ...REFERENCE, numGpuBatches: 1.5 }, /numGpuBatches: a positive integer expected, got 1.5/],
   ])('refuses %s', async (_what, name, options, message) => await expect(LLM.load(name, options)).rejects.toThrow(message));
 
