@@ -7,6 +7,8 @@
 
 /* Values that products in integers are summed over. */
 static constexpr int GROUP = 32;
+/* Values of a K block. */
+static constexpr int K_BLOCK = 256;
 
 struct BlockQ40 { uint16_t d; uint8_t q[16]; };
 struct BlockQ41 { uint16_t d, m; uint8_t q[16]; };
@@ -64,7 +66,7 @@ static inline void codes_of(const BlockQ6K &b, int group, uint8_t *codes) {
   for (int i = 0; i < GROUP; i++) codes[i] = static_cast<uint8_t>(((low[i] >> (part / 2 * 4)) & 15) | ((high[i] >> (2 * part)) & 3) << 4);
 }
 
-/* How a type's values lie in panels and become weights: scale * (code - zero) - minimum. */
+/* How a type's values lie in panels and become weights: scale * (code - zero), and a minimum. */
 struct IntegerFormat {
   int values;       /* of a block */
   int bits;         /* of a code: 4 and up to 2 planes of one bit, or 8 */

@@ -61,7 +61,7 @@ template <int ROWS> static void start(Products<ROWS> &products, const int32_t *o
 template <int ROWS> static inline void add_scaled(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &products) {
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
-    const F scale = f_load(t.weight_scales + block * FLX_PANEL + c);
+    const F scale = f_load(t.panel.scales + block * FLX_PANEL + c);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
@@ -70,11 +70,11 @@ template <int ROWS> static inline void add_scaled(const IntegerTile &t, int colu
   }
 }
 
-/* C -= minima * sums of group `g`. */
-template <int ROWS> static inline void subtract_minima(const IntegerTile &t, int column, int64_t g) {
+/* C += minima * sums of group `g`. */
+template <int ROWS> static inline void add_minima(const IntegerTile &t, int column, int64_t g) {
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
-    const F minimum = f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + c));
+    const F minimum = f_load(t.panel.minima + g * FLX_PANEL + c);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
@@ -90,7 +90,7 @@ template <int ROWS, bool MINIMA, bool SIGNED, int STEPS> static void multiply_gr
     start<ROWS>(products, t.offsets + g * 2 * ROWS);
     span_products<ROWS, GROUP, SIGNED, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * 4, products);
     add_scaled<ROWS>(t, column, g, products);
-    if (MINIMA) subtract_minima<ROWS>(t, column, g);
+    if (MINIMA) add_minima<ROWS>(t, column, g);
   }
 }
 
@@ -100,12 +100,12 @@ template <int ROWS> static void subtract_block_minima(const IntegerTile &t, int 
   start<ROWS>(least, nullptr);
   for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
     for (int v = 0; v < 2; v++) {
-      const int16_t *factors = t.minimum_factors + (pair * FLX_PANEL + column + v * LANES) * 2;
+      const int16_t *factors = t.panel.minimum_factors + (pair * FLX_PANEL + column + v * LANES) * 2;
       for (int r = 0; r < ROWS; r++) least[r][v] = i_add_pairs(least[r][v], factors, t.sum_pairs + (pair * ROWS + r) * 2);
     }
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
-    const F minimum = f_sub(f_set(0), f_load(t.minima + block * FLX_PANEL + c));
+    const F minimum = f_sub(f_set(0), f_load(t.panel.minima + block * FLX_PANEL + c));
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
       f_store(sum, f_fma(f_mul(f_from_i(least[r][v]), minimum), f_set(t.scales[block * ROWS + r]), f_load(sum)));
@@ -129,7 +129,7 @@ template <int ROWS, int SPAN, bool MINIMA, int STEPS> static void multiply_block
       const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * 4;
       span_products<ROWS, SPAN, false, STEPS>(t.quants + span * SPAN * ROWS, w, products);
       for (int v = 0; v < 2; v++) {
-        const I factors = i_load(t.scale_factors + span * FLX_PANEL + column + v * LANES);
+        const I factors = i_load(t.panel.scale_factors + span * FLX_PANEL + column + v * LANES);
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
       }
     }
@@ -157,4 +157,10 @@ template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
 }
 
 void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<INTEGER_ROWS>(rows, tile); }
+
+void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
+  unpack_headers(tile.type, tile.packed, tile.groups * GROUP, tile.panel);
+  if (!in_kernel_form(tile.type)) unpack_codes(tile.type, tile.packed, tile.groups * GROUP, tile.panel.quants);
+  multiply_integers(rows, tile);
+}
 #endif

@@ -13,8 +13,8 @@ int64_t packed_rows(int32_t type) { return type == FLX_Q8_0 ? 10 : TOGETHER; }
 /* Where scales and minima of a group are: as floats in the tile, or as they are in the header before it. */
 struct Unpacked {
   static constexpr int BYTES = 0, BYTES_WITH_MINIMA = 0;
-  static F scale(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_load(t.weight_scales + g * FLX_PANEL + v * LANES); }
-  static F minimum(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_sub(f_set(0), f_load(t.minima + g * FLX_PANEL + v * LANES)); }
+  static F scale(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_load(t.panel.scales + g * FLX_PANEL + v * LANES); }
+  static F minimum(const IntegerTile &t, const uint8_t *, int64_t g, int v) { return f_load(t.panel.minima + g * FLX_PANEL + v * LANES); }
 };
 struct Header {
   static constexpr int BYTES = 2 * FLX_PANEL, BYTES_WITH_MINIMA = 4 * FLX_PANEL;
@@ -45,9 +45,14 @@ template <int ROWS> static inline void store_sums(const IntegerTile &t, const F 
     for (int v = 0; v < V; v++) f_store(t.c + r * FLX_PANEL + v * LANES, sums[r][v]);
 }
 
-/* Exact products of `VALUES` values, `span` of a group: 12 sums, 2 vectors of weights, 1 of activations. */
+/* What is unpacked for the first block of rows stays for the others: stores hide behind products, a pass of its own does not. */
+template <class FORM> struct Kept : FORM {};
+template <class Form> static constexpr bool KEEPS = false;
+template <class Form> static constexpr bool KEEPS<Kept<Form>> = true;
+
+/* Exact products of `VALUES` values, `span` of a group: 12 sums, 2 vectors of weights, 1 of activations. Kept codes are left at `codes`. */
 template <int ROWS, int VALUES, class Form>
-static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, const int32_t *offsets, I (&products)[ROWS][V]) {
+static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, const int32_t *offsets, uint8_t *codes, I (&products)[ROWS][V]) {
   EACH_ROW(r)
     for (int v = 0; v < V; v++) products[r][v] = i_set(offsets[r]);
 #pragma GCC unroll 8
@@ -55,6 +60,8 @@ static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, co
     const int step = span * (VALUES / 4) + i;
     I weights[V];
     Form::load(w, step, weights);
+    if (KEEPS<Form>)
+      for (int v = 0; v < V; v++) _mm512_storeu_si512(codes + (step * V + v) * 64, weights[v]);
     EACH_ROW(r) {
       int32_t four;
       std::memcpy(&four, a + (step * ROWS + r) * 4, 4);
@@ -72,7 +79,8 @@ template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_
     if (!PACKED) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
     else if (ROWS >= ROWS_THAT_ASK) ask_for(block + AHEAD_BYTES, t.weight_bytes);
     I products[ROWS][V];
-    multiply_span<ROWS, GROUP, Form>(a, block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES), 0, t.offsets + g * 2 * ROWS, products);
+    const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
+    multiply_span<ROWS, GROUP, Form>(a, w, 0, t.offsets + g * 2 * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
     for (int v = 0; v < V; v++) {
       const F scale = Scales::scale(t, block, g, v);
       const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
@@ -93,7 +101,7 @@ template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t 
     for (int v = 0; v < V; v++) least[r][v] = i_set(0);
   for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
     for (int v = 0; v < V; v++) {
-      const I factors = _mm512_loadu_si512(t.minimum_factors + (pair * FLX_PANEL + v * LANES) * 2);
+      const I factors = _mm512_loadu_si512(t.panel.minimum_factors + (pair * FLX_PANEL + v * LANES) * 2);
       EACH_ROW(r) {
         int32_t two;
         std::memcpy(&two, t.sum_pairs + (pair * ROWS + r) * 2, 4);
@@ -110,20 +118,21 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
   constexpr int SPANS = GROUP / VALUES, GROUPS = 8;
   const int8_t *a = t.quants;
   const uint8_t *w = t.weights;
-  const int64_t share = panel_block_bytes(*integer_format(t.type)) / GROUPS;
-  for (int64_t block = 0; block < t.groups / GROUPS; block++) {
+  const IntegerFormat &f = *integer_format(t.type);
+  const int64_t share = panel_block_bytes(f) / GROUPS, header = KEEPS<Form> ? header_bytes(f) : 0;
+  for (int64_t block = 0; block < t.groups / GROUPS; block++, w += header) {
     const uint8_t *next = w + AHEAD_BYTES;
     I totals[ROWS][V];
     EACH_ROW(r)
       for (int v = 0; v < V; v++) totals[r][v] = i_set(0);
     for (int64_t g = block * GROUPS; g < (block + 1) * GROUPS; g++, a += GROUP * ROWS, w += t.weight_bytes) {
-      if (std::is_same_v<Form, Bytes>) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
+      if (std::is_same_v<Form, Bytes> || KEEPS<Form>) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
       else ask_for(next + (g - block * GROUPS) * share, share);
       for (int span = 0; span < SPANS; span++) {
         I products[ROWS][V];
-        multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, products);
+        multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
         for (int v = 0; v < V; v++) {
-          const I factors = _mm512_loadu_si512(t.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
+          const I factors = _mm512_loadu_si512(t.panel.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
           EACH_ROW(r) totals[r][v] = _mm512_add_epi32(totals[r][v], _mm512_mullo_epi32(products[r][v], factors));
         }
       }
@@ -133,13 +142,13 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
     const float *scales = t.scales + block * ROWS;
     EACH_ROW(r)
       for (int v = 0; v < V; v++)
-        sums[r][v] = f_fma(f_mul(f_from_i(totals[r][v]), f_load(t.weight_scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
+        sums[r][v] = f_fma(f_mul(f_from_i(totals[r][v]), f_load(t.panel.scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
     if (MINIMA) {
       I least[ROWS][V];
       sum_minima(t, block, least);
       EACH_ROW(r)
         for (int v = 0; v < V; v++)
-          sums[r][v] = f_fma(f_mul(f_from_i(least[r][v]), f_load(t.minima + block * FLX_PANEL + v * LANES)), f_set(-scales[r]), sums[r][v]);
+          sums[r][v] = f_fma(f_mul(f_from_i(least[r][v]), f_load(t.panel.minima + block * FLX_PANEL + v * LANES)), f_set(-scales[r]), sums[r][v]);
     }
     store_sums(t, sums);
   }
@@ -153,30 +162,47 @@ template <class FORM, int SPAN, bool MINIMA, class SCALES> struct Kind {
   }
 };
 
-template <class Kind, int ROWS = TOGETHER> static void choose(int64_t rows, const IntegerTile &t) {
+template <class Kind, int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
   if (rows == ROWS) return Kind::template multiply<ROWS>(t);
   if constexpr (ROWS > 1) choose<Kind, ROWS - 1>(rows, t);
 }
 
+/* Codes that lie in panel order: KIND<form, span, minima>. */
+template <template <class, int, bool> class KIND, int ROWS> static void choose_form(int64_t rows, const IntegerTile &t) {
+  switch (t.type) {
+    case FLX_Q4_0: return choose<KIND<Nibbles<0>, 0, false>, ROWS>(rows, t);
+    case FLX_Q4_1: return choose<KIND<Nibbles<0>, 0, true>, ROWS>(rows, t);
+    case FLX_Q5_0: return choose<KIND<Nibbles<1>, 0, false>, ROWS>(rows, t);
+    case FLX_Q5_1: return choose<KIND<Nibbles<1>, 0, true>, ROWS>(rows, t);
+    case FLX_IQ4_NL: return choose<KIND<Looked, 0, false>, ROWS>(rows, t);
+    case FLX_Q4_K: return choose<KIND<Nibbles<0>, 32, true>, ROWS>(rows, t);
+    case FLX_Q5_K: return choose<KIND<Nibbles<1>, 32, true>, ROWS>(rows, t);
+    case FLX_Q6_K: return choose<KIND<Nibbles<2>, 16, false>, ROWS>(rows, t);
+  }
+}
+template <class FORM, int SPAN, bool MINIMA> using PackedKind = Kind<FORM, SPAN, MINIMA, Header>;
+template <class FORM, int SPAN, bool MINIMA> using KeptKind = Kind<Kept<FORM>, SPAN, MINIMA, Unpacked>;
+
 void multiply_integers(int64_t rows, const IntegerTile &tile) {
   const IntegerFormat &f = *integer_format(tile.type);
-  if (f.scale_values == 16) choose<Kind<Bytes, 16, false, Unpacked>>(rows, tile);
-  else if (f.k_scales) choose<Kind<Bytes, 32, true, Unpacked>>(rows, tile);
-  else if (f.minimum) choose<Kind<Bytes, 0, true, Unpacked>>(rows, tile);
-  else choose<Kind<Bytes, 0, false, Unpacked>>(rows, tile);
+  if (f.scale_values == 16) choose<Kind<Bytes, 16, false, Unpacked>, INTEGER_ROWS>(rows, tile);
+  else if (f.k_scales) choose<Kind<Bytes, 32, true, Unpacked>, INTEGER_ROWS>(rows, tile);
+  else if (f.minimum) choose<Kind<Bytes, 0, true, Unpacked>, INTEGER_ROWS>(rows, tile);
+  else choose<Kind<Bytes, 0, false, Unpacked>, INTEGER_ROWS>(rows, tile);
+}
+
+void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
+  const IntegerFormat &f = *integer_format(tile.type);
+  unpack_headers(tile.type, tile.packed, tile.groups * GROUP, tile.panel);
+  if (in_kernel_form(tile.type)) return multiply_integers(rows, tile);
+  IntegerTile codes = tile;
+  codes.weights = tile.packed + header_bytes(f);
+  codes.weight_bytes = f.values > GROUP ? group_bytes(f) : panel_block_bytes(f);
+  choose_form<KeptKind, INTEGER_ROWS>(rows, codes);
 }
 
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
-  switch (tile.type) {
-    case FLX_Q4_1: return choose<Kind<Nibbles<0>, 0, true, Header>>(rows, tile);
-    case FLX_Q5_0: return choose<Kind<Nibbles<1>, 0, false, Header>>(rows, tile);
-    case FLX_Q5_1: return choose<Kind<Nibbles<1>, 0, true, Header>>(rows, tile);
-    case FLX_Q8_0: return choose<Kind<Bytes, 0, false, Header>>(rows, tile);
-    case FLX_IQ4_NL: return choose<Kind<Looked, 0, false, Header>>(rows, tile);
-    case FLX_Q4_K: return choose<Kind<Nibbles<0>, 32, true, Unpacked>>(rows, tile);
-    case FLX_Q5_K: return choose<Kind<Nibbles<1>, 32, true, Unpacked>>(rows, tile);
-    case FLX_Q6_K: return choose<Kind<Nibbles<2>, 16, false, Unpacked>>(rows, tile);
-    default: return choose<Kind<Nibbles<0>, 0, false, Header>>(rows, tile); /* Q4_0 */
-  }
+  if (tile.type == FLX_Q8_0) choose<PackedKind<Bytes, 0, false>, TOGETHER>(rows, tile);
+  else choose_form<PackedKind, TOGETHER>(rows, tile);
 }
 #endif

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "activations.h"
+#include "panel.h"
 
 struct IntegerTile {
   const int8_t *quants; /* [k / 4][rows][4] */
@@ -16,10 +17,8 @@ struct IntegerTile {
   };
   const uint8_t *weights; /* [k / 4][32][4] */
   int64_t weight_bytes;   /* from group to group */
-  const float *weight_scales; /* like `scales`, for 32 columns */
-  const float *minima;
-  const int32_t *scale_factors; /* of K blocks, as in IntegerPanel */
-  const int16_t *minimum_factors;
+  const uint8_t *packed;  /* whole blocks in panel order, which multiply_and_unpack brings to `weights` and `panel` */
+  IntegerPanel panel;
   int64_t groups;
   /* A share of what is read next, which memory is asked for piece by piece: so many bytes with each group. */
   const uint8_t *ahead;
@@ -51,11 +50,13 @@ struct BfloatTile {
   bool first;
 };
 
-/* rows from 1 to INTEGER_ROWS, or packed_rows if that is more */
+/* rows from 1 to INTEGER_ROWS */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
+/* The same for the first of several blocks of rows: unpacks for all. */
+void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
 /*
- * The same with weights in panel order, which are unpacked in registers: `weights` is the first block of 32 values, whose header gives scales and
- * minima; or the codes of one block of more values.
+ * The same for 1 to packed_rows rows, with codes that are unpacked in registers: `weights` is the first block of 32 values, whose header gives scales
+ * and minima; or the codes of one block of more values.
  */
 void multiply_packed(int64_t rows, const IntegerTile &tile);
 /* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */

@@ -51,74 +51,83 @@ static IntegerPanel panel_memory(int64_t k) {
   return panel;
 }
 
-/* The tile of `n` rows from `row` on and `groups` groups of k from k0 on; without weights and the place of the sums. */
-static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &part, const IntegerRows &rows, int64_t row, int64_t n, int64_t k0, int64_t groups) {
-  const IntegerFormat &f = *integer_format(l.weight.type);
-  const int64_t at = row * (l.weight.k / GROUP) + k0 / GROUP * n;
+/* A tile of `count` of k from k0 on: what all blocks of rows have in common, so that for each little is left to do. */
+static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64_t k0, int64_t count) {
   IntegerTile tile{};
-  tile.quants = rows.quants + row * l.weight.k + k0 * n;
-  tile.scales = rows.scales + row * (l.weight.k / f.activations) + k0 / f.activations * n;
-  tile.offsets = rows.offsets + 2 * at;
-  if (f.activations == GROUP) tile.sums = rows.sums + at;
-  else tile.sum_pairs = rows.sum_pairs + at;
-  tile.weight_scales = part.scales;
-  tile.minima = f.minimum ? part.minima : nullptr;
-  tile.scale_factors = part.scale_factors;
-  tile.minimum_factors = part.minimum_factors;
-  tile.groups = groups;
+  tile.panel = panel;
+  tile.groups = count / GROUP;
   tile.type = l.weight.type;
   tile.first = k0 == 0;
   return tile;
 }
 
-/* Few rows: weights are unpacked in registers. */
-static void packed_panel_product(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
+/* Points `tile` to `n` rows from `row` on. */
+static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int64_t k0, int64_t row, int64_t n, bool by_group) {
+  const int64_t at = row * k + k0 * n;
+  tile.quants = rows.quants + at;
+  tile.scales = rows.scales + (by_group ? at / GROUP : at / K_BLOCK);
+  tile.offsets = rows.offsets + at / GROUP * 2;
+  if (by_group) tile.sums = rows.sums + at / GROUP;
+  else tile.sum_pairs = rows.sum_pairs + at / GROUP;
+}
+
+/* `count` of k of a panel in panel order: where the weight lies, or a copy of its last rows. */
+static const uint8_t *panel_in_order(const flx_weight &w, int64_t panel, int64_t k0, int64_t count) {
+  const uint8_t *packed = packed_panel(w, panel, k0);
+  return packed ? packed : packed_copy(w, panel, k0, count);
+}
+
+/* Few rows, all at once: weights are unpacked in registers. */
+static void packed_panel_product(const flx_linear &l, int64_t panel) {
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values, step = integer_block_rows(l.weight.type, l.m);
+  const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values;
   const IntegerPanel part = panel_memory(most);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
-    const uint8_t *packed = packed_panel(w, panel, k0);
+    const int64_t count = std::min(most, w.k - k0);
+    IntegerTile tile = tile_of(l, part, k0, count);
+    tile.weights = panel_in_order(w, panel, k0, count);
+    tile.weight_bytes = panel_block_bytes(f);
+    tile.c = sums_of(0);
     if (f.values > GROUP) {
-      unpack_headers(w.type, packed, f.values, part);
-      packed += header_bytes(f);
+      unpack_headers(w.type, tile.weights, count, part);
+      tile.weights += header_bytes(f);
+      tile.weight_bytes = group_bytes(f);
     }
-    for (int64_t row = from; row < to; row += step) {
-      const int64_t n = std::min(step, l.m - row);
-      IntegerTile tile = tile_of(l, part, rows, row, n, k0, std::min(most, w.k - k0) / GROUP);
-      tile.weights = packed;
-      tile.weight_bytes = f.values > GROUP ? group_bytes(f) : panel_block_bytes(f);
-      tile.c = sums_of(row - from);
-      multiply_packed(n, tile);
-    }
+    set_rows(tile, rows, w.k, k0, 0, l.m, f.activations == GROUP);
+    multiply_packed(l.m, tile);
   }
+}
+
+/* `tile` with the weights of a panel, and what memory is asked for with each of `blocks` blocks of rows: a share of what follows them. */
+static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t blocks) {
+  const IntegerFormat &f = *integer_format(w.type);
+  const bool ready = in_kernel_form(w.type);
+  const int64_t count = tile.groups * GROUP, bytes = panel_bytes(w, count);
+  tile.packed = panel_in_order(w, panel, k0, count);
+  tile.weights = ready ? tile.packed + header_bytes(f) : tile.panel.quants;
+  tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
+  tile.ahead = tile.packed + bytes;
+  tile.ahead_bytes = (bytes / blocks + tile.groups) / tile.groups;
 }
 
 static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
-  const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t step = integer_block_rows(l.weight.type, l.m), blocks = (to - from + step - 1) / step;
-  const int64_t piece = length_of(INTEGER_K, to - from);
+  const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step, piece = length_of(INTEGER_K, to - from);
   const IntegerPanel part = panel_memory(piece);
+  const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
-    const int64_t count = std::min(piece, w.k - k0);
-    const uint8_t *packed = packed_panel(w, panel, k0);
-    const uint8_t *ahead = packed ? packed + panel_bytes(w, count) : nullptr;
-    const int64_t share = panel_bytes(w, count) / blocks + 1, groups = count / GROUP;
-    const bool ready = packed && in_kernel_form(w.type);
-    if (ready) unpack_headers(w.type, packed, count, part);
-    else unpack_integer(w.type, packed ? packed : packed_copy(w, panel, k0, count), count, part);
+    IntegerTile tile = tile_of(l, part, k0, std::min(piece, w.k - k0));
+    set_weights(tile, w, panel, k0, blocks);
+    tile.c = sums_of(0);
     for (int64_t row = from; row < to; row += step) {
-      const int64_t n = std::min(step, l.m - row);
-      IntegerTile tile = tile_of(l, part, rows, row, n, k0, groups);
-      tile.ahead = ahead ? ahead + (row - from) / step * share : nullptr;
-      tile.ahead_bytes = ahead ? (share + groups - 1) / groups : 0;
-      tile.weights = ready ? packed + header_bytes(f) : part.quants;
-      tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
-      tile.c = sums_of(row - from);
-      multiply_integers(n, tile);
+      const int64_t n = std::min(step, to - row);
+      set_rows(tile, rows, w.k, k0, row, n, by_group);
+      row == from ? multiply_and_unpack(n, tile) : multiply_integers(n, tile);
+      tile.c += n * FLX_PANEL;
+      tile.ahead += tile.groups * tile.ahead_bytes;
     }
   }
 }
@@ -207,8 +216,7 @@ static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, i
 }
 
 static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
-  const bool packed = to - from <= packed_rows(l.weight.type) && packed_panel(l.weight, panel, 0);
-  if (is_integer(l.weight.type)) packed ? packed_panel_product(l, panel, from, to) : integer_panel(l, panel, from, to);
+  if (is_integer(l.weight.type)) to - from <= packed_rows(l.weight.type) ? packed_panel_product(l, panel) : integer_panel(l, panel, from, to);
   else if (in_bfloats(l.weight.type)) bfloat_panel(l, panel, from, to);
   else float_panel(l, panel, from, to);
   const int64_t column = panel * FLX_PANEL;

@@ -12,8 +12,8 @@
 #include "blocks.h"
 
 /*
- * What the integer kernels read: codes as bytes [k / 4][32][4]; scales and minima [32] of each block. Of K blocks also the factors that scales and
- * minima have within the block: [32] for each `scale_values` of k, and for each 64 of k [32][2].
+ * What the integer kernels read: codes as bytes [k / 4][32][4]; scales and minima [32] of each block. Minima are added, those of K blocks taken away, as
+ * in the file. Of K blocks also the factors that scales and minima have within the block: [32] for each `scale_values` of k, and for each 64 of k [32][2].
  */
 struct IntegerPanel {
   uint8_t *quants;
@@ -38,7 +38,7 @@ static inline void ask_for(const uint8_t *from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
 }
 
-/* Zero point of the bytes that `unpack_integer` writes. */
+/* Zero point of the bytes that `unpack_codes` writes. */
 int32_t zero_point(int32_t type);
 /* Whether those bytes are signed instead, as instruction sets want them that multiply no large unsigned bytes. */
 bool signed_quants(int32_t type);
@@ -52,9 +52,8 @@ int64_t panel_bytes(const flx_weight &weight, int64_t count);
 /* Rows of a panel in the file's order, `count` of k from `k0` on, packed into memory of the thread, which the next call overwrites. */
 const uint8_t *packed_copy(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count);
 
-/* Brings `count` of k (whole blocks) in panel order into the kernels' form. */
-void unpack_integer(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
-/* Without the codes. */
+/* Bring `count` of k (whole blocks) in panel order into the kernels' form: codes, and what belongs to them. */
+void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes);
 void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
 /* Whether codes in panel order are what the kernels read, group after group with headers between. */
 static inline bool in_kernel_form(int32_t type) { return type == FLX_Q8_0; }

@@ -24,7 +24,7 @@ bool signed_quants(int32_t type) {
 int32_t zero_point(int32_t type) { return signed_quants(type) ? 0 : integer_format(type)->zero; }
 
 #if defined(FLX_ISA_AVX512)
-static void unpack_codes(int32_t type, const uint8_t *group, uint8_t *to) {
+static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
   with_form(type, [&](auto form) {
     for (int step = 0; step < GROUP / 4; step++) {
       I codes[2];
@@ -57,7 +57,7 @@ static void unpack_nibbles(const uint8_t *group, uint8_t *to) {
     }
 }
 
-static void unpack_codes(int32_t type, const uint8_t *group, uint8_t *to) {
+static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
   if (type == FLX_Q8_0) {
     std::memcpy(to, group, P * GROUP);
     return;
@@ -102,29 +102,24 @@ static void unpack_byte_factors(const uint8_t *s, int32_t *scales) {
   for (int i = 0; i < 16 * P; i++) scales[i] = bytes[i];
 }
 
-static void unpack_header(int32_t type, const uint8_t *header, const IntegerPanel &out) {
-  const IntegerFormat &f = *integer_format(type);
-  widen_halves(header, out.scales);
-  if (f.minimum) widen_halves(header + 2 * P, out.minima);
-  if (f.minimum && !f.k_scales)
-    for (int r = 0; r < P; r++) out.minima[r] = -out.minima[r]; /* these add their minimum, K blocks take it away */
-  if (f.k_scales) unpack_k_factors(header + 4 * P, out.scale_factors, out.minimum_factors);
-  if (f.scale_values == 16) unpack_byte_factors(header + 2 * P, out.scale_factors);
-}
-
+/* Field by field, each in a short loop: with few rows, headers of groups are read nearly as often as codes are multiplied. */
 void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out) {
   const IntegerFormat &f = *integer_format(type);
-  const int64_t groups = f.values / GROUP, spans = f.values / f.scale_values;
-  for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
-    unpack_header(type, packed, {nullptr, out.scales + b * P, out.minima + b * P, out.scale_factors + b * spans * P, out.minimum_factors + b * groups * P});
+  const int64_t blocks = count / f.values, bytes = panel_block_bytes(f);
+  for (int64_t b = 0; b < blocks; b++) widen_halves(packed + b * bytes, out.scales + b * P);
+  if (f.minimum)
+    for (int64_t b = 0; b < blocks; b++) widen_halves(packed + b * bytes + 2 * P, out.minima + b * P);
+  if (f.k_scales)
+    for (int64_t b = 0; b < blocks; b++) unpack_k_factors(packed + b * bytes + 4 * P, out.scale_factors + b * 8 * P, out.minimum_factors + b * 8 * P);
+  if (f.scale_values == 16)
+    for (int64_t b = 0; b < blocks; b++) unpack_byte_factors(packed + b * bytes + 2 * P, out.scale_factors + b * 16 * P);
 }
 
-void unpack_integer(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out) {
+void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
   const IntegerFormat &f = *integer_format(type);
   const int64_t groups = f.values / GROUP;
-  unpack_headers(type, packed, count, out);
   for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
-    for (int64_t g = 0; g < groups; g++) unpack_codes(type, packed + header_bytes(f) + g * group_bytes(f), out.quants + (b * groups + g) * GROUP * P);
+    for (int64_t g = 0; g < groups; g++, codes += GROUP * P) unpack_group(type, packed + header_bytes(f) + g * group_bytes(f), codes);
 }
 
 /* ---- floats ---- */
@@ -181,13 +176,15 @@ static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {
   const int32_t zero = zero_point(w.type);
   for (int64_t k0 = 0; k0 < w.k; k0 += f.values) {
     const uint8_t *packed = packed_panel(w, row / P, k0);
-    unpack_integer(w.type, packed ? packed : packed_copy(w, row / P, k0, f.values), f.values, {quants, scales, minima, scale_factors, minimum_factors});
+    if (!packed) packed = packed_copy(w, row / P, k0, f.values);
+    unpack_codes(w.type, packed, f.values, quants);
+    unpack_headers(w.type, packed, f.values, {nullptr, scales, minima, scale_factors, minimum_factors});
     for (int i = 0; i < f.values; i++) {
       const int at = i / 4 * P * 4 + r * 4 + i % 4, span = i / f.scale_values;
       const int32_t q = signed_quants(w.type) ? static_cast<int8_t>(quants[at]) : quants[at];
       const float scale = f.values == GROUP ? scales[r] : scales[r] * static_cast<float>(scale_factors[span * P + r]);
-      const float minimum = f.k_scales ? minima[r] * minimum_factors[(span / 2 * P + r) * 2 + span % 2] : minima[r];
-      out[k0 + i] = scale * static_cast<float>(q - zero) - minimum;
+      const float minimum = f.k_scales ? -minima[r] * minimum_factors[(span / 2 * P + r) * 2 + span % 2] : minima[r];
+      out[k0 + i] = scale * static_cast<float>(q - zero) + minimum;
     }
   }
 }
