@@ -129,7 +129,7 @@ template <int ROWS, int SPAN, bool MINIMA, int STEPS> static void multiply_block
       const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * 4;
       span_products<ROWS, SPAN, false, STEPS>(t.quants + span * SPAN * ROWS, w, products);
       for (int v = 0; v < 2; v++) {
-        const I factors = i_load(t.panel.scale_factors + span * FLX_PANEL + column + v * LANES);
+        const I factors = i_from_bytes(t.panel.scale_factors + span * FLX_PANEL + column + v * LANES);
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
       }
     }

@@ -132,8 +132,8 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
         I products[ROWS][V];
         multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
         for (int v = 0; v < V; v++) {
-          const I factors = _mm512_loadu_si512(t.panel.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
-          EACH_ROW(r) totals[r][v] = _mm512_add_epi32(totals[r][v], _mm512_mullo_epi32(products[r][v], factors));
+          const I factors = i_from_bytes(t.panel.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
+          EACH_ROW(r) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
         }
       }
     }

@@ -10,7 +10,7 @@
 
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
- * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 200 with scales and minima).
+ * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima).
  */
 struct Piece {
   int64_t few_rows;
@@ -27,8 +27,8 @@ static int64_t length_of(const Piece &piece, int64_t rows) { return rows < MANY_
 
 namespace {
 struct alignas(64) PanelMemory {
-  /* A piece as the kernels read it; integers need 50 bytes for 32 values. */
-  uint8_t piece[INTEGER_K.many_rows * FLX_PANEL / 32 * 50];
+  /* A piece as the kernels read it; integers need 44 bytes for 32 values. */
+  uint8_t piece[INTEGER_K.many_rows * FLX_PANEL / 32 * 44];
   /* Sums of a panel, side by side: rows of y are often a multiple of 4 KiB apart and would share a few lines of the first cache. */
   float c[MOST_ROWS * FLX_PANEL];
 };
@@ -46,7 +46,7 @@ static IntegerPanel panel_memory(int64_t k) {
   panel.quants = take(k * FLX_PANEL);
   panel.scales = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
   panel.minima = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
-  panel.scale_factors = reinterpret_cast<int32_t *>(take(k / 16 * FLX_PANEL * 4));
+  panel.scale_factors = reinterpret_cast<int8_t *>(take(k / 16 * FLX_PANEL));
   panel.minimum_factors = reinterpret_cast<int16_t *>(take(k / GROUP * FLX_PANEL * 2));
   return panel;
 }

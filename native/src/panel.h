@@ -19,7 +19,7 @@ struct IntegerPanel {
   uint8_t *quants;
   float *scales;
   float *minima;
-  int32_t *scale_factors;
+  int8_t *scale_factors;
   int16_t *minimum_factors;
 };
 

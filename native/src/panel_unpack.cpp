@@ -77,10 +77,9 @@ static void widen_halves(const uint8_t *from, float *to) {
 }
 
 /* Scales and minima of 6 bits, packed in 12 bytes a row. By way of memory of its own, so that the compiler makes vectors of it. */
-static void unpack_k_factors(const uint8_t *s, int32_t *scales, int16_t *minima) {
+static void unpack_k_factors(const uint8_t *s, int8_t *scales, int16_t *minima) {
   constexpr int HALF = 4 * P;
   uint8_t packed[3 * HALF], low[2 * HALF], high[2 * HALF];
-  uint32_t pairs[HALF];
   std::memcpy(packed, s, sizeof packed);
   for (int i = 0; i < HALF; i++) {
     const uint8_t first = packed[i], second = packed[HALF + i], rest = packed[2 * HALF + i];
@@ -89,17 +88,13 @@ static void unpack_k_factors(const uint8_t *s, int32_t *scales, int16_t *minima)
     low[HALF + i] = static_cast<uint8_t>((rest & 15) | (first >> 6) << 4);
     high[HALF + i] = static_cast<uint8_t>(rest >> 4 | (second >> 6) << 4);
   }
-  for (int i = 0; i < 2 * HALF; i++) scales[i] = low[i];
-  for (int j = 0; j < 4; j++)
-    for (int r = 0; r < P; r++) pairs[j * P + r] = high[2 * j * P + r] | static_cast<uint32_t>(high[(2 * j + 1) * P + r]) << 16;
-  std::memcpy(minima, pairs, sizeof pairs);
-}
-
-/* Signed scales of 8 bits, 16 a row. */
-static void unpack_byte_factors(const uint8_t *s, int32_t *scales) {
-  int8_t bytes[16 * P];
-  std::memcpy(bytes, s, sizeof bytes);
-  for (int i = 0; i < 16 * P; i++) scales[i] = bytes[i];
+  std::memcpy(scales, low, sizeof low);
+  const int8_t *first = reinterpret_cast<const int8_t *>(high);
+  for (int pair = 0; pair < 4; pair++, first += 2 * P)
+    for (int r = 0; r < P; r += LANES, minima += 2 * LANES) {
+      const I both = i_add(i_from_bytes(first + r), i_mul(i_from_bytes(first + P + r), i_set(1 << 16)));
+      std::memcpy(minima, &both, sizeof both);
+    }
 }
 
 /* Field by field, each in a short loop: with few rows, headers of groups are read nearly as often as codes are multiplied. */
@@ -112,7 +107,7 @@ void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const In
   if (f.k_scales)
     for (int64_t b = 0; b < blocks; b++) unpack_k_factors(packed + b * bytes + 4 * P, out.scale_factors + b * 8 * P, out.minimum_factors + b * 8 * P);
   if (f.scale_values == 16)
-    for (int64_t b = 0; b < blocks; b++) unpack_byte_factors(packed + b * bytes + 2 * P, out.scale_factors + b * 16 * P);
+    for (int64_t b = 0; b < blocks; b++) std::memcpy(out.scale_factors + b * 16 * P, packed + b * bytes + 2 * P, 16 * P);
 }
 
 void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
@@ -170,7 +165,7 @@ static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {
   const IntegerFormat &f = *integer_format(w.type);
   alignas(64) uint8_t quants[MOST_VALUES * P];
   float scales[P], minima[P] = {};
-  int32_t scale_factors[MOST_VALUES / 16 * P];
+  int8_t scale_factors[MOST_VALUES / 16 * P];
   int16_t minimum_factors[MOST_VALUES / GROUP * P];
   const int r = static_cast<int>(row % P);
   const int32_t zero = zero_point(w.type);

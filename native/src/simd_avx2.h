@@ -24,7 +24,8 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm256_set1_epi32(x); }
-static inline I i_load(const int32_t *p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
+/* Signed bytes, one for each lane. */
+static inline I i_from_bytes(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))); }
 static inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
 static inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
 /* sum + a[2i] * two[0] + a[2i + 1] * two[1] */

@@ -24,6 +24,10 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
+static inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
+static inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
+/* Signed bytes, one for each lane. */
+static inline I i_from_bytes(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
 /* x * 2^n for whole n */
 static inline F f_scale(F x, F n) { return _mm512_scalef_ps(x, n); }
 static inline F f_round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }

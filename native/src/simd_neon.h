@@ -22,7 +22,12 @@ static inline F f_from_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpre
 static inline void f_store_half(uint16_t *p, F v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 static inline F f_from_bfloat(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
 static inline I i_set(int32_t x) { return vdupq_n_s32(x); }
-static inline I i_load(const int32_t *p) { return vld1q_s32(p); }
+/* Signed bytes, one for each lane. */
+static inline I i_from_bytes(const int8_t *p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)))));
+}
 static inline I i_add(I a, I b) { return vaddq_s32(a, b); }
 static inline I i_mul(I a, I b) { return vmulq_s32(a, b); }
 /* sum + a[2i] * two[0] + a[2i + 1] * two[1] */

@@ -34,7 +34,8 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return F{bfloat_to_float(p[0]), bfloat_to_float(p[1]), bfloat_to_float(p[2]), bfloat_to_float(p[3])};
 }
 static inline I i_set(int32_t x) { return I{x, x, x, x}; }
-static inline I i_load(const int32_t *p) { return I{p[0], p[1], p[2], p[3]}; }
+/* Signed bytes, one for each lane. */
+static inline I i_from_bytes(const int8_t *p) { return I{p[0], p[1], p[2], p[3]}; }
 static inline I i_add(I a, I b) { return a + b; }
 static inline I i_mul(I a, I b) { return a * b; }
 /* sum + a[2i] * two[0] + a[2i + 1] * two[1] */
