@@ -12,11 +12,26 @@ void multiply_packed(int64_t, const IntegerTile &) {}
 static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
-/*
- * Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. Signed weights give their sign to the activation: 2 * 127 * 128
- * fits, two of them do not.
- */
+/* Signed weights give their sign to the activations: a pair, 2 * 127 * 128 at most, fits in 16 bits, two of them do not. Unrolled, for sums to stay in registers. */
+template <int ROWS, int SPAN> static inline void signed_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+#pragma GCC unroll 8
+  for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; v++) {
+      const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)), sizes = _mm256_abs_epi8(weights);
+#pragma GCC unroll 4
+      for (int r = 0; r < ROWS; r++) {
+        int32_t four;
+        std::memcpy(&four, a + r * 4, 4);
+        products[r][v] = i_add(products[r][v], pairs_to_fours(_mm256_maddubs_epi16(sizes, _mm256_sign_epi8(i_set(four), weights))));
+        keep_order(products[r][v]);
+      }
+    }
+}
+
+/* Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
 template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  if (SIGNED) return signed_products<ROWS, SPAN>(a, w, products);
   for (int first = 0; first < SPAN / 4; first += STEPS) {
     I pairs[ROWS][2];
 #pragma GCC unroll 8
@@ -24,13 +39,11 @@ template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_pr
 #pragma GCC unroll 2
       for (int v = 0; v < 2; v++) {
         const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32));
-        const I sizes = SIGNED ? _mm256_abs_epi8(weights) : weights;
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
           int32_t four;
           std::memcpy(&four, a + r * 4, 4);
-          const I x = SIGNED ? _mm256_sign_epi8(i_set(four), weights) : i_set(four);
-          const I both = _mm256_maddubs_epi16(sizes, x);
+          const I both = _mm256_maddubs_epi16(weights, i_set(four));
           pairs[r][v] = step == 0 ? both : _mm256_add_epi16(pairs[r][v], both);
           keep_order(pairs[r][v]);
         }
