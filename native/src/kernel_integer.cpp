@@ -97,8 +97,9 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
 }
 
 /* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, bool MINIMA, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
+template <int ROWS, bool ASKS, bool MINIMA, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
   for (int64_t g = 0; g < t.groups; g++) {
+    if (ASKS) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
     Products<ROWS> products;
     start<ROWS>(products, t.offsets + g * 2 * ROWS);
     span_products<ROWS, GROUP, SIGNED, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * 4, products);
@@ -130,13 +131,14 @@ template <int ROWS> static void subtract_block_minima(const IntegerTile &t, int 
  * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
  * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
  */
-template <int ROWS, int SPAN, bool MINIMA, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
+template <int ROWS, bool ASKS, int SPAN, bool MINIMA, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
   constexpr int SPANS = GROUP / SPAN, GROUPS = 8;
   for (int64_t block = 0; block < t.groups / GROUPS; block++) {
     Products<ROWS> totals;
     start<ROWS>(totals, nullptr);
     for (int64_t span = block * GROUPS * SPANS; span < (block + 1) * GROUPS * SPANS; span++) {
       const int64_t g = span / SPANS, in_group = span % SPANS;
+      if (ASKS && in_group == 0) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
       Products<ROWS> products;
       start<ROWS>(products, t.offsets + (g * 2 + in_group) * ROWS);
       const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * 4;
@@ -151,13 +153,13 @@ template <int ROWS, int SPAN, bool MINIMA, int STEPS> static void multiply_block
   }
 }
 
-template <int ROWS> static void choose_form(const IntegerTile &t, int column) {
-  if (signed_quants(t.type)) return multiply_groups<ROWS, false, true, 1>(t, column);
+template <int ROWS, bool ASKS> static void choose_form(const IntegerTile &t, int column) {
+  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, true, 1>(t, column);
   const IntegerFormat &f = *integer_format(t.type);
-  if (f.scale_values == 16) return multiply_blocks<ROWS, 16, false, 2>(t, column);
-  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, 32, true, 8>(t, column) : multiply_blocks<ROWS, 32, true, 4>(t, column);
-  if (f.minimum) return f.bits == 4 ? multiply_groups<ROWS, true, false, 8>(t, column) : multiply_groups<ROWS, true, false, 4>(t, column);
-  return f.bits == 4 ? multiply_groups<ROWS, false, false, 8>(t, column) : multiply_groups<ROWS, false, false, 4>(t, column);
+  if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, 2>(t, column);
+  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, ASKS, 32, true, 8>(t, column) : multiply_blocks<ROWS, ASKS, 32, true, 4>(t, column);
+  if (f.minimum) return f.bits == 4 ? multiply_groups<ROWS, ASKS, true, false, 8>(t, column) : multiply_groups<ROWS, ASKS, true, false, 4>(t, column);
+  return f.bits == 4 ? multiply_groups<ROWS, ASKS, false, false, 8>(t, column) : multiply_groups<ROWS, ASKS, false, false, 4>(t, column);
 }
 
 template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
@@ -166,7 +168,9 @@ template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
     return;
   }
   if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
-  for (int column = 0; column < FLX_PANEL; column += 2 * LANES) choose_form<ROWS>(t, column);
+  /* The first columns read weights from memory, the others from the cache. */
+  t.ahead_bytes > 0 ? choose_form<ROWS, true>(t, 0) : choose_form<ROWS, false>(t, 0);
+  for (int column = 2 * LANES; column < FLX_PANEL; column += 2 * LANES) choose_form<ROWS, false>(t, column);
 }
 
 void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<INTEGER_ROWS>(rows, tile); }

@@ -100,7 +100,10 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
   }
 }
 
-/* `tile` with the weights of a panel, and what memory is asked for with each of `blocks` blocks of rows: a share of what follows them. */
+/*
+ * `tile` with the weights of a panel, and what memory is asked for with each of `blocks` blocks of rows: a share of what follows them. Long pieces are read
+ * rarely, and the processor's own prefetching follows them.
+ */
 static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t blocks) {
   const IntegerFormat &f = *integer_format(w.type);
   const bool ready = in_kernel_form(w.type);
@@ -109,7 +112,7 @@ static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, i
   tile.weights = ready ? tile.packed + header_bytes(f) : tile.panel.quants;
   tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
   tile.ahead = tile.packed + bytes;
-  tile.ahead_bytes = (bytes / blocks + tile.groups) / tile.groups;
+  tile.ahead_bytes = tile.groups * GROUP > INTEGER_K.few_rows ? 0 : (bytes / blocks + tile.groups) / tile.groups;
 }
 
 static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
