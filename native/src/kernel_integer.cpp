@@ -1,9 +1,21 @@
+#include <type_traits>
+
 #include "kernels.h"
 #include "panel.h"
 
 #if !defined(FLX_ISA_AVX512)
-int64_t packed_rows(int32_t) { return 0; }
-void multiply_packed(int64_t, const IntegerTile &) {}
+/* How codes lie: bytes with a sign or without. */
+struct Signed {
+  static constexpr bool SIGNED = true;
+  static constexpr int COLUMN_BYTES = 4;
+};
+struct Unsigned {
+  static constexpr bool SIGNED = false;
+  static constexpr int COLUMN_BYTES = 4;
+};
+
+/* Each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
+#define FLX_APART __attribute__((noinline))
 
 #if defined(FLX_ISA_NEON)
 #include "integer_neon.h"
@@ -29,16 +41,28 @@ template <int ROWS, int SPAN> static inline void signed_products(const int8_t *a
     }
 }
 
+/* The half of a panel's columns that is in the low nibbles, or in the high ones. */
+template <int SHIFT> struct Nibbles : Unsigned {
+  static constexpr int COLUMN_BYTES = 0;
+};
+
+/* Four k of 16 columns: bytes lie in steps of 128, nibbles of 64. */
+template <class Codes> static inline I load_codes(const uint8_t *w, int v, Codes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)); }
+template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, Nibbles<SHIFT>) {
+  return _mm256_and_si256(_mm256_srli_epi16(load_codes(w, v, Unsigned{}), SHIFT), _mm256_set1_epi8(15));
+}
+
 /* Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
-template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-  if (SIGNED) return signed_products<ROWS, SPAN>(a, w, products);
+template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  if (Codes::SIGNED) return signed_products<ROWS, SPAN>(a, w, products);
+  constexpr int64_t BYTES = std::is_same_v<Codes, Unsigned> ? FLX_PANEL * 4 : FLX_PANEL * 2;
   for (int first = 0; first < SPAN / 4; first += STEPS) {
     I pairs[ROWS][2];
 #pragma GCC unroll 8
-    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += FLX_PANEL * 4)
+    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += BYTES)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; v++) {
-        const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32));
+        const I weights = load_codes(w, v, Codes{});
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
           int32_t four;
@@ -53,12 +77,12 @@ template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_pr
   }
 }
 #else
-template <int ROWS, int SPAN, bool SIGNED, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
     for (int r = 0; r < ROWS; r++)
       for (int c = 0; c < 2 * LANES; c++)
         for (int i = 0; i < 4; i++)
-          products[r][c / LANES][c % LANES] += (SIGNED ? static_cast<int8_t>(w[c * 4 + i]) : w[c * 4 + i]) * a[r * 4 + i];
+          products[r][c / LANES][c % LANES] += (Codes::SIGNED ? static_cast<int8_t>(w[c * 4 + i]) : w[c * 4 + i]) * a[r * 4 + i];
 }
 #endif
 
@@ -97,12 +121,12 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
 }
 
 /* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, bool ASKS, bool MINIMA, bool SIGNED, int STEPS> static void multiply_groups(const IntegerTile &t, int column) {
+template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_groups(const IntegerTile &t, int column) {
   for (int64_t g = 0; g < t.groups; g++) {
     if (ASKS) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
     Products<ROWS> products;
     start<ROWS>(products, t.offsets + g * 2 * ROWS);
-    span_products<ROWS, GROUP, SIGNED, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * 4, products);
+    span_products<ROWS, GROUP, Codes, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, products);
     add_scaled<ROWS>(t, column, g, products);
     if (MINIMA) add_minima<ROWS>(t, column, g);
   }
@@ -131,7 +155,7 @@ template <int ROWS> static void subtract_block_minima(const IntegerTile &t, int 
  * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
  * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
  */
-template <int ROWS, bool ASKS, int SPAN, bool MINIMA, int STEPS> static void multiply_blocks(const IntegerTile &t, int column) {
+template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_blocks(const IntegerTile &t, int column) {
   constexpr int SPANS = GROUP / SPAN, GROUPS = 8;
   for (int64_t block = 0; block < t.groups / GROUPS; block++) {
     Products<ROWS> totals;
@@ -141,8 +165,8 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, int STEPS> static void mul
       if (ASKS && in_group == 0) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
       Products<ROWS> products;
       start<ROWS>(products, t.offsets + (g * 2 + in_group) * ROWS);
-      const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * 4;
-      span_products<ROWS, SPAN, false, STEPS>(t.quants + span * SPAN * ROWS, w, products);
+      const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * Codes::COLUMN_BYTES;
+      span_products<ROWS, SPAN, Codes, STEPS>(t.quants + span * SPAN * ROWS, w, products);
       for (int v = 0; v < 2; v++) {
         const I factors = i_from_bytes(t.panel.scale_factors + span * FLX_PANEL + column + v * LANES);
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
@@ -153,27 +177,64 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, int STEPS> static void mul
   }
 }
 
-template <int ROWS, bool ASKS> static void choose_form(const IntegerTile &t, int column) {
-  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, true, 1>(t, column);
+template <int ROWS, bool ASKS, class Codes> static void multiply_four_bits(const IntegerTile &t, int column) {
   const IntegerFormat &f = *integer_format(t.type);
-  if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, 2>(t, column);
-  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, ASKS, 32, true, 8>(t, column) : multiply_blocks<ROWS, ASKS, 32, true, 4>(t, column);
-  if (f.minimum) return f.bits == 4 ? multiply_groups<ROWS, ASKS, true, false, 8>(t, column) : multiply_groups<ROWS, ASKS, true, false, 4>(t, column);
-  return f.bits == 4 ? multiply_groups<ROWS, ASKS, false, false, 8>(t, column) : multiply_groups<ROWS, ASKS, false, false, 4>(t, column);
+  if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Codes, 8>(t, column);
+  return f.minimum ? multiply_groups<ROWS, ASKS, true, Codes, 8>(t, column) : multiply_groups<ROWS, ASKS, false, Codes, 8>(t, column);
 }
 
-template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
-  if (rows != ROWS) {
-    if constexpr (ROWS > 1) choose<ROWS - 1>(rows, t);
-    return;
+template <int ROWS, bool ASKS> static void multiply_columns(const IntegerTile &t, int column) {
+  const IntegerFormat &f = *integer_format(t.type);
+  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, Signed, 1>(t, column);
+  if (f.bits == 4) return multiply_four_bits<ROWS, ASKS, Unsigned>(t, column);
+  if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, Unsigned, 2>(t, column);
+  if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 4>(t, column);
+  return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 4>(t, column) : multiply_groups<ROWS, ASKS, false, Unsigned, 4>(t, column);
+}
+
+/* Calls work(number) with the number of rows as a constant, sums of the tile at 0. */
+template <int ROWS = INTEGER_ROWS, class Work> static void with_rows(int64_t rows, const IntegerTile &t, const Work &work) {
+  if (rows == ROWS) {
+    if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
+    return work(std::integral_constant<int, ROWS>{});
   }
-  if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
-  /* The first columns read weights from memory, the others from the cache. */
-  t.ahead_bytes > 0 ? choose_form<ROWS, true>(t, 0) : choose_form<ROWS, false>(t, 0);
-  for (int column = 2 * LANES; column < FLX_PANEL; column += 2 * LANES) choose_form<ROWS, false>(t, column);
+  if constexpr (ROWS > 1) with_rows<ROWS - 1>(rows, t, work);
 }
 
-void multiply_integers(int64_t rows, const IntegerTile &tile) { choose<INTEGER_ROWS>(rows, tile); }
+/* The first columns read weights from memory, the others from the cache. */
+void multiply_integers(int64_t rows, const IntegerTile &tile) {
+  with_rows(rows, tile, [&](auto number) {
+    constexpr int ROWS = decltype(number)::value;
+    tile.ahead_bytes > 0 ? multiply_columns<ROWS, true>(tile, 0) : multiply_columns<ROWS, false>(tile, 0);
+    for (int column = 2 * LANES; column < FLX_PANEL; column += 2 * LANES) multiply_columns<ROWS, false>(tile, column);
+  });
+}
+
+#if defined(__AVX2__)
+/* How far ahead a single block of rows asks for weights. */
+static constexpr int64_t AHEAD_BYTES = 6144;
+
+int64_t packed_rows(int32_t type) { return type == FLX_Q4_0 || type == FLX_Q4_1 || type == FLX_Q4_K ? INTEGER_ROWS : 0; }
+
+void multiply_packed(int64_t rows, const IntegerTile &tile) {
+  const IntegerFormat &f = *integer_format(tile.type);
+  IntegerTile t = tile;
+  t.ahead = tile.weights + AHEAD_BYTES;
+  t.ahead_bytes = panel_block_bytes(f) * GROUP / f.values;
+  if (f.values == GROUP) {
+    unpack_headers(tile.type, tile.weights, tile.groups * GROUP, tile.panel);
+    t.weights += header_bytes(f);
+  }
+  with_rows(rows, t, [&](auto number) {
+    constexpr int ROWS = decltype(number)::value;
+    multiply_four_bits<ROWS, true, Nibbles<0>>(t, 0);
+    multiply_four_bits<ROWS, false, Nibbles<4>>(t, 2 * LANES);
+  });
+}
+#else
+int64_t packed_rows(int32_t) { return 0; }
+void multiply_packed(int64_t, const IntegerTile &) {}
+#endif
 
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
   unpack_headers(tile.type, tile.packed, tile.groups * GROUP, tile.panel);
