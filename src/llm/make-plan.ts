@@ -45,8 +45,10 @@ export interface PlannedParts {
   readonly weights: Pick<WeightStore, 'bytes' | 'plan'>;
 }
 
-/** What a job adds to the memory of the program that has opened a model: rows on their way, graphs, the collector's slack. */
+/** What a job adds to the memory of the program that has opened a model: rows on their way, graphs, the collector's slack. Measured: docs/offloading.md. */
 const PROGRAM_GROWTH_BYTES = 96 << 20;
+/** What it has in the end however little it began with. */
+const LEAST_PROGRAM_BYTES = 192 << 20;
 /** What a program takes, and what is free, differ by so much from one start to the next; a plan that just fitted must not be refused for that. */
 const START_SLACK_BYTES = 64 << 20;
 
@@ -150,7 +152,7 @@ function ramOf(
 ): { budgetBytes: number; programBytes: number | undefined; stagingBytes: number } {
   return {
     budgetBytes: memoryBytes ?? availableMemoryBytes(),
-    programBytes: memoryBytes === undefined ? undefined : process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES,
+    programBytes: memoryBytes === undefined ? undefined : Math.max(process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES, LEAST_PROGRAM_BYTES),
     stagingBytes: staging,
   };
 }
