@@ -179,7 +179,8 @@ static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {
       const int32_t q = signed_quants(w.type) ? static_cast<int8_t>(quants[at]) : quants[at];
       const float scale = f.values == GROUP ? scales[r] : scales[r] * static_cast<float>(scale_factors[span * P + r]);
       const float minimum = f.k_scales ? -minima[r] * minimum_factors[(span / 2 * P + r) * 2 + span % 2] : minima[r];
-      out[k0 + i] = scale * static_cast<float>(q - zero) + minimum;
+      const float value = scale * static_cast<float>(q - zero);
+      out[k0 + i] = f.minimum ? value + minimum : value; /* adding 0 would make 0 of -0 */
     }
   }
 }
