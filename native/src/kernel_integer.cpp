@@ -42,13 +42,13 @@ template <int ROWS, int SPAN> static inline void signed_products(const int8_t *a
 }
 
 /* The half of a panel's columns that is in the low nibbles, or in the high ones. */
-template <int SHIFT> struct Nibbles : Unsigned {
+template <int SHIFT> struct NibbleColumns : Unsigned {
   static constexpr int COLUMN_BYTES = 0;
 };
 
 /* Four k of 16 columns: bytes lie in steps of 128, nibbles of 64. */
 template <class Codes> static inline I load_codes(const uint8_t *w, int v, Codes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)); }
-template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, Nibbles<SHIFT>) {
+template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, NibbleColumns<SHIFT>) {
   return _mm256_and_si256(_mm256_srli_epi16(load_codes(w, v, Unsigned{}), SHIFT), _mm256_set1_epi8(15));
 }
 
@@ -156,7 +156,7 @@ template <int ROWS> static void subtract_block_minima(const IntegerTile &t, int 
  * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
  */
 template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_blocks(const IntegerTile &t, int column) {
-  constexpr int SPANS = GROUP / SPAN, GROUPS = 8;
+  constexpr int SPANS = GROUP / SPAN, GROUPS = K_BLOCK / GROUP;
   for (int64_t block = 0; block < t.groups / GROUPS; block++) {
     Products<ROWS> totals;
     start<ROWS>(totals, nullptr);
@@ -211,15 +211,12 @@ void multiply_integers(int64_t rows, const IntegerTile &tile) {
 }
 
 #if defined(__AVX2__)
-/* How far ahead a single block of rows asks for weights. */
-static constexpr int64_t AHEAD_BYTES = 6144;
-
 int64_t packed_rows(int32_t type) { return type == FLX_Q4_0 || type == FLX_Q4_1 || type == FLX_Q4_K ? INTEGER_ROWS : 0; }
 
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
   const IntegerFormat &f = *integer_format(tile.type);
   IntegerTile t = tile;
-  t.ahead = tile.weights + AHEAD_BYTES;
+  t.ahead = tile.weights + PACKED_AHEAD_BYTES;
   t.ahead_bytes = panel_block_bytes(f) * GROUP / f.values;
   if (f.values == GROUP) {
     unpack_headers(tile.type, tile.weights, tile.groups * GROUP, tile.panel);
@@ -227,8 +224,8 @@ void multiply_packed(int64_t rows, const IntegerTile &tile) {
   }
   with_rows(rows, t, [&](auto number) {
     constexpr int ROWS = decltype(number)::value;
-    multiply_four_bits<ROWS, true, Nibbles<0>>(t, 0);
-    multiply_four_bits<ROWS, false, Nibbles<4>>(t, 2 * LANES);
+    multiply_four_bits<ROWS, true, NibbleColumns<0>>(t, 0);
+    multiply_four_bits<ROWS, false, NibbleColumns<4>>(t, 2 * LANES);
   });
 }
 #else

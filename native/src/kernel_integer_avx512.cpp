@@ -24,11 +24,7 @@ struct Header {
   }
 };
 
-/*
- * Weights are asked for so far ahead, all of them: the processor's own prefetching stops at pages of 4 KiB and falls behind where products take as long as memory
- * does. With fewer rows of groups it keeps more requests under way than asking does. Measured from 2 to 12 KiB: docs/kernels.md.
- */
-static constexpr int64_t AHEAD_BYTES = 6144;
+/* With fewer rows of groups the processor keeps more requests under way than asking does. */
 static constexpr int ROWS_THAT_ASK = 4;
 static constexpr int V = FLX_PANEL / LANES;
 
@@ -77,7 +73,7 @@ template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_
   const uint8_t *block = t.weights;
   for (int64_t g = 0; g < t.groups; g++, a += GROUP * ROWS, block += t.weight_bytes) {
     if (!PACKED) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-    else if (ROWS >= ROWS_THAT_ASK) ask_for(block + AHEAD_BYTES, t.weight_bytes);
+    else if (ROWS >= ROWS_THAT_ASK) ask_for(block + PACKED_AHEAD_BYTES, t.weight_bytes);
     I products[ROWS][V];
     const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
     multiply_span<ROWS, GROUP, Form>(a, w, 0, t.offsets + g * 2 * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
@@ -115,13 +111,13 @@ template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t 
  * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
  */
 template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_blocks(const IntegerTile &t) {
-  constexpr int SPANS = GROUP / VALUES, GROUPS = 8;
+  constexpr int SPANS = GROUP / VALUES, GROUPS = K_BLOCK / GROUP;
   const int8_t *a = t.quants;
   const uint8_t *w = t.weights;
   const IntegerFormat &f = *integer_format(t.type);
   const int64_t share = panel_block_bytes(f) / GROUPS, header = KEEPS<Form> ? header_bytes(f) : 0;
   for (int64_t block = 0; block < t.groups / GROUPS; block++, w += header) {
-    const uint8_t *next = w + AHEAD_BYTES;
+    const uint8_t *next = w + PACKED_AHEAD_BYTES;
     I totals[ROWS][V];
     EACH_ROW(r)
       for (int v = 0; v < V; v++) totals[r][v] = i_set(0);
@@ -197,7 +193,7 @@ void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
   if (in_kernel_form(tile.type)) return multiply_integers(rows, tile);
   IntegerTile codes = tile;
   codes.weights = tile.packed + header_bytes(f);
-  codes.weight_bytes = f.values > GROUP ? group_bytes(f) : panel_block_bytes(f);
+  codes.weight_bytes = group_stride(f);
   choose_form<KeptKind, INTEGER_ROWS>(rows, codes);
 }
 

@@ -50,6 +50,12 @@ struct BfloatTile {
   bool first;
 };
 
+/*
+ * A single block of rows asks for weights so far ahead, for all of them: the processor's own prefetching stops at pages of 4 KiB and falls behind where products
+ * take as long as memory does. Measured from 2 to 12 KiB: docs/kernels.md.
+ */
+static constexpr int64_t PACKED_AHEAD_BYTES = 6144;
+
 /* rows from 1 to INTEGER_ROWS */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
 /* The same for the first of several blocks of rows: unpacks for all. */

@@ -71,12 +71,6 @@ static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int6
   else tile.sum_pairs = rows.sum_pairs + at / GROUP;
 }
 
-/* `count` of k of a panel in panel order: where the weight lies, or a copy of its last rows. */
-static const uint8_t *panel_in_order(const flx_weight &w, int64_t panel, int64_t k0, int64_t count) {
-  const uint8_t *packed = packed_panel(w, panel, k0);
-  return packed ? packed : packed_copy(w, panel, k0, count);
-}
-
 /* Few rows, all at once: weights are unpacked in registers. */
 static void packed_panel_product(const flx_linear &l, int64_t panel) {
   const flx_weight &w = l.weight;
@@ -88,12 +82,11 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
     const int64_t count = std::min(most, w.k - k0);
     IntegerTile tile = tile_of(l, part, k0, count);
     tile.weights = panel_in_order(w, panel, k0, count);
-    tile.weight_bytes = panel_block_bytes(f);
+    tile.weight_bytes = group_stride(f);
     tile.c = sums_of(0);
     if (f.values > GROUP) {
       unpack_headers(w.type, tile.weights, count, part);
       tile.weights += header_bytes(f);
-      tile.weight_bytes = group_bytes(f);
     }
     set_rows(tile, rows, w.k, k0, 0, l.m, f.activations == GROUP);
     multiply_packed(l.m, tile);
@@ -110,7 +103,7 @@ static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, i
   const int64_t count = tile.groups * GROUP, bytes = panel_bytes(w, count);
   tile.packed = panel_in_order(w, panel, k0, count);
   tile.weights = ready ? tile.packed + header_bytes(f) : tile.panel.quants;
-  tile.weight_bytes = ready ? panel_block_bytes(f) : GROUP * FLX_PANEL;
+  tile.weight_bytes = ready ? group_stride(f) : GROUP * FLX_PANEL;
   tile.ahead = tile.packed + bytes;
   tile.ahead_bytes = tile.groups * GROUP > INTEGER_K.few_rows ? 0 : (bytes / blocks + tile.groups) / tile.groups;
 }

@@ -29,6 +29,8 @@ static inline int64_t group_bytes(const IntegerFormat &f) { return f.bits == 8 ?
 /* Bytes of the header of a block for 32 rows. */
 static inline int64_t header_bytes(const IntegerFormat &f) { return FLX_PANEL * (f.k_scales ? 16 : f.scale_values == 16 ? 18 : f.minimum ? 4 : 2); }
 static inline int64_t panel_block_bytes(const IntegerFormat &f) { return f.values / GROUP * group_bytes(f) + header_bytes(f); }
+/* From the codes of 32 k to the next ones; the headers of K blocks lie between every eighth. */
+static inline int64_t group_stride(const IntegerFormat &f) { return f.values > GROUP ? group_bytes(f) : panel_block_bytes(f); }
 
 /*
  * Asks for bytes that are wanted next, so that they come from memory while others are computed: the processor's own prefetching stops whenever reading
@@ -49,8 +51,8 @@ void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uin
 const uint8_t *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
 /* Bytes of `count` of k of a panel. */
 int64_t panel_bytes(const flx_weight &weight, int64_t count);
-/* Rows of a panel in the file's order, `count` of k from `k0` on, packed into memory of the thread, which the next call overwrites. */
-const uint8_t *packed_copy(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count);
+/* `count` of k of any panel in panel order: where they lie, or packed into memory of the thread, which the next call overwrites. */
+const uint8_t *panel_in_order(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count);
 
 /* Bring `count` of k (whole blocks) in panel order into the kernels' form: codes, and what belongs to them. */
 void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes);

@@ -140,7 +140,8 @@ const uint8_t *packed_panel(const flx_weight &w, int64_t panel, int64_t k0) {
   return row_of(w, panel * P) + bytes_of(w, k0) * P;
 }
 
-const uint8_t *packed_copy(const flx_weight &w, int64_t panel, int64_t k0, int64_t count) {
+const uint8_t *panel_in_order(const flx_weight &w, int64_t panel, int64_t k0, int64_t count) {
+  if (const uint8_t *packed = packed_panel(w, panel, k0)) return packed;
   static thread_local std::vector<uint8_t> copy;
   copy.resize(static_cast<size_t>(bytes_of(w, count) * P));
   flx_weight part = w;

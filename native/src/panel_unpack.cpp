@@ -7,8 +7,6 @@
 #include "quants.h"
 
 static constexpr int P = FLX_PANEL;
-/* Of a block. */
-static constexpr int MOST_VALUES = 256;
 /* About a piece of K. */
 static constexpr int64_t AHEAD_BYTES = 10 << 10;
 
@@ -100,14 +98,14 @@ static void unpack_k_factors(const uint8_t *s, int8_t *scales, int16_t *minima) 
 /* Field by field, each in a short loop: with few rows, headers of groups are read nearly as often as codes are multiplied. */
 void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out) {
   const IntegerFormat &f = *integer_format(type);
-  const int64_t blocks = count / f.values, bytes = panel_block_bytes(f);
+  const int64_t blocks = count / f.values, bytes = panel_block_bytes(f), factors = f.values / f.scale_values * P;
   for (int64_t b = 0; b < blocks; b++) widen_halves(packed + b * bytes, out.scales + b * P);
   if (f.minimum)
     for (int64_t b = 0; b < blocks; b++) widen_halves(packed + b * bytes + 2 * P, out.minima + b * P);
   if (f.k_scales)
-    for (int64_t b = 0; b < blocks; b++) unpack_k_factors(packed + b * bytes + 4 * P, out.scale_factors + b * 8 * P, out.minimum_factors + b * 8 * P);
+    for (int64_t b = 0; b < blocks; b++) unpack_k_factors(packed + b * bytes + 4 * P, out.scale_factors + b * factors, out.minimum_factors + b * factors);
   if (f.scale_values == 16)
-    for (int64_t b = 0; b < blocks; b++) std::memcpy(out.scale_factors + b * 16 * P, packed + b * bytes + 2 * P, 16 * P);
+    for (int64_t b = 0; b < blocks; b++) std::memcpy(out.scale_factors + b * factors, packed + b * bytes + 2 * P, static_cast<size_t>(factors));
 }
 
 void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
@@ -163,15 +161,14 @@ void unpack_bfloat(const flx_weight &w, int64_t panel, int64_t k0, int64_t count
 
 static void unpack_integer_row(const flx_weight &w, int64_t row, float *out) {
   const IntegerFormat &f = *integer_format(w.type);
-  alignas(64) uint8_t quants[MOST_VALUES * P];
+  alignas(64) uint8_t quants[K_BLOCK * P];
   float scales[P], minima[P] = {};
-  int8_t scale_factors[MOST_VALUES / 16 * P];
-  int16_t minimum_factors[MOST_VALUES / GROUP * P];
+  int8_t scale_factors[K_BLOCK / 16 * P];
+  int16_t minimum_factors[K_BLOCK / GROUP * P];
   const int r = static_cast<int>(row % P);
   const int32_t zero = zero_point(w.type);
   for (int64_t k0 = 0; k0 < w.k; k0 += f.values) {
-    const uint8_t *packed = packed_panel(w, row / P, k0);
-    if (!packed) packed = packed_copy(w, row / P, k0, f.values);
+    const uint8_t *packed = panel_in_order(w, row / P, k0, f.values);
     unpack_codes(w.type, packed, f.values, quants);
     unpack_headers(w.type, packed, f.values, {nullptr, scales, minima, scale_factors, minimum_factors});
     for (int i = 0; i < f.values; i++) {
