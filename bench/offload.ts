@@ -23,6 +23,8 @@ const DECODE_SWEEPS = 6;
 const BATCH_ROWS = 16;
 const ON_DISK = [0, 0, 0, 100, 0, 100];
 const SMALL_MEMORY = 4 * 2 ** 30;
+/** Tokens of a row where the disk is what is measured. */
+const SHORT_ROWS = { promptTokens: 32, generated: 32 };
 /** Rows that the compute-bound job has at a time. */
 const MANY_ROWS = 512;
 
@@ -40,7 +42,7 @@ export async function* offload({
     else
       yield* withFile(shape, 'f16', async function* (file, make) {
         yield* diskBound(file, make, rounds);
-        yield* smallMemory(file, make);
+        yield* smallMemory(file, make, rounds);
       });
   }
 }
@@ -75,7 +77,7 @@ async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenera
   for (let round = 0; round < rounds; round++) {
     dropPageCache();
     const limit = size / (await readSeconds(file));
-    const one = await run({ file, rows: 16, promptTokens: 32, generated: 32, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK });
+    const one = await run({ file, rows: 16, ...SHORT_ROWS, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK });
     const decode = decodeSweeps(one);
     const rate = decode.reduce((sum, { diskBytes }) => sum + diskBytes, 0) / decode.reduce((sum, { seconds }) => sum + seconds, 0);
     rates.push(rate);
@@ -90,36 +92,44 @@ async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenera
 }
 
 /** A third of the weights' size as memory: the largest block that fits, against one row at a time. */
-async function* smallMemory(file: string, make: Emit): AsyncGenerator<Figure, void, void> {
-  const [promptTokens, generated] = [32, 32];
-  const measure = (kvType: KvType, rows: number): Promise<OffloadRun> =>
-    run({
-      file,
-      rows,
-      batches: Math.ceil(rows / BATCH_ROWS),
-      promptTokens,
-      generated,
-      decodeSweeps: DECODE_SWEEPS,
-      memoryBytes: SMALL_MEMORY,
-      kvType,
-    });
+async function* smallMemory(file: string, make: Emit, rounds: number): AsyncGenerator<Figure, void, void> {
   for (const [kvType, most] of [
     ['f16', 128],
     ['g4', 512],
   ] as const) {
-    const one = await measure(kvType, 1);
-    const many = await measure(kvType, most);
-    const rates = [many, one].map((each) => projectedRate(each, each === one ? 1 : many.rows, promptTokens, generated)) as [number, number];
-    const label = `4 GiB, ${kvType} cache`;
-    yield make(`${label}: rows of the best block`, 'rows', [many.rows]);
-    yield make(`${label}: projected to 32 + 32 tokens`, 'tokens/s', [rates[0]]);
-    yield make(`${label}: projected, over one row at a time`, 'x', [rates[0] / rates[1]]);
-    yield make(`${label}: compute busy`, 'x', [(many.lanes['compute'] ?? 0) / many.totalSeconds]);
-    yield make(`${label}: disk busy`, 'x', [(many.lanes['disk read'] ?? 0) / many.totalSeconds]);
-    yield* memoryFigures(make, label, [many]);
+    const runs: { one: OffloadRun; many: OffloadRun }[] = [];
+    for (let round = 0; round < rounds; round++)
+      runs.push({ one: await inSmallMemory(file, kvType, 1), many: await inSmallMemory(file, kvType, most) });
+    yield* smallMemoryFigures(make, `4 GiB, ${kvType} cache`, runs);
   }
   const ratio = byteLengthOf('f16', 4096) / byteLengthOf('g4', 4096);
   yield make('rows of a g4 cache in the bytes of f16', 'x', [ratio]);
+}
+
+function inSmallMemory(file: string, kvType: KvType, rows: number): Promise<OffloadRun> {
+  const batches = Math.ceil(rows / BATCH_ROWS);
+  return run({ file, rows, batches, ...SHORT_ROWS, decodeSweeps: DECODE_SWEEPS, memoryBytes: SMALL_MEMORY, kvType });
+}
+
+function* smallMemoryFigures(
+  make: Emit,
+  label: string,
+  runs: readonly { one: OffloadRun; many: OffloadRun }[],
+): Generator<Figure, void, void> {
+  const rateOf = (each: OffloadRun, rows: number): number => projectedRate(each, rows, SHORT_ROWS.promptTokens, SHORT_ROWS.generated);
+  const many = runs.map((each) => each.many);
+  const rates = many.map((each) => rateOf(each, each.rows));
+  const busy = (lane: string): number[] => many.map(({ lanes, totalSeconds }) => (lanes[lane] ?? 0) / totalSeconds);
+  yield make(`${label}: rows of the best block`, 'rows', [many[0]!.rows]);
+  yield make(`${label}: projected to 32 + 32 tokens`, 'tokens/s', rates);
+  yield make(
+    `${label}: projected, over one row at a time`,
+    'x',
+    runs.map(({ one }, at) => rates[at]! / rateOf(one, 1)),
+  );
+  yield make(`${label}: compute busy`, 'x', busy('compute'));
+  yield make(`${label}: disk busy`, 'x', busy('disk read'));
+  yield* memoryFigures(make, label, many);
 }
 
 /** A quarter of the weights stays; hundreds of rows share each reading of the rest. */
