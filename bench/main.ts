@@ -30,6 +30,9 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   accuracy,
 };
 
+// A reader that goes away (`| head`) wants no more figures.
+process.stdout.on('error', () => process.exit());
+
 try {
   const { name, json, options } = parseBenchArguments(process.argv.slice(2), Object.keys(BENCHES));
   for await (const figure of BENCHES[name]!(options)) printFigure(figure, json);

@@ -5,37 +5,35 @@
 #include <algorithm>
 #include <cmath>
 
-int64_t integer_block_rows(int32_t type, int64_t m) { return m <= packed_rows(type) ? m : block_rows(m, INTEGER_ROWS); }
+static bool words(int32_t type, int64_t m) { return in_words(type) && m > packed_rows(type); }
 
-int64_t integer_rows_bytes(int64_t m, int64_t k) { return m * k + 4 * 4 * (m * k / GROUP) + 64; }
+int64_t integer_block_rows(int32_t type, int64_t m) {
+  if (m <= packed_rows(type)) return m;
+#if defined(__AVX2__)
+  if (in_words(type)) return block_rows(m, WORD_ROWS);
+#endif
+  return block_rows(m, INTEGER_ROWS);
+}
 
-IntegerRows integer_rows(void *scratch, int64_t m, int64_t k) {
+int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return m * k * (words(type, m) ? 2 : 1) + 4 * 4 * (m * k / GROUP) + 64; }
+
+IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k) {
   int8_t *quants = static_cast<int8_t *>(scratch);
-  float *scales = reinterpret_cast<float *>(quants + (m * k + 63) / 64 * 64);
+  const int64_t quant_bytes = words(type, m) ? 2 : 1;
+  float *scales = reinterpret_cast<float *>(quants + (m * k * quant_bytes + 63) / 64 * 64);
   const int64_t groups = m * k / GROUP;
-  return {quants, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
+  return {quants, quant_bytes, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
 }
 
 /* The largest of the absolute values, or no number if one of them is not finite. `count` is a multiple of GROUP. */
 static float largest_of(const float *x, int count) {
-#if defined(FLX_ISA_AVX512)
-  F most = f_set(0);
-  __mmask16 wrong = 0;
+  F most = f_set(0), zero = f_set(0); /* times 0, all but finite numbers are none */
   for (int i = 0; i < count; i += LANES) {
     const F v = f_load(x + i);
-    wrong |= _mm512_fpclass_ps_mask(v, 0x99);
-    most = f_max(most, _mm512_abs_ps(v));
+    zero = f_fma(v, f_set(0), zero);
+    most = f_max(most, f_max(v, f_sub(f_set(0), v)));
   }
-  return wrong ? NAN : f_largest(most);
-#else
-  float most = 0;
-  bool finite = true;
-  for (int i = 0; i < count; i++) {
-    most = std::max(most, std::fabs(x[i]));
-    finite = finite && std::isfinite(x[i]);
-  }
-  return finite ? most : NAN;
-#endif
+  return f_largest(most) + f_sum(zero);
 }
 
 /* Rounds x * inverse to -127 ... 127 for a group. `sums` are those of both halves. */
@@ -45,6 +43,17 @@ static void round_group(const float *x, float inverse, int8_t *quants, int32_t *
     const I q = _mm512_cvtps_epi32(f_mul(f_load(x + half * LANES), f_set(inverse)));
     _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + half * LANES), _mm512_cvtsepi32_epi8(q));
     sums[half] = _mm512_reduce_add_epi32(q);
+  }
+#elif defined(__AVX2__)
+  for (int half = 0; half < 2; half++) {
+    const float *from = x + half * 2 * LANES;
+    const I first = _mm256_cvtps_epi32(f_mul(f_load(from), f_set(inverse))), second = _mm256_cvtps_epi32(f_mul(f_load(from + LANES), f_set(inverse)));
+    const I both = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xd8);
+    const __m128i low = _mm256_castsi256_si128(both), high = _mm256_extracti128_si256(both, 1);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + half * 2 * LANES), _mm_packs_epi16(low, high));
+    const __m128i pairs = _mm_madd_epi16(_mm_add_epi16(low, high), _mm_set1_epi16(1));
+    const __m128i halves = _mm_add_epi32(pairs, _mm_shuffle_epi32(pairs, 0x4e));
+    sums[half] = _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_shuffle_epi32(halves, 0xb1)));
   }
 #else
   sums[0] = sums[1] = 0;
@@ -62,12 +71,28 @@ struct Place {
   int64_t row;
   int64_t rows;
   int8_t *quants;
+  int64_t quant_bytes;
   float *scales;
   int32_t *offsets;
   float *sums;
   int16_t *sum_pairs;
 };
 } // namespace
+
+/* The quants of group `g`. */
+static void place_quants(const int8_t *q, int64_t g, const Place &to) {
+  int8_t *at = to.quants + (g * GROUP * to.quant_bytes * to.rows + to.row * 4);
+  if (to.quant_bytes == 1) {
+    for (int i = 0; i < GROUP; i += 4, at += to.rows * 4) std::memcpy(at, q + i, 4);
+    return;
+  }
+  int16_t even[GROUP / 2], odd[GROUP / 2];
+  widen_pairs<GROUP / 2>(q, even, odd);
+  for (int i = 0; i < GROUP / 2; i += 2, at += 2 * to.rows * 4) {
+    std::memcpy(at, even + i, 4);
+    std::memcpy(at + to.rows * 4, odd + i, 4);
+  }
+}
 
 /* Values that share a scale and are all smaller count as zeros: 127 divided by a denormal is no finite number. */
 static constexpr float LEAST_OF_SPAN = 0x1p-118f;
@@ -83,7 +108,7 @@ static void round_span(const float *x, int64_t group, const IntegerFormat &forma
     int8_t q[GROUP] = {};
     int32_t sums[2] = {};
     if (finite) round_group(x, inverse, q, sums);
-    for (int step = 0; step < GROUP / 4; step++) std::memcpy(to.quants + ((g * (GROUP / 4) + step) * to.rows + to.row) * 4, q + step * 4, 4);
+    place_quants(q, g, to);
     const int32_t sum = sums[0] + sums[1];
     if (values == GROUP) to.sums[g * to.rows + to.row] = scale * static_cast<float>(sum);
     else to.sum_pairs[(g / 2 * to.rows + to.row) * 2 + g % 2] = static_cast<int16_t>(sum);
@@ -97,7 +122,7 @@ void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t mos
   const int64_t first = block * most, groups = k / GROUP;
   const int64_t rows = std::min(most, m - first), spans = k / format.activations;
   const int64_t at = first * groups;
-  Place to{0, rows, out.quants + first * k, out.scales + first * spans, out.offsets + 2 * at, out.sums + at, out.sum_pairs + at};
+  Place to{0, rows, out.quants + first * k * out.quant_bytes, out.quant_bytes, out.scales + first * spans, out.offsets + 2 * at, out.sums + at, out.sum_pairs + at};
   for (int64_t span = 0; span < spans; span++)
     for (to.row = 0; to.row < rows; to.row++) round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }

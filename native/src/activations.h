@@ -13,6 +13,8 @@ static constexpr int INTEGER_ROWS = 8;
 static constexpr int FLOAT_ROWS = 12;
 #elif defined(__AVX2__)
 static constexpr int INTEGER_ROWS = 4;
+/* Where both sides are words (`in_words`). */
+static constexpr int WORD_ROWS = 6;
 static constexpr int FLOAT_ROWS = 6;
 #else
 static constexpr int INTEGER_ROWS = 4;
@@ -28,13 +30,14 @@ static inline int64_t block_rows(int64_t m, int64_t most) {
 }
 
 /*
- * Activations of m rows in 8 bits. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
- * quants [k / 4][rows][4]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
+ * Activations of m rows in 8 bits, for weights of a type. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
+ * quants [k / 4][rows][4], or words [k / 4][even, odd][rows][2]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
  * [2][rows]: -zero point * sum of quants, of the group and 0, or of its halves;
  * [rows]: scale * sum of quants; for K blocks, for each 2 groups [rows][2]: the sums of quants.
  */
 struct IntegerRows {
   int8_t *quants;
+  int64_t quant_bytes;
   float *scales;
   int32_t *offsets;
   union {
@@ -43,8 +46,8 @@ struct IntegerRows {
   };
 };
 
-int64_t integer_rows_bytes(int64_t m, int64_t k);
-IntegerRows integer_rows(void *scratch, int64_t m, int64_t k);
+int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k);
+IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k);
 /* Rounds one block for weights of this format with zero point `zero`. A value that is no finite number makes its whole row no number. */
 void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t most, const IntegerFormat &format, int32_t zero, const IntegerRows &out);
 /* Pairs of bf16: block b as [(k + 1) / 2][rows][2]. */

@@ -4,14 +4,15 @@
 #include "panel.h"
 
 #if !defined(FLX_ISA_AVX512)
-/* How codes lie: bytes with a sign or without. */
-struct Signed {
-  static constexpr bool SIGNED = true;
-  static constexpr int COLUMN_BYTES = 4;
-};
+/* How codes lie: bytes without a sign, [4 k][32 columns]. */
 struct Unsigned {
   static constexpr bool SIGNED = false;
-  static constexpr int COLUMN_BYTES = 4;
+  static constexpr int STEP_BYTES = FLX_PANEL * 4; /* 4 k of all columns */
+  static constexpr int COLUMN_BYTES = 4;           /* from column to column */
+  static constexpr int QUANT_BYTES = 1;            /* of the activations */
+};
+struct Signed : Unsigned {
+  static constexpr bool SIGNED = true;
 };
 
 /* Each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
@@ -20,62 +21,7 @@ struct Unsigned {
 #if defined(FLX_ISA_NEON)
 #include "integer_neon.h"
 #elif defined(__AVX2__)
-/* Otherwise GCC adds in another order, which needs twice the registers there are. */
-static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
-static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-
-/* Signed weights give their sign to the activations: a pair, 2 * 127 * 128 at most, fits in 16 bits, two of them do not. Unrolled, for sums to stay in registers. */
-template <int ROWS, int SPAN> static inline void signed_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-#pragma GCC unroll 8
-  for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; v++) {
-      const I weights = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)), sizes = _mm256_abs_epi8(weights);
-#pragma GCC unroll 4
-      for (int r = 0; r < ROWS; r++) {
-        int32_t four;
-        std::memcpy(&four, a + r * 4, 4);
-        products[r][v] = i_add(products[r][v], pairs_to_fours(_mm256_maddubs_epi16(sizes, _mm256_sign_epi8(i_set(four), weights))));
-        keep_order(products[r][v]);
-      }
-    }
-}
-
-/* The half of a panel's columns that is in the low nibbles, or in the high ones. */
-template <int SHIFT> struct NibbleColumns : Unsigned {
-  static constexpr int COLUMN_BYTES = 0;
-};
-
-/* Four k of 16 columns: bytes lie in steps of 128, nibbles of 64. */
-template <class Codes> static inline I load_codes(const uint8_t *w, int v, Codes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)); }
-template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, NibbleColumns<SHIFT>) {
-  return _mm256_and_si256(_mm256_srli_epi16(load_codes(w, v, Unsigned{}), SHIFT), _mm256_set1_epi8(15));
-}
-
-/* Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
-template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-  if (Codes::SIGNED) return signed_products<ROWS, SPAN>(a, w, products);
-  constexpr int64_t BYTES = std::is_same_v<Codes, Unsigned> ? FLX_PANEL * 4 : FLX_PANEL * 2;
-  for (int first = 0; first < SPAN / 4; first += STEPS) {
-    I pairs[ROWS][2];
-#pragma GCC unroll 8
-    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += BYTES)
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; v++) {
-        const I weights = load_codes(w, v, Codes{});
-#pragma GCC unroll 4
-        for (int r = 0; r < ROWS; r++) {
-          int32_t four;
-          std::memcpy(&four, a + r * 4, 4);
-          const I both = _mm256_maddubs_epi16(weights, i_set(four));
-          pairs[r][v] = step == 0 ? both : _mm256_add_epi16(pairs[r][v], both);
-          keep_order(pairs[r][v]);
-        }
-      }
-    for (int r = 0; r < ROWS; r++)
-      for (int v = 0; v < 2; v++) products[r][v] = i_add(products[r][v], pairs_to_fours(pairs[r][v]));
-  }
-}
+#include "integer_avx2.h"
 #else
 template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
@@ -99,7 +45,7 @@ template <int ROWS> static inline void add_scaled(const IntegerTile &t, int colu
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F scale = f_load(t.panel.scales + block * FLX_PANEL + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
       f_store(sum, f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), f_load(sum)));
@@ -112,7 +58,7 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F minimum = f_load(t.panel.minima + g * FLX_PANEL + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
       f_store(sum, f_fma(minimum, f_set(t.sums[g * ROWS + r]), f_load(sum)));
@@ -120,15 +66,18 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
   }
 }
 
-/* Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
-template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_groups(const IntegerTile &t, int column) {
+/* Columns from `first` to `end`. Float sums stay in C, which is in the first cache: there are no registers for both kinds. */
+template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_groups(const IntegerTile &t, int first, int end) {
   for (int64_t g = 0; g < t.groups; g++) {
     if (ASKS) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-    Products<ROWS> products;
-    start<ROWS>(products, t.offsets + g * 2 * ROWS);
-    span_products<ROWS, GROUP, Codes, STEPS>(t.quants + g * GROUP * ROWS, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, products);
-    add_scaled<ROWS>(t, column, g, products);
-    if (MINIMA) add_minima<ROWS>(t, column, g);
+    const int8_t *quants = t.quants + g * GROUP * ROWS * Codes::QUANT_BYTES;
+    for (int column = first; column < end; column += 2 * LANES) {
+      Products<ROWS> products;
+      start<ROWS>(products, Codes::SIGNED ? nullptr : t.offsets + g * 2 * ROWS);
+      span_products<ROWS, GROUP, Codes, STEPS>(quants, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, products);
+      add_scaled<ROWS>(t, column, g, products);
+      if (MINIMA) add_minima<ROWS>(t, column, g);
+    }
   }
 }
 
@@ -177,23 +126,26 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FL
   }
 }
 
+/* 2 vectors of columns. */
 template <int ROWS, bool ASKS, class Codes> static void multiply_four_bits(const IntegerTile &t, int column) {
   const IntegerFormat &f = *integer_format(t.type);
+  const int end = column + 2 * LANES;
   if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Codes, 8>(t, column);
-  return f.minimum ? multiply_groups<ROWS, ASKS, true, Codes, 8>(t, column) : multiply_groups<ROWS, ASKS, false, Codes, 8>(t, column);
+  return f.minimum ? multiply_groups<ROWS, ASKS, true, Codes, 8>(t, column, end) : multiply_groups<ROWS, ASKS, false, Codes, 8>(t, column, end);
 }
 
 template <int ROWS, bool ASKS> static void multiply_columns(const IntegerTile &t, int column) {
   const IntegerFormat &f = *integer_format(t.type);
-  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, Signed, 1>(t, column);
+  const int end = column + 2 * LANES;
+  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, Signed, 1>(t, column, end);
   if (f.bits == 4) return multiply_four_bits<ROWS, ASKS, Unsigned>(t, column);
   if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, Unsigned, 2>(t, column);
   if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 4>(t, column);
-  return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 4>(t, column) : multiply_groups<ROWS, ASKS, false, Unsigned, 4>(t, column);
+  return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 4>(t, column, end) : multiply_groups<ROWS, ASKS, false, Unsigned, 4>(t, column, end);
 }
 
 /* Calls work(number) with the number of rows as a constant, sums of the tile at 0. */
-template <int ROWS = INTEGER_ROWS, class Work> static void with_rows(int64_t rows, const IntegerTile &t, const Work &work) {
+template <int ROWS, class Work> static void with_rows(int64_t rows, const IntegerTile &t, const Work &work) {
   if (rows == ROWS) {
     if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
     return work(std::integral_constant<int, ROWS>{});
@@ -202,8 +154,8 @@ template <int ROWS = INTEGER_ROWS, class Work> static void with_rows(int64_t row
 }
 
 /* The first columns read weights from memory, the others from the cache. */
-void multiply_integers(int64_t rows, const IntegerTile &tile) {
-  with_rows(rows, tile, [&](auto number) {
+static void multiply_bytes(int64_t rows, const IntegerTile &tile) {
+  with_rows<INTEGER_ROWS>(rows, tile, [&](auto number) {
     constexpr int ROWS = decltype(number)::value;
     tile.ahead_bytes > 0 ? multiply_columns<ROWS, true>(tile, 0) : multiply_columns<ROWS, false>(tile, 0);
     for (int column = 2 * LANES; column < FLX_PANEL; column += 2 * LANES) multiply_columns<ROWS, false>(tile, column);
@@ -211,7 +163,25 @@ void multiply_integers(int64_t rows, const IntegerTile &tile) {
 }
 
 #if defined(__AVX2__)
-int64_t packed_rows(int32_t type) { return type == FLX_Q4_0 || type == FLX_Q4_1 || type == FLX_Q4_K ? INTEGER_ROWS : 0; }
+void multiply_integers(int64_t rows, const IntegerTile &tile) {
+  if (!in_words(tile.type)) return multiply_bytes(rows, tile);
+  with_rows<WORD_ROWS>(rows, tile, [&](auto number) {
+    constexpr int ROWS = decltype(number)::value;
+    tile.ahead_bytes > 0 ? multiply_groups<ROWS, true, false, Words, 1>(tile, 0, FLX_PANEL) : multiply_groups<ROWS, false, false, Words, 1>(tile, 0, FLX_PANEL);
+  });
+}
+
+int64_t packed_rows(int32_t type) { return integer_format(type)->bits == 4 || type == FLX_Q8_0 ? INTEGER_ROWS : 0; }
+
+template <int ROWS> static void multiply_codes(const IntegerTile &t) {
+  if (t.type == FLX_Q8_0) return multiply_groups<ROWS, true, false, Signed, 1>(t, 0, FLX_PANEL);
+  if (t.type == FLX_IQ4_NL) {
+    multiply_groups<ROWS, true, false, LookedColumns<0>, 1>(t, 0, 2 * LANES);
+    return multiply_groups<ROWS, false, false, LookedColumns<4>, 1>(t, 2 * LANES, FLX_PANEL);
+  }
+  multiply_four_bits<ROWS, true, NibbleColumns<0>>(t, 0);
+  multiply_four_bits<ROWS, false, NibbleColumns<4>>(t, 2 * LANES);
+}
 
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
   const IntegerFormat &f = *integer_format(tile.type);
@@ -222,20 +192,19 @@ void multiply_packed(int64_t rows, const IntegerTile &tile) {
     unpack_headers(tile.type, tile.weights, tile.groups * GROUP, tile.panel);
     t.weights += header_bytes(f);
   }
-  with_rows(rows, t, [&](auto number) {
-    constexpr int ROWS = decltype(number)::value;
-    multiply_four_bits<ROWS, true, NibbleColumns<0>>(t, 0);
-    multiply_four_bits<ROWS, false, NibbleColumns<4>>(t, 2 * LANES);
-  });
+  with_rows<INTEGER_ROWS>(rows, t, [&](auto number) { multiply_codes<decltype(number)::value>(t); });
 }
 #else
+void multiply_integers(int64_t rows, const IntegerTile &tile) { multiply_bytes(rows, tile); }
 int64_t packed_rows(int32_t) { return 0; }
 void multiply_packed(int64_t, const IntegerTile &) {}
 #endif
 
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
-  unpack_headers(tile.type, tile.packed, tile.groups * GROUP, tile.panel);
-  if (!in_kernel_form(tile.type)) unpack_codes(tile.type, tile.packed, tile.groups * GROUP, tile.panel.quants);
+  const int64_t count = tile.groups * GROUP;
+  unpack_headers(tile.type, tile.packed, count, tile.panel);
+  if (in_words(tile.type)) unpack_words(tile.type, tile.packed, count, tile.panel.quants);
+  else if (!in_kernel_form(tile.type)) unpack_codes(tile.type, tile.packed, count, tile.panel.quants);
   multiply_integers(rows, tile);
 }
 #endif

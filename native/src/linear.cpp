@@ -39,11 +39,11 @@ static thread_local PanelMemory memory;
 static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
 
 /* Memory for `k` of a panel: codes and what belongs to them close together. */
-static IntegerPanel panel_memory(int64_t k) {
+static IntegerPanel panel_memory(int64_t k, int64_t code_bytes) {
   uint8_t *at = memory.piece;
   const auto take = [&at](int64_t bytes) { return at += bytes, at - bytes; };
   IntegerPanel panel;
-  panel.quants = take(k * FLX_PANEL);
+  panel.quants = take(k * FLX_PANEL * code_bytes);
   panel.scales = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
   panel.minima = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
   panel.scale_factors = reinterpret_cast<int8_t *>(take(k / 16 * FLX_PANEL));
@@ -64,7 +64,7 @@ static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64
 /* Points `tile` to `n` rows from `row` on. */
 static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int64_t k0, int64_t row, int64_t n, bool by_group) {
   const int64_t at = row * k + k0 * n;
-  tile.quants = rows.quants + at;
+  tile.quants = rows.quants + at * rows.quant_bytes;
   tile.scales = rows.scales + (by_group ? at / GROUP : at / K_BLOCK);
   tile.offsets = rows.offsets + at / GROUP * 2;
   if (by_group) tile.sums = rows.sums + at / GROUP;
@@ -75,9 +75,9 @@ static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int6
 static void packed_panel_product(const flx_linear &l, int64_t panel) {
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
-  const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
+  const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values;
-  const IntegerPanel part = panel_memory(most);
+  const IntegerPanel part = panel_memory(most, 1);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const int64_t count = std::min(most, w.k - k0);
     IntegerTile tile = tile_of(l, part, k0, count);
@@ -97,26 +97,27 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
  * `tile` with the weights of a panel, and what memory is asked for with each of `blocks` blocks of rows: a share of what follows them. Long pieces are read
  * rarely, and the processor's own prefetching follows them.
  */
-static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t blocks) {
+static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t code_bytes, int64_t blocks) {
   const IntegerFormat &f = *integer_format(w.type);
   const bool ready = in_kernel_form(w.type);
   const int64_t count = tile.groups * GROUP, bytes = panel_bytes(w, count);
   tile.packed = panel_in_order(w, panel, k0, count);
   tile.weights = ready ? tile.packed + header_bytes(f) : tile.panel.quants;
-  tile.weight_bytes = ready ? group_stride(f) : GROUP * FLX_PANEL;
+  tile.weight_bytes = ready ? group_stride(f) : GROUP * FLX_PANEL * code_bytes;
   tile.ahead = tile.packed + bytes;
   tile.ahead_bytes = tile.groups * GROUP > INTEGER_K.few_rows ? 0 : (bytes / blocks + tile.groups) / tile.groups;
 }
 
 static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
-  const IntegerRows rows = integer_rows(l.scratch, l.m, w.k);
-  const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step, piece = length_of(INTEGER_K, to - from);
-  const IntegerPanel part = panel_memory(piece);
+  const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
+  const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
+  const int64_t piece = length_of(INTEGER_K, to - from) / rows.quant_bytes;
+  const IntegerPanel part = panel_memory(piece, rows.quant_bytes);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
     IntegerTile tile = tile_of(l, part, k0, std::min(piece, w.k - k0));
-    set_weights(tile, w, panel, k0, blocks);
+    set_weights(tile, w, panel, k0, rows.quant_bytes, blocks);
     tile.c = sums_of(0);
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, to - row);
@@ -212,7 +213,7 @@ static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, i
 }
 
 static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
-  if (is_integer(l.weight.type)) to - from <= packed_rows(l.weight.type) ? packed_panel_product(l, panel) : integer_panel(l, panel, from, to);
+  if (is_integer(l.weight.type)) l.m <= packed_rows(l.weight.type) ? packed_panel_product(l, panel) : integer_panel(l, panel, from, to);
   else if (in_bfloats(l.weight.type)) bfloat_panel(l, panel, from, to);
   else float_panel(l, panel, from, to);
   const int64_t column = panel * FLX_PANEL;
@@ -222,7 +223,7 @@ static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t 
 static void prepare_rows(flx_team *team, const flx_linear &l) {
   const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
   if (const IntegerFormat *f = integer_format(l.weight.type)) {
-    const IntegerRows rows = integer_rows(l.scratch, m, k);
+    const IntegerRows rows = integer_rows(l.weight.type, l.scratch, m, k);
     const int32_t zero = zero_point(l.weight.type);
     const int64_t step = integer_block_rows(l.weight.type, m);
     parallel(team, (m + step - 1) / step, [&](int64_t block) { round_rows(l.x, m, k, block, step, *f, zero, rows); });
@@ -252,7 +253,7 @@ void run_linear(flx_team *team, const flx_linear &l) {
 }
 
 extern "C" int64_t flx_linear_scratch_bytes(int32_t type, int64_t m, int64_t k) {
-  if (is_integer(type)) return integer_rows_bytes(m, k);
+  if (is_integer(type)) return integer_rows_bytes(type, m, k);
   return in_bfloats(type) ? bfloat_rows_bytes(m, k) : m * k * 4;
 }
 

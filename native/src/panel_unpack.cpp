@@ -5,6 +5,7 @@
 #include "panel.h"
 #include "paths.h"
 #include "quants.h"
+#include "simd.h"
 
 static constexpr int P = FLX_PANEL;
 /* About a piece of K. */
@@ -16,6 +17,14 @@ bool signed_quants(int32_t type) {
   return false;
 #else
   return type == FLX_Q8_0 || type == FLX_IQ4_NL;
+#endif
+}
+
+bool in_words(int32_t type) {
+#if defined(__AVX2__)
+  return signed_quants(type);
+#else
+  return (void)type, false;
 #endif
 }
 
@@ -55,6 +64,18 @@ static void unpack_nibbles(const uint8_t *group, uint8_t *to) {
     }
 }
 
+/* 32 k of codes of IQ4_NL become values. */
+static void look_up_all(uint8_t *codes) {
+#if defined(__AVX2__)
+  for (int i = 0; i < P * GROUP; i += 32) {
+    I *at = reinterpret_cast<I *>(codes + i);
+    _mm256_storeu_si256(at, look_up(_mm256_loadu_si256(at)));
+  }
+#else
+  for (int i = 0; i < P * GROUP; i++) codes[i] = static_cast<uint8_t>(IQ4_NL_VALUES[codes[i]]);
+#endif
+}
+
 static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
   if (type == FLX_Q8_0) {
     std::memcpy(to, group, P * GROUP);
@@ -65,8 +86,7 @@ static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
     const uint8_t *bits = group + 512 + plane * 128;
     for (int i = 0; i < P * GROUP; i += 32) add_bits(bits + i / 8, static_cast<uint8_t>(16 << plane), to + i);
   }
-  if (type == FLX_IQ4_NL)
-    for (int i = 0; i < P * GROUP; i++) to[i] = static_cast<uint8_t>(IQ4_NL_VALUES[to[i]]);
+  if (type == FLX_IQ4_NL) look_up_all(to);
 }
 #endif
 
@@ -113,6 +133,20 @@ void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *c
   const int64_t groups = f.values / GROUP;
   for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
     for (int64_t g = 0; g < groups; g++, codes += GROUP * P) unpack_group(type, packed + header_bytes(f) + g * group_bytes(f), codes);
+}
+
+/* Any other order would need more than a shift or two for 32 codes. */
+void unpack_words(int32_t type, const uint8_t *packed, int64_t count, uint8_t *words) {
+  const IntegerFormat &f = *integer_format(type);
+  for (int64_t g = 0; g < count / GROUP; g++, packed += panel_block_bytes(f)) {
+    uint8_t looked[P * GROUP];
+    const uint8_t *codes = packed + header_bytes(f);
+    if (type != FLX_Q8_0) unpack_group(type, codes, looked), codes = looked;
+    for (int i = 0; i < P * GROUP; i += 4 * P, words += 8 * P) {
+      int16_t *even = reinterpret_cast<int16_t *>(words);
+      widen_pairs<2 * P>(codes + i, even, even + 2 * P);
+    }
+  }
 }
 
 /* ---- floats ---- */

@@ -1,4 +1,4 @@
-/* How vectors of codes are read from a panel in panel order: step `s` of a group of 32 k is 4 k of 32 rows, in two vectors of 16 rows. AVX-512. */
+/* How vectors of codes are read from a panel in panel order: step `s` of a group of 32 k is 4 k of 32 rows, in two vectors of 16 rows. AVX-512; of AVX2 only what is used twice. */
 #pragma once
 #include "panel.h"
 #include "simd.h"
@@ -45,5 +45,11 @@ template <class Work> static inline void with_form(int32_t type, const Work &wor
     case 5: return work(Nibbles<1>{});
     default: return work(Nibbles<2>{});
   }
+}
+#elif defined(__AVX2__)
+/* What codes of IQ4_NL stand for. */
+static inline I look_up(I codes) {
+  const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i *>(IQ4_NL_VALUES));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), codes);
 }
 #endif

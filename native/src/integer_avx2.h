@@ -1,0 +1,100 @@
+/*
+ * Integer products by AVX2, which multiplies bytes only with bytes without a sign, and adds pairs in 16 bits. Signed codes become words where several rows
+ * share them; otherwise they give their sign to the activations.
+ */
+#pragma once
+#include "kernels.h"
+#include "quants.h"
+
+/* [4 k][even, odd][32 columns] pairs of words, activations likewise. */
+struct Words : Signed {
+  static constexpr int STEP_BYTES = FLX_PANEL * 8;
+  static constexpr int QUANT_BYTES = 2;
+};
+
+/* The half of a panel's columns that is in the low nibbles, or in the high ones. */
+template <int SHIFT> struct NibbleColumns : Unsigned {
+  static constexpr int STEP_BYTES = FLX_PANEL * 2;
+  static constexpr int COLUMN_BYTES = 0;
+};
+/* Nibbles that name one of 16 values. */
+template <int SHIFT> struct LookedColumns : Signed {
+  static constexpr int STEP_BYTES = FLX_PANEL * 2;
+  static constexpr int COLUMN_BYTES = 0;
+};
+
+/* Otherwise GCC adds in another order, which needs twice the registers there are. */
+static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
+static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+static inline I load_four(const int8_t *a) {
+  int32_t four;
+  std::memcpy(&four, a, 4);
+  return i_set(four);
+}
+
+/* Vector `v` of 4 k: of 8 columns. */
+template <class Codes> static inline I load_codes(const uint8_t *w, int v, Codes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)); }
+template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, NibbleColumns<SHIFT>) {
+  return _mm256_and_si256(_mm256_srli_epi16(load_codes(w, v, Unsigned{}), SHIFT), _mm256_set1_epi8(15));
+}
+template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, LookedColumns<SHIFT>) { return look_up(load_codes(w, v, NibbleColumns<SHIFT>{})); }
+
+/* The sign goes to the activations: a pair, 2 * 127 * 128 at most, fits in 16 bits, two of them do not. Unrolled, for sums to stay in registers. */
+template <int ROWS, int SPAN, class Codes> static inline void signed_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+#pragma GCC unroll 8
+  for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += Codes::STEP_BYTES)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; v++) {
+      const I weights = load_codes(w, v, Codes{}), sizes = _mm256_abs_epi8(weights);
+#pragma GCC unroll 4
+      for (int r = 0; r < ROWS; r++) {
+        products[r][v] = i_add(products[r][v], pairs_to_fours(_mm256_maddubs_epi16(sizes, _mm256_sign_epi8(load_four(a + r * 4), weights))));
+        keep_order(products[r][v]);
+      }
+    }
+}
+
+/* Words: two operations for 16 products. */
+template <int ROWS, int SPAN> static inline void word_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+#pragma GCC unroll 16
+  for (int step = 0; step < SPAN / 2; step++, a += ROWS * 4, w += FLX_PANEL * 4) {
+    const I weights[2] = {load_codes(w, 0, Words{}), load_codes(w, 1, Words{})};
+#pragma GCC unroll 6
+    for (int r = 0; r < ROWS; r++) {
+      const I two = load_four(a + r * 4);
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; v++) {
+        products[r][v] = i_add(products[r][v], _mm256_madd_epi16(weights[v], two));
+        keep_order(products[r][v]);
+      }
+    }
+  }
+}
+
+/* Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
+template <int ROWS, int SPAN, class Codes, int STEPS> static inline void unsigned_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  for (int first = 0; first < SPAN / 4; first += STEPS) {
+    I pairs[ROWS][2];
+#pragma GCC unroll 8
+    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += Codes::STEP_BYTES)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; v++) {
+        const I weights = load_codes(w, v, Codes{});
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) {
+          const I both = _mm256_maddubs_epi16(weights, load_four(a + r * 4));
+          pairs[r][v] = step == 0 ? both : _mm256_add_epi16(pairs[r][v], both);
+          keep_order(pairs[r][v]);
+        }
+      }
+    for (int r = 0; r < ROWS; r++)
+      for (int v = 0; v < 2; v++) products[r][v] = i_add(products[r][v], pairs_to_fours(pairs[r][v]));
+  }
+}
+
+template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+  if constexpr (Codes::QUANT_BYTES == 2) word_products<ROWS, SPAN>(a, w, products);
+  else if constexpr (Codes::SIGNED) signed_products<ROWS, SPAN, Codes>(a, w, products);
+  else unsigned_products<ROWS, SPAN, Codes, STEPS>(a, w, products);
+}
