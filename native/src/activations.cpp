@@ -8,11 +8,7 @@
 static bool words(int32_t type, int64_t m) { return in_words(type) && m > packed_rows(type); }
 
 int64_t integer_block_rows(int32_t type, int64_t m) {
-  if (m <= packed_rows(type)) return m;
-#if defined(__AVX2__)
-  if (in_words(type)) return block_rows(m, WORD_ROWS);
-#endif
-  return block_rows(m, INTEGER_ROWS);
+  return m <= packed_rows(type) ? m : block_rows(m, in_words(type) ? WORD_ROWS : INTEGER_ROWS);
 }
 
 int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return m * k * (words(type, m) ? 2 : 1) + 4 * 4 * (m * k / GROUP) + 64; }

@@ -13,13 +13,13 @@ static constexpr int INTEGER_ROWS = 8;
 static constexpr int FLOAT_ROWS = 12;
 #elif defined(__AVX2__)
 static constexpr int INTEGER_ROWS = 4;
-/* Where both sides are words (`in_words`). */
-static constexpr int WORD_ROWS = 6;
 static constexpr int FLOAT_ROWS = 6;
 #else
 static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 4;
 #endif
+/* Where both sides are words (`in_words`). */
+static constexpr int WORD_ROWS = 6;
 
 /* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows). */
 int64_t integer_block_rows(int32_t type, int64_t m);

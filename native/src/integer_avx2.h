@@ -8,12 +8,11 @@
 
 /* [4 k][even, odd][32 columns] pairs of words, activations likewise. */
 struct Words : Signed {
-  static constexpr int STEP_BYTES = FLX_PANEL * 8;
   static constexpr int QUANT_BYTES = 2;
 };
 
-/* The half of a panel's columns that is in the low nibbles, or in the high ones. */
-template <int SHIFT> struct NibbleColumns : Unsigned {
+/* As in panel order: the half of the columns that is in the low nibbles, or in the high ones, and planes of further bits. */
+template <int SHIFT, int PLANES> struct NibbleColumns : Unsigned {
   static constexpr int STEP_BYTES = FLX_PANEL * 2;
   static constexpr int COLUMN_BYTES = 0;
 };
@@ -33,20 +32,27 @@ static inline I load_four(const int8_t *a) {
   return i_set(four);
 }
 
-/* Vector `v` of 4 k: of 8 columns. */
-template <class Codes> static inline I load_codes(const uint8_t *w, int v, Codes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + v * 32)); }
-template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, NibbleColumns<SHIFT>) {
-  return _mm256_and_si256(_mm256_srli_epi16(load_codes(w, v, Unsigned{}), SHIFT), _mm256_set1_epi8(15));
+static inline I load_vector(const uint8_t *w) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w)); }
+
+/* 4 k of 8 columns, vector `v` of the step at `w`; `bits`: of the first plane. */
+template <class Codes> static inline I load_codes(const uint8_t *w, const uint8_t *, int v, Codes) { return load_vector(w + v * 32); }
+template <int SHIFT, int PLANES> static inline I load_codes(const uint8_t *w, const uint8_t *bits, int v, NibbleColumns<SHIFT, PLANES>) {
+  I codes = _mm256_and_si256(_mm256_srli_epi16(load_vector(w + v * 32), SHIFT), _mm256_set1_epi8(15));
+  for (int plane = 0; plane < PLANES; plane++)
+    codes = _mm256_or_si256(codes, where_set(bits + plane * 128 + SHIFT * 2 + v * 4, static_cast<uint8_t>(16 << plane)));
+  return codes;
 }
-template <int SHIFT> static inline I load_codes(const uint8_t *w, int v, LookedColumns<SHIFT>) { return look_up(load_codes(w, v, NibbleColumns<SHIFT>{})); }
+template <int SHIFT> static inline I load_codes(const uint8_t *w, const uint8_t *, int v, LookedColumns<SHIFT>) {
+  return look_up(load_codes(w, nullptr, v, NibbleColumns<SHIFT, 0>{}));
+}
 
 /* The sign goes to the activations: a pair, 2 * 127 * 128 at most, fits in 16 bits, two of them do not. Unrolled, for sums to stay in registers. */
-template <int ROWS, int SPAN, class Codes> static inline void signed_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, class Codes> FLX_INLINE static inline void signed_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
 #pragma GCC unroll 8
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += Codes::STEP_BYTES)
 #pragma GCC unroll 2
     for (int v = 0; v < 2; v++) {
-      const I weights = load_codes(w, v, Codes{}), sizes = _mm256_abs_epi8(weights);
+      const I weights = load_codes(w, nullptr, v, Codes{}), sizes = _mm256_abs_epi8(weights);
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; r++) {
         products[r][v] = i_add(products[r][v], pairs_to_fours(_mm256_maddubs_epi16(sizes, _mm256_sign_epi8(load_four(a + r * 4), weights))));
@@ -56,10 +62,10 @@ template <int ROWS, int SPAN, class Codes> static inline void signed_products(co
 }
 
 /* Words: two operations for 16 products. */
-template <int ROWS, int SPAN> static inline void word_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN> FLX_INLINE static inline void word_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
 #pragma GCC unroll 16
   for (int step = 0; step < SPAN / 2; step++, a += ROWS * 4, w += FLX_PANEL * 4) {
-    const I weights[2] = {load_codes(w, 0, Words{}), load_codes(w, 1, Words{})};
+    const I weights[2] = {load_vector(w), load_vector(w + 32)};
 #pragma GCC unroll 6
     for (int r = 0; r < ROWS; r++) {
       const I two = load_four(a + r * 4);
@@ -72,15 +78,18 @@ template <int ROWS, int SPAN> static inline void word_products(const int8_t *a, 
   }
 }
 
-/* Products of pairs are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
-template <int ROWS, int SPAN, class Codes, int STEPS> static inline void unsigned_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+/* Products of pairs without a sign are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
+template <int ROWS, int SPAN, class Codes, int STEPS> FLX_INLINE static inline void span_products(const int8_t *a, const uint8_t *group, int from, I (*products)[2]) {
+  const uint8_t *w = group + from * Codes::STEP_BYTES, *bits = group + 512 + from * 16;
+  if constexpr (Codes::QUANT_BYTES == 2) return word_products<ROWS, SPAN>(a, w, products);
+  if constexpr (Codes::SIGNED) return signed_products<ROWS, SPAN, Codes>(a, w, products);
   for (int first = 0; first < SPAN / 4; first += STEPS) {
     I pairs[ROWS][2];
 #pragma GCC unroll 8
-    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += Codes::STEP_BYTES)
+    for (int step = 0; step < STEPS; step++, a += ROWS * 4, w += Codes::STEP_BYTES, bits += 16)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; v++) {
-        const I weights = load_codes(w, v, Codes{});
+        const I weights = load_codes(w, bits, v, Codes{});
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
           const I both = _mm256_maddubs_epi16(weights, load_four(a + r * 4));
@@ -91,10 +100,4 @@ template <int ROWS, int SPAN, class Codes, int STEPS> static inline void unsigne
     for (int r = 0; r < ROWS; r++)
       for (int v = 0; v < 2; v++) products[r][v] = i_add(products[r][v], pairs_to_fours(pairs[r][v]));
   }
-}
-
-template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-  if constexpr (Codes::QUANT_BYTES == 2) word_products<ROWS, SPAN>(a, w, products);
-  else if constexpr (Codes::SIGNED) signed_products<ROWS, SPAN, Codes>(a, w, products);
-  else unsigned_products<ROWS, SPAN, Codes, STEPS>(a, w, products);
 }

@@ -31,7 +31,8 @@ static inline void pair(int8x16_t first, int8x16_t second, int8x16_t *pairs) {
 }
 
 /* smmla gives two rows times two columns. */
-template <int ROWS, int SPAN, class Codes, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, class Codes, int STEPS> static void span_products(const int8_t *a, const uint8_t *group, int from, I (*products)[2]) {
+  const uint8_t *w = group + from * FLX_PANEL * 4;
   constexpr int PAIRS = (ROWS + 1) / 2, QUADS = (ROWS + 3) / 4;
   I sums[PAIRS][4];
   for (int p = 0; p < PAIRS; p++)
@@ -57,7 +58,8 @@ template <int... R> static inline void add_products(const int8x16_t *x, const in
   for (int v = 0; v < 2; v++) ((products[R][v] = vdotq_laneq_s32(products[R][v], w[v], x[R / 4], R % 4)), ...);
 }
 
-template <int ROWS, int SPAN, class Codes, int STEPS> static void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, class Codes, int STEPS> static void span_products(const int8_t *a, const uint8_t *group, int from, I (*products)[2]) {
+  const uint8_t *w = group + from * FLX_PANEL * 4;
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4) {
     int8x16_t x[(ROWS + 3) / 4], columns[2];
     load_rows<ROWS>(a, x);

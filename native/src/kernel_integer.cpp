@@ -17,13 +17,17 @@ struct Signed : Unsigned {
 
 /* Each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
 #define FLX_APART __attribute__((noinline))
+/* And what they consist of within it: where several call the same, GCC leaves it outside, and sums go to memory (20 % with AVX2). */
+#define FLX_INLINE __attribute__((always_inline))
 
+/* Adds the products of SPAN values of k: those of a group from its step (4 k) `from` on. */
 #if defined(FLX_ISA_NEON)
 #include "integer_neon.h"
 #elif defined(__AVX2__)
 #include "integer_avx2.h"
 #else
-template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
+template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_products(const int8_t *a, const uint8_t *group, int from, I (*products)[2]) {
+  const uint8_t *w = group + from * FLX_PANEL * 4;
   for (int step = 0; step < SPAN / 4; step++, a += ROWS * 4, w += FLX_PANEL * 4)
     for (int r = 0; r < ROWS; r++)
       for (int c = 0; c < 2 * LANES; c++)
@@ -74,7 +78,7 @@ template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART st
     for (int column = first; column < end; column += 2 * LANES) {
       Products<ROWS> products;
       start<ROWS>(products, Codes::SIGNED ? nullptr : t.offsets + g * 2 * ROWS);
-      span_products<ROWS, GROUP, Codes, STEPS>(quants, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, products);
+      span_products<ROWS, GROUP, Codes, STEPS>(quants, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, 0, products);
       add_scaled<ROWS>(t, column, g, products);
       if (MINIMA) add_minima<ROWS>(t, column, g);
     }
@@ -114,8 +118,8 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FL
       if (ASKS && in_group == 0) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
       Products<ROWS> products;
       start<ROWS>(products, t.offsets + (g * 2 + in_group) * ROWS);
-      const uint8_t *w = t.weights + g * t.weight_bytes + in_group * SPAN * FLX_PANEL + column * Codes::COLUMN_BYTES;
-      span_products<ROWS, SPAN, Codes, STEPS>(t.quants + span * SPAN * ROWS, w, products);
+      const uint8_t *group = t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES;
+      span_products<ROWS, SPAN, Codes, STEPS>(t.quants + span * SPAN * ROWS, group, static_cast<int>(in_group) * SPAN / 4, products);
       for (int v = 0; v < 2; v++) {
         const I factors = i_from_bytes(t.panel.scale_factors + span * FLX_PANEL + column + v * LANES);
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
@@ -126,21 +130,14 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FL
   }
 }
 
-/* 2 vectors of columns. */
-template <int ROWS, bool ASKS, class Codes> static void multiply_four_bits(const IntegerTile &t, int column) {
-  const IntegerFormat &f = *integer_format(t.type);
-  const int end = column + 2 * LANES;
-  if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Codes, 8>(t, column);
-  return f.minimum ? multiply_groups<ROWS, ASKS, true, Codes, 8>(t, column, end) : multiply_groups<ROWS, ASKS, false, Codes, 8>(t, column, end);
-}
-
+/* 2 vectors of columns of bytes. */
 template <int ROWS, bool ASKS> static void multiply_columns(const IntegerTile &t, int column) {
   const IntegerFormat &f = *integer_format(t.type);
   const int end = column + 2 * LANES;
   if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, Signed, 1>(t, column, end);
-  if (f.bits == 4) return multiply_four_bits<ROWS, ASKS, Unsigned>(t, column);
   if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, Unsigned, 2>(t, column);
-  if (f.k_scales) return multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 4>(t, column);
+  if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 8>(t, column) : multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 4>(t, column);
+  if (f.bits == 4) return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 8>(t, column, end) : multiply_groups<ROWS, ASKS, false, Unsigned, 8>(t, column, end);
   return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 4>(t, column, end) : multiply_groups<ROWS, ASKS, false, Unsigned, 4>(t, column, end);
 }
 
@@ -171,16 +168,28 @@ void multiply_integers(int64_t rows, const IntegerTile &tile) {
   });
 }
 
-int64_t packed_rows(int32_t type) { return integer_format(type)->bits == 4 || type == FLX_Q8_0 ? INTEGER_ROWS : 0; }
+int64_t packed_rows(int32_t) { return INTEGER_ROWS; }
+
+/* The columns of the low nibbles, or of the high ones. */
+template <int ROWS, int SHIFT> static void multiply_half(const IntegerTile &t) {
+  constexpr bool ASKS = SHIFT == 0;
+  constexpr int FIRST = SHIFT * LANES / 2, END = FIRST + 2 * LANES;
+  switch (t.type) {
+    case FLX_Q4_0: return multiply_groups<ROWS, ASKS, false, NibbleColumns<SHIFT, 0>, 8>(t, FIRST, END);
+    case FLX_Q4_1: return multiply_groups<ROWS, ASKS, true, NibbleColumns<SHIFT, 0>, 8>(t, FIRST, END);
+    case FLX_Q5_0: return multiply_groups<ROWS, ASKS, false, NibbleColumns<SHIFT, 1>, 4>(t, FIRST, END);
+    case FLX_Q5_1: return multiply_groups<ROWS, ASKS, true, NibbleColumns<SHIFT, 1>, 4>(t, FIRST, END);
+    case FLX_IQ4_NL: return multiply_groups<ROWS, ASKS, false, LookedColumns<SHIFT>, 1>(t, FIRST, END);
+    case FLX_Q4_K: return multiply_blocks<ROWS, ASKS, 32, true, NibbleColumns<SHIFT, 0>, 8>(t, FIRST);
+    case FLX_Q5_K: return multiply_blocks<ROWS, ASKS, 32, true, NibbleColumns<SHIFT, 1>, 4>(t, FIRST);
+    case FLX_Q6_K: return multiply_blocks<ROWS, ASKS, 16, false, NibbleColumns<SHIFT, 2>, 2>(t, FIRST);
+  }
+}
 
 template <int ROWS> static void multiply_codes(const IntegerTile &t) {
   if (t.type == FLX_Q8_0) return multiply_groups<ROWS, true, false, Signed, 1>(t, 0, FLX_PANEL);
-  if (t.type == FLX_IQ4_NL) {
-    multiply_groups<ROWS, true, false, LookedColumns<0>, 1>(t, 0, 2 * LANES);
-    return multiply_groups<ROWS, false, false, LookedColumns<4>, 1>(t, 2 * LANES, FLX_PANEL);
-  }
-  multiply_four_bits<ROWS, true, NibbleColumns<0>>(t, 0);
-  multiply_four_bits<ROWS, false, NibbleColumns<4>>(t, 2 * LANES);
+  multiply_half<ROWS, 0>(t);
+  multiply_half<ROWS, 4>(t);
 }
 
 void multiply_packed(int64_t rows, const IntegerTile &tile) {

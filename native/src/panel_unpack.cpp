@@ -44,13 +44,8 @@ static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
 /* Adds `value` to those of 32 bytes whose bit is set. */
 static void add_bits(const uint8_t *bits, uint8_t value, uint8_t *to) {
 #if defined(__AVX2__)
-  int32_t word;
-  std::memcpy(&word, bits, 4);
-  const I places = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
-  const I masks = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
-  const I set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(i_set(word), places), masks), masks);
-  const I old = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(to));
-  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm256_or_si256(old, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)))));
+  I *at = reinterpret_cast<I *>(to);
+  _mm256_storeu_si256(at, _mm256_or_si256(_mm256_loadu_si256(at), where_set(bits, value)));
 #else
   for (int i = 0; i < 32; i++) to[i] = static_cast<uint8_t>(to[i] | ((bits[i / 8] >> (i % 8)) & 1 ? value : 0));
 #endif
