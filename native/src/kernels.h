@@ -8,14 +8,14 @@
 #include "panel.h"
 
 struct IntegerTile {
-  const int8_t *quants; /* [k / 4][rows][4] */
+  const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], or words */
   const float *scales;  /* [groups][rows], for K blocks [groups / 8][rows] */
   const int32_t *offsets; /* [groups][2][rows] */
   union {
     const float *sums;    /* [groups][rows] */
     const int16_t *sum_pairs; /* of K blocks: [groups / 2][rows][2] */
   };
-  const uint8_t *weights; /* [k / 4][32][4] */
+  const uint8_t *weights; /* [k / 4][32][4], or words */
   int64_t weight_bytes;   /* from group to group */
   const uint8_t *packed;  /* whole blocks in panel order, which multiply_and_unpack brings to `weights` and `panel` */
   IntegerPanel panel;
