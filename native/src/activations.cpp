@@ -5,20 +5,20 @@
 #include <algorithm>
 #include <cmath>
 
-static bool words(int32_t type, int64_t m) { return in_words(type) && m > packed_rows(type); }
+static int64_t quant_bytes(int32_t type, int64_t m) { return in_words(type) && m > packed_rows(type) ? 2 : 1; }
 
 int64_t integer_block_rows(int32_t type, int64_t m) {
   return m <= packed_rows(type) ? m : block_rows(m, in_words(type) ? WORD_ROWS : INTEGER_ROWS);
 }
 
-int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return m * k * (words(type, m) ? 2 : 1) + 4 * 4 * (m * k / GROUP) + 64; }
+int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return m * k * quant_bytes(type, m) + 4 * 4 * (m * k / GROUP) + 64; }
 
 IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k) {
   int8_t *quants = static_cast<int8_t *>(scratch);
-  const int64_t quant_bytes = words(type, m) ? 2 : 1;
-  float *scales = reinterpret_cast<float *>(quants + (m * k * quant_bytes + 63) / 64 * 64);
+  const int64_t bytes = quant_bytes(type, m);
+  float *scales = reinterpret_cast<float *>(quants + (m * k * bytes + 63) / 64 * 64);
   const int64_t groups = m * k / GROUP;
-  return {quants, quant_bytes, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
+  return {quants, bytes, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
 }
 
 /* The largest of the absolute values, or no number if one of them is not finite. `count` is a multiple of GROUP. */
@@ -77,7 +77,7 @@ struct Place {
 
 /* The quants of group `g`. */
 static void place_quants(const int8_t *q, int64_t g, const Place &to) {
-  int8_t *at = to.quants + (g * GROUP * to.quant_bytes * to.rows + to.row * 4);
+  int8_t *at = to.quants + g * GROUP * to.quant_bytes * to.rows + to.row * 4;
   if (to.quant_bytes == 1) {
     for (int i = 0; i < GROUP; i += 4, at += to.rows * 4) std::memcpy(at, q + i, 4);
     return;
