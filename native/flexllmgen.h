@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of this header. */
-#define FLX_ABI 6
+#define FLX_ABI 7
 
 /* Columns of a weight panel: 32 rows of a weight matrix, which are 32 columns of the product. */
 #define FLX_PANEL 32
@@ -51,6 +51,8 @@ FLX_API void flx_team_free(flx_team *team);
 /* Uninitialised memory that begins at a multiple of 64, on huge pages where the system has them. Null when there is none. */
 FLX_API void *flx_memory_create(int64_t bytes);
 FLX_API void flx_memory_free(void *memory);
+/* Has the system give all of fresh memory now. Otherwise it does so as pages are first written, and may have no more by then. */
+FLX_API void flx_memory_claim(void *memory, int64_t bytes);
 FLX_API void flx_copy(void *to, const void *from, int64_t bytes);
 
 /* ---- weights ---- */

@@ -34,6 +34,7 @@ Library open_library(const char *file) {
   FIND(team_free);
   FIND(memory_create);
   FIND(memory_free);
+  FIND(memory_claim);
   FIND(copy);
   FIND(exact);
   FIND(packs);

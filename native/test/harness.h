@@ -21,6 +21,7 @@ struct Library {
   decltype(&flx_team_free) team_free;
   decltype(&flx_memory_create) memory_create;
   decltype(&flx_memory_free) memory_free;
+  decltype(&flx_memory_claim) memory_claim;
   decltype(&flx_copy) copy;
   decltype(&flx_exact) exact;
   decltype(&flx_packs) packs;

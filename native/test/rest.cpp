@@ -10,9 +10,10 @@ void test_rest(Test &t) {
   t.expect(t.lib.sample_row_bytes() == sizeof(flx_sample_row), "bytes of a row to sample");
   t.expect(t.lib.sample_result_bytes() == sizeof(flx_sample_result), "bytes of a result of sampling");
   t.lib.run(t.teams[1], nullptr, 0);
-  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{3} << 20}) {
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{4097}, (int64_t{3} << 20) + 1, int64_t{5} << 20}) {
     void *memory = t.lib.memory_create(bytes);
     t.expect(memory && reinterpret_cast<uintptr_t>(memory) % 64 == 0, "memory begins at a multiple of 64");
+    t.lib.memory_claim(memory, bytes);
     const std::vector<uint8_t> values(static_cast<size_t>(bytes), 7);
     t.lib.copy(memory, values.data(), bytes);
     t.expect(std::memcmp(memory, values.data(), values.size()) == 0, "copy");

@@ -17,6 +17,7 @@ import {
 } from './options.ts';
 import type { StorageType } from '../weights/storage-type.ts';
 import type { TraceCliOptions } from './trace.ts';
+import { keepHeapSmall } from './own-memory.ts';
 import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { packageVersion } from './package-version.ts';
 
@@ -117,7 +118,10 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
     .version(packageVersion(), '-V, --version')
     .exitOverride()
     .configureOutput({ writeOut: output.out, writeErr: output.err })
-    .showHelpAfterError('(--help lists what there is)');
+    .showHelpAfterError('(--help lists what there is)')
+    .hook('preAction', (_, command) => {
+      if (command.opts()['mem'] !== undefined) keepHeapSmall();
+    });
   addRun(program).action(async (options: RunOptions) => finish(await actions.run(options)));
   addGenerate(program).action(async (prompts: string[], options: GenerateOptions) => finish(await actions.generate(prompts, options)));
   addDoctor(program).action(async (options: { json?: boolean }) => finish(await actions.doctor(options)));

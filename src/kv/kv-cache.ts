@@ -61,6 +61,11 @@ export class KvCache implements Disposable, AsyncDisposable {
       });
   }
 
+  /** Has the memory given before it is written to: what was planned is there then, however late rows want it. */
+  async claim(): Promise<void> {
+    for (const group of this.#groups) await group.claim();
+  }
+
   /** Of all groups together. */
   get capacityPages(): number {
     return this.#groups.reduce((sum, group) => sum + group.capacityPages, 0);

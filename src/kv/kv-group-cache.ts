@@ -60,6 +60,11 @@ export class KvGroupCache implements Disposable {
     }
   }
 
+  /** Has the memory given before it is written to. */
+  async claim(): Promise<void> {
+    await Promise.all(this.layers.flatMap(({ keys, values }) => [this.#device.claim?.(keys), this.#device.claim?.(values)]));
+  }
+
   /** In memory. */
   get capacityPages(): number {
     return this.#memory.capacity + this.#working.capacity;

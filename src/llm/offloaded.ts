@@ -20,6 +20,7 @@ export interface OffloadOptions {
   readonly offloadFolder?: string | undefined;
   readonly diskBytes?: number | undefined;
   readonly overlap?: boolean | undefined;
+  readonly memoryBytes?: number | undefined;
 }
 
 export interface OffloadedParts {
@@ -56,7 +57,10 @@ export interface Offloaded {
 
 /** @throws {MemoryError} {DiskFullError} {FlexError} */
 export async function openOffloaded(parts: OffloadedParts, options: OffloadOptions): Promise<Offloaded> {
-  return { ...(await openCache(parts, options)), hidden: await openHidden(parts, options) };
+  const opened = await openCache(parts, options);
+  // A budget that was set is there to be used. Of free memory others may want some until rows do.
+  if (options.memoryBytes !== undefined) await opened.cache.claim();
+  return { ...opened, hidden: await openHidden(parts, options) };
 }
 
 async function openHidden({ device, model, plan, lanes, lifetime }: OffloadedParts, options: OffloadOptions): Promise<HiddenStates> {

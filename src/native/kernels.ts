@@ -8,7 +8,7 @@ import type { AsyncCall } from './ggml.ts';
 import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 
 /** FLX_ABI of the header that this binding was written for. */
-const ABI = 6;
+const ABI = 7;
 /** Widest first, of all architectures: libraries of another one are not there. */
 const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
@@ -99,6 +99,7 @@ export interface Kernels {
   readonly teamFree: (team: Team) => void;
   readonly memoryCreate: (bytes: number) => Address | null;
   readonly memoryFree: (memory: Address) => void;
+  readonly memoryClaim: AsyncCall<[memory: Address, bytes: number], void>;
   readonly copy: AsyncCall<[to: Address, from: Address | Uint8Array, bytes: number], void>;
   readonly exact: (type: number) => number;
   readonly packs: (type: number, k: number) => number;
@@ -169,6 +170,7 @@ export function openKernels(isa: string, folder: string = FOLDER): Kernels | und
     teamFree: bind('flx_team_free', 'void', ['void*']),
     memoryCreate: bind('flx_memory_create', 'void*', ['int64']),
     memoryFree: bind('flx_memory_free', 'void', ['void*']),
+    memoryClaim: bind('flx_memory_claim', 'void', ['void*', 'int64']),
     copy: bind('flx_copy', 'void', ['void*', 'void*', 'int64']),
     exact: bind('flx_exact', 'int32', ['int32']),
     packs: bind('flx_packs', 'int32', ['int32', 'int64']),

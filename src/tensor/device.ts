@@ -182,6 +182,8 @@ export interface Device extends AsyncDisposable {
    * @throws {MemoryError} with the bytes asked for and in use
    */
   allocate(name: string, dtype: DType, shape: readonly number[], layer?: number): Tensor;
+  /** Has the system give all memory of a tensor that was never written now, not page by page. Devices without such memory lack it. */
+  claim?(tensor: Tensor): Promise<void>;
   /** Uninitialised memory for tensors that take turns. Devices that cannot place tensors lack it. @throws {MemoryError} as `allocate` */
   reserve?(name: string, byteLength: number, layer?: number): Arena;
   /** Default: arenas of any size, and no padding. */

@@ -90,6 +90,11 @@ class NativeDevice implements Device {
     return new NativeTensor(name, dtype, shape, { memory, offset: 0 }, true);
   }
 
+  async claim(tensor: Tensor): Promise<void> {
+    this.#checkOpen();
+    await callAsync((done) => this.#kernels.memoryClaim.async(nativeTensor(tensor).address, tensor.byteLength, done));
+  }
+
   reserve(name: string, byteLength: number): Arena {
     this.#checkOpen();
     return new NativeArena(new NativeMemory(this.#kernels, this.#meter, name, byteLength));
