@@ -16,10 +16,10 @@ export function logitsRow({ sequence, position }: OutputPosition, logits: Float3
 export function noteTaken({ sequence, position }: OutputPosition, { id, logprobs }: TakenRow): { id: number; token: number }[] {
   const { request } = sequence;
   if (position < request.tokens.length) {
-    sequence.promptLogprobs.push(logprobs!);
+    sequence.promptLogprobs!.push(logprobs!);
     return [];
   }
-  if (logprobs) sequence.logprobs.push(logprobs);
+  if (logprobs) sequence.logprobs!.push(logprobs);
   sequence.push(id);
   return [{ id: request.id, token: id }];
 }

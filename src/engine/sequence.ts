@@ -1,6 +1,7 @@
 import type { KvSequence } from '../kv/kv-cache.ts';
 import { hasPenalties, TokenCounts } from '../sampling/penalties.ts';
-import type { PositionLogprobs, SamplingParams, TokenMask } from '../sampling/params.ts';
+import { LogprobList } from '../sampling/logprob-list.ts';
+import type { SamplingParams, TokenMask } from '../sampling/params.ts';
 
 /** What the engine is asked to continue. Token ids only; text lives outside. */
 export interface SequenceRequest {
@@ -24,9 +25,9 @@ export interface SequenceResult {
   /** With the id that ended the sequence, if one did. */
   readonly generated: readonly number[];
   readonly end: SequenceEnd;
-  readonly logprobs?: readonly PositionLogprobs[];
-  /** One per prompt token; null for the first. */
-  readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
+  readonly logprobs?: LogprobList;
+  /** Of the prompt's tokens from the second on. */
+  readonly promptLogprobs?: LogprobList;
 }
 
 /** What holds the keys and values of tokens that a prompt may begin with. */
@@ -53,8 +54,9 @@ export class Sequence implements PrefixSource {
   readonly generated: number[] = [];
   /** Its tokens, for penalties if there are any. */
   readonly counts: TokenCounts | undefined;
-  readonly logprobs: PositionLogprobs[] = [];
-  readonly promptLogprobs: (PositionLogprobs | null)[] = [null];
+  /** Of its tokens, and of those of the prompt from the second on, if they are asked for. */
+  readonly logprobs: LogprobList | undefined;
+  readonly promptLogprobs: LogprobList | undefined;
   /** Tokens whose keys and values are in the cache. */
   computed: number;
   /** Tokens of the prompt that were in the cache when it began, as another sequence had computed them. */
@@ -76,7 +78,10 @@ export class Sequence implements PrefixSource {
     this.cache = cache;
     this.maxLength = maxLength;
     this.computed = this.furthest = this.shared = cache.length;
+    const { logprobs, promptLogprobs } = request.sampling;
     this.counts = hasPenalties(request.sampling) ? new TokenCounts(request.tokens) : undefined;
+    this.logprobs = logprobs === undefined ? undefined : new LogprobList(logprobs);
+    this.promptLogprobs = promptLogprobs === undefined ? undefined : new LogprobList(promptLogprobs);
   }
 
   /** The micro-batch that it belongs to. */
@@ -154,14 +159,15 @@ export class Sequence implements PrefixSource {
   }
 
   result(end: SequenceEnd): SequenceResult {
-    const { id, tokens, sampling } = this.request;
+    const { id, tokens } = this.request;
+    const { logprobs, promptLogprobs } = this;
     return {
       id,
       end,
       promptTokens: tokens.length,
       generated: this.generated,
-      ...(sampling.logprobs !== undefined && { logprobs: this.logprobs }),
-      ...(sampling.promptLogprobs !== undefined && { promptLogprobs: this.promptLogprobs }),
+      ...(logprobs && { logprobs }),
+      ...(promptLogprobs && { promptLogprobs }),
     };
   }
 }

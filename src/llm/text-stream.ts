@@ -159,8 +159,8 @@ export class TextStream {
       tokenIds: result.generated,
       finishReason: tracker.stopped ? 'stop' : result.end,
       promptTokenIds: Array.from(request.tokens),
-      ...(logprobs && { logprobs }),
-      ...(promptLogprobs && { promptLogprobs }),
+      ...(logprobs && { logprobs: logprobs.toArray() }),
+      ...(promptLogprobs && { promptLogprobs: [null, ...promptLogprobs.toArray()] }),
     };
     return { type: 'finished', index: result.id, result: generation };
   }

@@ -13,7 +13,7 @@ import { layerGroups } from '../../src/kv/layer-groups.ts';
 import { attentionWindows, type Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import type { SpillFile } from '../../src/native/spill-file.ts';
-import type { SamplingParams } from '../../src/sampling/params.ts';
+import type { PositionLogprobs, SamplingParams } from '../../src/sampling/params.ts';
 import { type RowSampler, takeRows as takeReferenceRows } from '../../src/sampling/rows.ts';
 import { AttentionBeside } from '../../src/tensor/attention-beside.ts';
 import type { Device } from '../../src/tensor/device.ts';
@@ -183,14 +183,29 @@ export async function collect(run: AsyncIterable<SweepOutcome>): Promise<SweepOu
   return outcomes;
 }
 
+/** Of a sequence, as plain data that can be compared. */
+export interface PlainResult extends Omit<SequenceResult, 'logprobs' | 'promptLogprobs'> {
+  readonly logprobs?: readonly PositionLogprobs[];
+  /** With null for the first token. */
+  readonly promptLogprobs?: readonly (PositionLogprobs | null)[];
+}
+
 /** Results by id. */
-export function resultsOf(outcomes: readonly SweepOutcome[]): Map<number, SequenceResult> {
-  return new Map(outcomes.flatMap(({ finished }) => finished).map((result) => [result.id, result]));
+export function resultsOf(outcomes: readonly SweepOutcome[]): Map<number, PlainResult> {
+  return new Map(outcomes.flatMap(({ finished }) => finished).map((result) => [result.id, plainResult(result)]));
+}
+
+function plainResult({ logprobs, promptLogprobs, ...rest }: SequenceResult): PlainResult {
+  return {
+    ...rest,
+    ...(logprobs && { logprobs: logprobs.toArray() }),
+    ...(promptLogprobs && { promptLogprobs: [null, ...promptLogprobs.toArray()] }),
+  };
 }
 
 export async function runAll(
   engine: Engine,
   requests: Iterable<EngineInput> | AsyncIterable<EngineInput>,
-): Promise<Map<number, SequenceResult>> {
+): Promise<Map<number, PlainResult>> {
   return resultsOf(await collect(engine.run(requests)));
 }

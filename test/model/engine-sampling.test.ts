@@ -1,12 +1,11 @@
 /** The engine on our kernels: rows that are sampled natively are those of the reference. */
 import { describe, expect, it } from 'vitest';
-import type { SequenceResult } from '../../src/engine/sequence.ts';
 import { rowSampler } from '../../src/sampling/native-rows.ts';
 import { takeRows } from '../../src/sampling/rows.ts';
 import { openNativeDevice } from '../../src/tensor/native-device.ts';
 import { createReferenceDevice } from '../../src/tensor/reference-device.ts';
 import { availableKernels } from '../helpers/kernels.ts';
-import { makeRequest, openTiny, runAll } from '../helpers/tiny-engine.ts';
+import { makeRequest, openTiny, runAll, type PlainResult } from '../helpers/tiny-engine.ts';
 
 const PARAMS = [
   {},
@@ -20,7 +19,7 @@ const REQUESTS = PARAMS.map((params, id) => makeRequest(id, { tokens: 4 + 3 * id
 
 describe.each(availableKernels())('an engine on kernels %s', (_isa, kernels) => {
   it('gives the tokens and log-probabilities that the reference gives', async () => {
-    const run = async (natively: boolean, gpuBatchSize: number): Promise<Map<number, SequenceResult>> => {
+    const run = async (natively: boolean, gpuBatchSize: number): Promise<Map<number, PlainResult>> => {
       await using device = openNativeDevice(kernels, 2);
       const sampler = natively ? rowSampler(device) : takeRows;
       await using tiny = openTiny({ device, takeRows: sampler, gpuBatchSize, batchTokens: 16 });

@@ -1,6 +1,6 @@
 /** Prompts that begin alike, on our kernels: not a bit of any result depends on whether their beginning is computed once or for each. */
 import { describe, expect, it } from 'vitest';
-import type { SequenceRequest, SequenceResult } from '../../src/engine/sequence.ts';
+import type { SequenceRequest } from '../../src/engine/sequence.ts';
 import type { Model } from '../../src/models/model.ts';
 import { buildModel } from '../../src/models/registry.ts';
 import { rowSampler } from '../../src/sampling/native-rows.ts';
@@ -10,7 +10,7 @@ import { LLM } from '../../src/llm.ts';
 import { fixtureFolder, readGolden } from '../helpers/golden.ts';
 import { availableKernels } from '../helpers/kernels.ts';
 import { randomNumbers } from '../helpers/tensors.ts';
-import { collect, makeRequest, openTiny, resultsOf, type TinyOptions } from '../helpers/tiny-engine.ts';
+import { collect, makeRequest, openTiny, resultsOf, type TinyOptions, type PlainResult } from '../helpers/tiny-engine.ts';
 
 const SIZES = { vocab_size: 40, hidden_size: 128, num_attention_heads: 2, max_position_embeddings: 320 };
 const MODELS: Readonly<Record<string, () => Model>> = {
@@ -60,7 +60,7 @@ function randomRequests(seed: number): SequenceRequest[] {
 }
 
 interface Ran {
-  readonly results: Map<number, SequenceResult>;
+  readonly results: Map<number, PlainResult>;
   readonly computed: number;
   readonly shared: number;
 }

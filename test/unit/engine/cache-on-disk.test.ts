@@ -8,9 +8,9 @@ import { layerGroups } from '../../../src/kv/layer-groups.ts';
 import { spillBytes } from '../../../src/kv/kv-spill.ts';
 import { attentionWindows } from '../../../src/models/model.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
-import type { SequenceRequest, SequenceResult } from '../../../src/engine/sequence.ts';
+import type { SequenceRequest } from '../../../src/engine/sequence.ts';
 import { LaneLog } from '../../../src/util/lanes.ts';
-import { makeRequest, openTiny, runAll, type TinyOptions, tinyModel } from '../../helpers/tiny-engine.ts';
+import { makeRequest, openTiny, runAll, type TinyOptions, tinyModel, type PlainResult } from '../../helpers/tiny-engine.ts';
 import { makeTemporaryFolder } from '../../helpers/write-safetensors.ts';
 
 let folder: Awaited<ReturnType<typeof makeTemporaryFolder>>;
@@ -54,7 +54,7 @@ async function run(
   options: TinyOptions,
   disk?: DiskPages,
   device?: TinyOptions['device'],
-): Promise<Map<number, SequenceResult>> {
+): Promise<Map<number, PlainResult>> {
   const windows = attentionWindows(model);
   const groups = layerGroups(windows);
   const { numGpuBatches = 1 } = options;

@@ -3,23 +3,23 @@ import type { EngineInput } from '../../../src/engine/sweep-outcome.ts';
 import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import { createNullDevice } from '../../../src/tensor/null-device.ts';
 import { NumericError, RequestError, UsageError } from '../../../src/util/errors.ts';
-import { collect, damagedWeights, makeRequest, openTiny, resultsOf, runAll } from '../../helpers/tiny-engine.ts';
+import { collect, damagedWeights, makeRequest, openTiny, resultsOf, runAll, type PlainResult } from '../../helpers/tiny-engine.ts';
 
 /** Ids that every way of computing must give. Prompts from 1 token to more than a page, different lengths of completion. */
 const MIXED = [1, 5, 70, 2, 64, 9, 33, 3].map((tokens, id) =>
   makeRequest(id, { tokens, maxTokens: 3 + (id % 4) * 5, logprobs: 2, promptLogprobs: 1 }),
 );
 
-const plain = ({ generated, end, promptTokens }: SequenceResult) => ({ generated, end, promptTokens });
+const plain = ({ generated, end, promptTokens }: PlainResult) => ({ generated, end, promptTokens });
 const nullDevice = () => createNullDevice({ flopsPerSecond: 1e9, bytesPerSecond: 1e9 });
-const numbersOf = (result: SequenceResult): number[] =>
+const numbersOf = (result: PlainResult): number[] =>
   [...(result.logprobs ?? []), ...(result.promptLogprobs ?? [])].flatMap((entry) =>
     entry ? [entry.logprob, ...entry.top.map((t) => t.logprob)] : [],
   );
 
-async function runAlone(): Promise<Map<number, SequenceResult>> {
+async function runAlone(): Promise<Map<number, PlainResult>> {
   await using tiny = openTiny({ gpuBatchSize: 1, batchTokens: 256 });
-  const results = new Map<number, SequenceResult>();
+  const results = new Map<number, PlainResult>();
   for (const request of MIXED) for (const [id, result] of await runAll(tiny.engine, [request])) results.set(id, result);
   return results;
 }

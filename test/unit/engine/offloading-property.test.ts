@@ -1,6 +1,5 @@
 /** Whatever the model, the plan and the rows: nothing is read before it is there, and everything happens as early as the rules allow. */
 import { describe, expect, it } from 'vitest';
-import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import { layerGroups } from '../../../src/kv/layer-groups.ts';
 import { attentionWindows } from '../../../src/models/model.ts';
 import { SimulatedClock, SimulatedLane } from '../../../src/util/simulated-clock.ts';
@@ -10,7 +9,7 @@ import type { WeightSource } from '../../../src/weights/weight-source.ts';
 import { criticalPath, type LayerPieces, type RunFacts, type Span } from '../../helpers/critical-path.ts';
 import { placementOf, plannedBytes, randomRun, type RandomRun } from '../../helpers/random-run.ts';
 import { type ComputeEvent, makeSymbolicDevice, type SymbolicDevice } from '../../helpers/symbolic-device.ts';
-import { collect, openTiny, resultsOf } from '../../helpers/tiny-engine.ts';
+import { collect, openTiny, resultsOf, type PlainResult } from '../../helpers/tiny-engine.ts';
 
 const CASES = 500;
 /** What the uploader reads at once. */
@@ -21,7 +20,7 @@ const TOLERANCE = 1e-9;
 const noContents: WeightSource = { find: () => ({ dtype: 'f32', read: async () => {} }) };
 
 interface Outcome {
-  readonly results: Map<number, SequenceResult>;
+  readonly results: Map<number, PlainResult>;
   readonly device: SymbolicDevice;
   /** When the last row was done. */
   readonly seconds: number;
@@ -45,7 +44,7 @@ async function simulate({ model, sizes, homes, requests, rates }: RandomRun): Pr
 }
 
 /** The same rows with all weights in memory and room for everything: one sweep computes all prompts whole, and nobody waits or shares. */
-async function undisturbed({ model, requests, rates }: RandomRun): Promise<Map<number, SequenceResult>> {
+async function undisturbed({ model, requests, rates }: RandomRun): Promise<Map<number, PlainResult>> {
   const device = makeSymbolicDevice(rates);
   await using tiny = openTiny({
     model,

@@ -1,12 +1,20 @@
 /** Weights that are read anew for every sweep, from sources that fail and wait, and runs that are stopped. */
 import { describe, expect, it } from 'vitest';
-import type { SequenceResult } from '../../../src/engine/sequence.ts';
 import type { Device } from '../../../src/tensor/device.ts';
 import { createReferenceDevice } from '../../../src/tensor/reference-device.ts';
 import { FormatError } from '../../../src/util/errors.ts';
 import type { WeightSource } from '../../../src/weights/weight-source.ts';
 import { randomNumbers } from '../../helpers/tensors.ts';
-import { collect, deeperModel, livelyWeights, makeRequest, openTiny, resultsOf, type TinyOptions } from '../../helpers/tiny-engine.ts';
+import {
+  collect,
+  deeperModel,
+  livelyWeights,
+  makeRequest,
+  openTiny,
+  resultsOf,
+  type TinyOptions,
+  type PlainResult,
+} from '../../helpers/tiny-engine.ts';
 import { watchedDevice } from '../../helpers/watched-device.ts';
 
 const CASES = 200;
@@ -42,7 +50,7 @@ const requests = (count = 3) => Array.from({ length: count }, (_, id) => makeReq
 
 const isClear = (got: unknown): boolean => got instanceof FormatError && UNREADABLE.test(got.message);
 
-type Results = Map<number, SequenceResult>;
+type Results = Map<number, PlainResult>;
 
 /** `options` of a case: anything that does not change results. */
 function randomOptions(next: () => number): TinyOptions {
