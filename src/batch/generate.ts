@@ -36,15 +36,15 @@ export async function generateRows(
     for await (const event of generator.stream(pendingRequests(open, inFlight, options), { signal: abortSignal })) {
       if (event.type === 'token') continue;
       if (event.type === 'sweep') {
-        await journal.commit();
+        journal.commit();
         onSweep(event.stats);
         if (!signal.aborted) continue;
         await journal.settle();
         return false;
       }
       const { row, hash, ...wishes } = take(inFlight, event.index);
-      if (event.type === 'failed') journal.append(row, hash, { problem: { message: event.error.message, code: event.error.code } });
-      else journal.append(row, hash, { completion: toCompletion(event.result, wishes, (id) => generator.tokenText(id)) });
+      if (event.type === 'failed') await journal.append(row, hash, { problem: { message: event.error.message, code: event.error.code } });
+      else await journal.append(row, hash, { completion: toCompletion(event.result, wishes, (id) => generator.tokenText(id)) });
     }
   } catch (error) {
     // Whatever ended the stream, finished rows are worth keeping.

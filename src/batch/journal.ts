@@ -12,8 +12,8 @@ export interface SavedRows {
   readonly failed: number;
 }
 
-/** More than this waits for the disk; the generator waits with it. Bytes. */
-const MAX_BACKLOG = 8 * 2 ** 20;
+/** More than this waits for the disk; the generator waits with it. Writing takes three times as much. Bytes. */
+const MAX_BACKLOG = 2 ** 20;
 
 /**
  * Append-only file of results. `commit` writes and syncs behind the back of its caller, all lines that came meanwhile in one go, so that a
@@ -60,20 +60,18 @@ export class Journal implements AsyncDisposable {
     return this.#saved;
   }
 
-  append(row: number, hash: bigint, outcome: RowOutcome): void {
+  /** Waits only when too much is waiting for the disk already. @throws what an earlier commit failed with */
+  async append(row: number, hash: bigint, outcome: RowOutcome): Promise<void> {
     const failed = 'problem' in outcome;
     this.index.set(row, hash, this.#writer.position, failed);
     this.#writer.add(rowLine(row, hash, outcome));
     this.#waiting[failed ? 'failed' : 'done']++;
+    if (this.#writer.buffered > MAX_BACKLOG) await this.settle();
   }
 
-  /**
-   * Begins to save what was appended; waits only when too much is waiting already.
-   * @throws what an earlier commit failed with
-   */
-  async commit(): Promise<void> {
+  /** Begins to save what was appended. @throws what an earlier commit failed with */
+  commit(): void {
     this.#throwFailure();
-    if (this.#writer.buffered > MAX_BACKLOG) return this.settle();
     this.#start();
   }
 
