@@ -30,6 +30,7 @@ import { FlexError, UsageError } from './util/errors.ts';
 import { LaneLog, MAX_LANE_EVENTS } from './util/lanes.ts';
 import { Lifetime } from './util/lifetime.ts';
 import { processorFacts } from './util/machine.ts';
+import { keepHeapSmall } from './util/own-memory.ts';
 import { placementRules, placeWeights } from './weights/placement.ts';
 import { reason } from './util/system-errors.ts';
 import { WeightStore } from './weights/weight-store.ts';
@@ -152,6 +153,7 @@ interface LoadedParts {
 async function openParts(name: string, options: LoadOptions, lifetime: Lifetime): Promise<LoadedParts> {
   checkCounts(options);
   if (options.trace !== undefined) await checkTracePlace(options.trace);
+  if (options.memoryBytes !== undefined) keepHeapSmall();
   const { compute = 'auto', signal } = options;
   const source = await openSource(name, options, lifetime);
   const { model } = source;

@@ -65,6 +65,9 @@ export interface ExpectedRows {
   readonly maxTokens?: number;
   /** One of them leaves that to the model. Default false. */
   readonly leaveLimit?: boolean;
+  /** Most alternatives that one of them wants with its log-probabilities, and with those of its prompt. Default: none wants any. */
+  readonly logprobs?: number | undefined;
+  readonly promptLogprobs?: number | undefined;
 }
 
 /** `stop`: an end-of-sequence token, stop token or stop string; `length`: the token limit or the end of the context. */

@@ -13,18 +13,33 @@ export class RowSizes {
   #promptTokens = 0;
   #maxTokens = 0;
   #leaveLimit = false;
+  #logprobs: number | undefined;
+  #promptLogprobs: number | undefined;
 
   add({ prompt, params }: Pick<RowRequest, 'prompt' | 'params'>): void {
     this.#count++;
     this.#promptTokens = Math.max(this.#promptTokens, promptTokens(prompt));
     if (params.maxTokens === undefined) this.#leaveLimit = true;
     else this.#maxTokens = Math.max(this.#maxTokens, params.maxTokens);
+    this.#logprobs = larger(this.#logprobs, params.logprobs);
+    this.#promptLogprobs = larger(this.#promptLogprobs, params.promptLogprobs);
   }
 
   get expected(): ExpectedRows {
-    return { count: this.#count, promptTokens: this.#promptTokens, maxTokens: this.#maxTokens, leaveLimit: this.#leaveLimit };
+    return {
+      count: this.#count,
+      promptTokens: this.#promptTokens,
+      maxTokens: this.#maxTokens,
+      leaveLimit: this.#leaveLimit,
+      logprobs: this.#logprobs,
+      promptLogprobs: this.#promptLogprobs,
+    };
   }
 }
+
+/** Of two that may be missing. */
+const larger = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : Math.max(a, b);
 
 function promptTokens(prompt: PromptInput): number {
   if (typeof prompt === 'string') return textTokens(prompt);

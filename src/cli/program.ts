@@ -15,9 +15,9 @@ import {
   type ReportOptions,
   type SamplingOptions,
 } from './options.ts';
+import { keepHeapSmall } from '../util/own-memory.ts';
 import type { StorageType } from '../weights/storage-type.ts';
 import type { TraceCliOptions } from './trace.ts';
-import { keepHeapSmall } from './own-memory.ts';
 import { PROCESS_OUTPUT, type CliOutput } from './output.ts';
 import { packageVersion } from './package-version.ts';
 
@@ -120,6 +120,7 @@ function createProgram(actions: CliActions, output: CliOutput, finish: (status: 
     .configureOutput({ writeOut: output.out, writeErr: output.err })
     .showHelpAfterError('(--help lists what there is)')
     .hook('preAction', (_, command) => {
+      // Before the table is counted, which makes the heap grow.
       if (command.opts()['mem'] !== undefined) keepHeapSmall();
     });
   addRun(program).action(async (options: RunOptions) => finish(await actions.run(options)));

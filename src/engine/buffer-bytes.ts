@@ -11,14 +11,17 @@ import { hiddenTensors } from './hidden-states.ts';
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
 
-type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'>;
+/** Of a log-probability of a row in flight: 12 in a list, the rest what is made of it, when rows end together. Measured: docs/offloading.md. */
+const SCORE_BYTES = 80;
+
+type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'rows' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
-  { batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
-  { stagingBytes = 0, programBytes = 0, pagedAttention, cacheBesideBytes, deviceCount = 1 }: BufferOptions,
-): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program'> {
+  { gpuBatchSize, batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
+  { stagingBytes = 0, programBytes = 0, rows, pagedAttention, cacheBesideBytes, deviceCount = 1 }: BufferOptions,
+): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program' | 'results'> {
   const isBeside = cacheBesideBytes !== undefined;
   const layer = layerElements(model, batchTokens, { pagedAttention, isBeside });
   const elements = Math.max(layer, headRows * (model.vocabularySize + 2 * model.hiddenSize));
@@ -28,7 +31,13 @@ export function bufferBytes(
     scratch: deviceCount * (4 * elements + (isBeside ? crossingBytes(model, batchTokens).device : 0)),
     staging: stagingBytes,
     program: programBytes,
+    results: programBytes > 0 ? resultBytes(rows, gpuBatchSize * numGpuBatches) : 0,
   };
+}
+
+/** Log-probabilities of the rows in flight, `most` at a time. */
+export function resultBytes(rows: PlanOptions['rows'], most: number): number {
+  return rows ? SCORE_BYTES * Math.min(rows.count, most) * (rows.scores ?? 0) : 0;
 }
 
 /** What a cache with the plan's pages takes of RAM where it lies beside the device. */

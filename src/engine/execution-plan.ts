@@ -31,8 +31,8 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
-  /** All rows to come, as far as they are known: the cache needs no more room. Default: rows as long as the context, as many as the block has. */
-  readonly rows?: { readonly count: number; readonly positions: number } | undefined;
+  /** All rows to come, as far as they are known, and positions and log-probabilities of the largest: the cache needs no more room. Default: rows as long as the context, as many as the block has. */
+  readonly rows?: { readonly count: number; readonly positions: number; readonly scores?: number } | undefined;
   /** Bytes of RAM that the cache may take where it lies beside the device, whose attention the processor computes. Default: it lies in the device's memory. */
   readonly cacheBesideBytes?: number | undefined;
   /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
@@ -65,12 +65,13 @@ export interface PlanBytes {
   readonly logits: number;
   /** Intermediate results within a layer; an upper estimate. */
   readonly scratch: number;
-  /** The program itself, where the budget counts it. */
+  /** The program itself, and log-probabilities of the rows in flight, where the budget counts them. */
   readonly program: number;
+  readonly results: number;
   readonly total: number;
 }
 
-/** Those that follow from model, device and the plan's sizes. Those of the program are another's in every process. */
+/** Those that follow from model, device and the plan's sizes. Those of the program and of its rows are others in every process. */
 export const COMPUTED_BYTES = [
   'weights',
   'ring',
@@ -140,6 +141,12 @@ const MOST_CHUNKS = 8;
 const MOST_HIDDEN = 1 / 8;
 /** Beyond 512 rows a sweep computes for longer than any disk reads. */
 const MOST_BATCHES = 8;
+
+/** Rows in flight that a plan may have. */
+export const mostRows = ({
+  gpuBatchSize = DEFAULT_BATCH_SIZE,
+  numGpuBatches = MOST_BATCHES,
+}: Pick<PlanOptions, 'gpuBatchSize' | 'numGpuBatches'>): number => gpuBatchSize * numGpuBatches;
 
 /** @throws {MemoryError} with the largest items and the settings that would fit */
 export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {

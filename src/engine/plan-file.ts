@@ -17,7 +17,7 @@ const MAX_COUNT = 2 ** 31 - 1;
 /** Layers of the largest models; each could have a window of its own. */
 const MAX_GROUPS = 1024;
 
-const BYTES = [...COMPUTED_BYTES, 'program', 'total'] as const satisfies readonly (keyof PlanBytes)[];
+const BYTES = [...COMPUTED_BYTES, 'program', 'results', 'total'] as const satisfies readonly (keyof PlanBytes)[];
 
 const HOST_BYTES = ['weights', 'staging', 'kv', 'staged', 'scratch', 'program', 'total'] as const satisfies readonly (keyof HostBytes)[];
 
@@ -113,7 +113,10 @@ function hostOf(file: string, host: JsonObject): HostPlan {
 /** Those of an object that have these names, and no others. */
 function bytesOf<Name extends string>(file: string, what: string, value: unknown, names: readonly Name[]): Readonly<Record<Name, number>> {
   const bytes = objectOf(file, what, value);
-  const sizes = names.map((name) => [name, wholeNumber(file, `${what}.${name}`, bytes[name], 0)] as const);
+  const sizes = names.map((name) => {
+    const size = name === 'results' ? (bytes[name] ?? 0) : bytes[name]; // earlier plans have none
+    return [name, wholeNumber(file, `${what}.${name}`, size, 0)] as const;
+  });
   return Object.freeze(Object.fromEntries(sizes) as Record<Name, number>);
 }
 

@@ -9,6 +9,7 @@ export const PLAN_ITEMS = {
   logits: 'logits',
   scratch: 'intermediate results',
   program: 'the program itself',
+  results: 'log-probabilities',
 } as const;
 
 /** Bytes of all items together. */

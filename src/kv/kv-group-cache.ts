@@ -62,7 +62,8 @@ export class KvGroupCache implements Disposable {
 
   /** Has the memory given before it is written to. */
   async claim(): Promise<void> {
-    await Promise.all(this.layers.flatMap(({ keys, values }) => [this.#device.claim?.(keys), this.#device.claim?.(values)]));
+    const tensors = this.#device.claim ? this.layers.flatMap(({ keys, values }) => [keys, values]) : [];
+    await Promise.all(tensors.map(async (tensor) => this.#device.claim?.(tensor)));
   }
 
   /** In memory. */

@@ -3,7 +3,7 @@ import { internalError } from '../util/errors.ts';
 
 /**
  * Hands out pages `first` to `first + capacity - 1` and counts who holds them. Knows numbers only. Pages can be reserved before they are taken, so that an
- * admitted sequence never runs out; the lowest free page is taken first, so that memory is touched only as far as it is needed.
+ * admitted sequence never runs out; the lowest free page is taken first, so that without a budget memory is touched only as far as it is needed.
  */
 export class PagePool {
   readonly first: number;

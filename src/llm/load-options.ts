@@ -44,7 +44,10 @@ export interface LoadOptions {
   readonly onNotice?: (notice: string) => void;
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
   readonly defaults?: GenerationParams;
-  /** Bytes of memory that the whole process may use. Default: what is free now, container limits included. */
+  /**
+   * Bytes of memory that the whole process may use; V8 is told to keep its heap small. Log-probabilities are counted where `rows` tells of them. Default: what
+   * is free now, container limits included.
+   */
   readonly memoryBytes?: number;
   /** Bytes of a GPU's memory that may be used. Default: what is free now, less a reserve. */
   readonly vramBytes?: number;

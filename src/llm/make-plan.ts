@@ -1,7 +1,7 @@
 /** What will run: the plan that was given, if it suits, or a new one. */
-import { besideBytes, crossingBytes } from '../engine/buffer-bytes.ts';
+import { besideBytes, crossingBytes, resultBytes } from '../engine/buffer-bytes.ts';
 import { cacheOf } from '../engine/cache-homes.ts';
-import { createPlan, DEFAULT_BATCH_TOKENS, type ExecutionPlan, type PlanOptions } from '../engine/execution-plan.ts';
+import { createPlan, DEFAULT_BATCH_TOKENS, mostRows, type ExecutionPlan, type PlanOptions } from '../engine/execution-plan.ts';
 import { checkPlan } from '../engine/given-plan.ts';
 import { HostPlanner } from '../engine/host-plan.ts';
 import { parsePlan } from '../engine/plan-file.ts';
@@ -10,6 +10,7 @@ import type { Device, DeviceRoom } from '../tensor/device.ts';
 import type { KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import { availableMemoryBytes } from '../util/machine.ts';
+import { ownBytes } from '../util/own-memory.ts';
 import { placementRules, placeWeights, type TierShares, type WeightPlacement } from '../weights/placement.ts';
 import type { WeightStore } from '../weights/weight-store.ts';
 import { stagingBytes } from '../weights/weight-uploader.ts';
@@ -45,10 +46,6 @@ export interface PlannedParts {
   readonly weights: Pick<WeightStore, 'bytes' | 'plan'>;
 }
 
-/** What a job adds to the memory of the program that has opened a model: rows on their way, graphs, the collector's slack. Measured: docs/offloading.md. */
-const PROGRAM_GROWTH_BYTES = 96 << 20;
-/** What it has in the end however little it began with. */
-const LEAST_PROGRAM_BYTES = 192 << 20;
 /** What a program takes, and what is free, differ by so much from one start to the next; a plan that just fitted must not be refused for that. */
 const START_SLACK_BYTES = 64 << 20;
 
@@ -83,7 +80,8 @@ export function makePlan({ model, device, attending = device, weights }: Planned
   if (room) {
     const limits = room.parts && gpuLimits(room.parts, settings.vramBytes);
     const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, limits });
-    return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram, place, shares, given, options }, settings);
+    const counted = { ...ram, programBytes: ram.programBytes && ram.programBytes + resultBytes(rows, mostRows(options)) };
+    return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram: counted, place, shares, given, options }, settings);
   }
   for (const [flag, value] of [['--vram', settings.vramBytes] as const, ['--gpus', settings.gpus] as const])
     if (value !== undefined) settings.onNotice?.(`there is no GPU: ${flag} bounds nothing`);
@@ -152,7 +150,7 @@ function ramOf(
 ): { budgetBytes: number; programBytes: number | undefined; stagingBytes: number } {
   return {
     budgetBytes: memoryBytes ?? availableMemoryBytes(),
-    programBytes: memoryBytes === undefined ? undefined : Math.max(process.memoryUsage.rss() + PROGRAM_GROWTH_BYTES, LEAST_PROGRAM_BYTES),
+    programBytes: memoryBytes === undefined ? undefined : ownBytes(),
     stagingBytes: staging,
   };
 }

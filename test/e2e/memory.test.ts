@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { cli } from '../helpers/cli.ts';
+import { cli, jsonLines } from '../helpers/cli.ts';
 import { jobFolder, jobResult } from '../helpers/cli-job.ts';
 
 const MEGABYTE = 1e6;
@@ -57,5 +57,32 @@ describe('peak memory', () => {
     expect(summary!.rows).toMatchObject({ total: 200_000, failed: 0, reused: 0 });
     expect(summary!.rows.done).toBeGreaterThanOrEqual(1000);
     expect(summary!.peakBytes.cpu - demoPeak).toBeLessThan(GROWTH_LIMIT);
+  });
+});
+
+/** A minute's job nears its plan; these take seconds. */
+const LEAST_SHARE = 0.7;
+
+const batchLine = (custom_id: string, more: Readonly<Record<string, unknown>>): string => {
+  const body = { model: 'm', prompt: `Task: Uppercase the text\nInput: row ${custom_id}\nOutput:`, ...more };
+  return `${JSON.stringify({ custom_id, method: 'POST', url: '/v1/completions', body })}\n`;
+};
+
+const linesOf = (count: number, more: Readonly<Record<string, unknown>>): string =>
+  Array.from({ length: count }, (_, i) => batchLine(String(i), more)).join('');
+
+describe('memory under --mem', () => {
+  it.each<[string, number, Readonly<Record<string, unknown>>]>([
+    ['rows of a few tokens', 400, { max_tokens: 16 }],
+    ['rows with twenty log-probabilities a token', 128, { max_tokens: 120, logprobs: 20, temperature: 2, seed: 1, ignore_eos: true }],
+  ])('is what was planned: %s', async (_what, count, more) => {
+    using job = jobFolder({ 'in.jsonl': linesOf(count, more) });
+    const { status, stderr, summary } = await job.run(['-i', 'in.jsonl', '-o', 'out.jsonl', '--mem', '600MiB']);
+    expect({ status, done: summary?.rows.done }).toEqual({ status: 0, done: count });
+    const said = jsonLines(stderr) as { type: string; plan?: { bytes: { total: number; program: number } } }[];
+    const { bytes } = said.find(({ type }) => type === 'plan')!.plan!;
+    expect(bytes.program).toBeLessThan(160e6);
+    expect(summary!.peakBytes.cpu).toBeLessThanOrEqual(bytes.total);
+    expect(summary!.peakBytes.cpu).toBeGreaterThan(LEAST_SHARE * bytes.total);
   });
 });

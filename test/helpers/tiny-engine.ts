@@ -107,7 +107,7 @@ export interface TinyEngine extends AsyncDisposable {
   readonly model: Model;
 }
 
-const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, staged: 0, hidden: 0, logits: 0, scratch: 0, program: 0, total: 0 };
+const NO_BYTES = { weights: 0, ring: 0, staging: 0, kv: 0, staged: 0, hidden: 0, logits: 0, scratch: 0, program: 0, results: 0, total: 0 };
 
 export function openTiny({
   device = createReferenceDevice(),

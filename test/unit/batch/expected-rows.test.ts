@@ -10,7 +10,7 @@ const sizesOf = (...rows: Parameters<RowSizes['add']>[0][]) => {
 describe('RowSizes', () => {
   it('takes the longest prompt, and the largest limit', () => {
     const rows = sizesOf({ prompt: 'seven b', params: { maxTokens: 9 } }, { prompt: 'no', params: { maxTokens: 12 } });
-    expect(rows).toEqual({ count: 2, promptTokens: 4, maxTokens: 12, leaveLimit: false });
+    expect(rows).toEqual({ count: 2, promptTokens: 4, maxTokens: 12, leaveLimit: false, logprobs: undefined, promptLogprobs: undefined });
   });
 
   it('takes digits, signs and bytes of other scripts for a token each', () => {
@@ -25,6 +25,15 @@ describe('RowSizes', () => {
       { role: 'user', content: 'fivee' },
     ];
     expect(sizesOf({ prompt: { messages }, params: {} }).promptTokens).toBe(3 * 32 + 2 + 3);
+  });
+
+  it('takes the most alternatives that a row wants', () => {
+    const rows = sizesOf(
+      { prompt: 'a', params: { logprobs: 2 } },
+      { prompt: 'b', params: {} },
+      { prompt: 'c', params: { logprobs: 0, promptLogprobs: 0 } },
+    );
+    expect(rows).toMatchObject({ logprobs: 2, promptLogprobs: 0 });
   });
 
   it('says when a row leaves its limit to the model', () => {

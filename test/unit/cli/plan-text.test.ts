@@ -24,6 +24,7 @@ const PLAN: ExecutionPlan = {
     logits: 1_000_000,
     scratch: 21_000_000,
     program: 0,
+    results: 0,
     total: 246_500_000,
   },
 };

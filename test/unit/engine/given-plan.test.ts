@@ -64,6 +64,12 @@ describe('a plan as JSON', () => {
     expect(() => parse()).not.toThrow('x'.repeat(41));
   });
 
+  it('may be of a time when log-probabilities were not counted', () => {
+    const { results, ...others } = plan.bytes;
+    expect(results).toBe(0);
+    expect(parsePlan('p.json', { ...copy(), bytes: others })).toEqual(plan);
+  });
+
   it('is not read from a file that is too long, and not written over another file', async () => {
     await using folder = await makeTemporaryFolder();
     const path = join(folder.path, 'rows.jsonl');

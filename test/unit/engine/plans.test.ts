@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createPlan } from '../../../src/engine/execution-plan.ts';
+import { createPlan, type PlanOptions } from '../../../src/engine/execution-plan.ts';
 import { sweepSteps } from '../../../src/engine/schedule.ts';
 import { buildModel } from '../../../src/models/registry.ts';
 import { publishedConfig } from '../../../src/models/opt-sizes.ts';
@@ -30,6 +30,7 @@ describe('createPlan', () => {
       ring: 0,
       staging: 0,
       program: 0,
+      results: 0,
       hidden: 4 * 16 * 512 * 2,
       logits: 4 * 40 * 128,
       scratch: 4 * (512 * 2 * (3 * 16 + 4 * 16 + 32 + 16) + 4 * 2048 * 16),
@@ -188,6 +189,17 @@ describe('createPlan, with weights that may pass through', () => {
   it('counts the program and the buffers of reads', () => {
     const plan = createPlan(model, { ...options, budgetBytes: 1e9, programBytes: 5e6, stagingBytes: 7e6 });
     expect(plan.bytes).toEqual({ ...bytes, program: 5e6, staging: 7e6, total: bytes.total + 12e6 });
+  });
+
+  it('counts log-probabilities of the rows that are in flight together, where it counts the program', () => {
+    const rows = { count: 1000, positions: 100, scores: 210 };
+    const room = { ...options, gpuBatchSize: 4, numGpuBatches: 3, budgetBytes: 1e9, programBytes: 5e6 };
+    const resultsOf = (more: Partial<PlanOptions>) => createPlan(model, { ...room, rows, ...more }).bytes.results;
+    expect(resultsOf({})).toBe(80 * 12 * 210);
+    expect(resultsOf({ rows: { ...rows, count: 7 } })).toBe(80 * 7 * 210);
+    expect(resultsOf({ rows: { count: 7, positions: 100 } })).toBe(0);
+    expect(resultsOf({ rows: undefined })).toBe(0);
+    expect(resultsOf({ programBytes: undefined })).toBe(0);
   });
 });
 

@@ -58,6 +58,15 @@ describe('KvCache', () => {
     expect(device.memory().usedBytes).toBe(4 * bytes); // and the null page
   });
 
+  it('has all its memory given at once, where the device can', async () => {
+    using without = open(3);
+    await expect(without.claim()).resolves.toBeUndefined();
+    const claimed: Tensor[] = [];
+    using cache = open(3, Object.assign(createReferenceDevice(), { claim: async (tensor: Tensor) => void claimed.push(tensor) }));
+    await cache.claim();
+    expect(claimed).toEqual(tensorsOf(cache));
+  });
+
   it('reserves room, takes pages as a sequence grows, and gets them back once', async () => {
     using cache = open(5);
     const sequence = cache.open(200)!;
