@@ -11,8 +11,11 @@ import { hiddenTensors } from './hidden-states.ts';
 const GATHERED_POSITIONS = 2048;
 const GATHERED_COPIES = 4;
 
-/** Of a log-probability of a row in flight: 12 in a list, the rest what is made of it, when rows end together. Measured: docs/offloading.md. */
+/** Of a log-probability of a row in flight: 12 in a list, the rest what is made of it when rows end together. Measured: docs/offloading.md. */
 const SCORE_BYTES = 80;
+/** What comes and goes as few of them are made into answers, until the collector keeps up. */
+const SCORE_WASTE_BYTES = 320;
+const MOST_WASTE_BYTES = 16 << 20;
 
 type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'rows' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'>;
 
@@ -37,7 +40,8 @@ export function bufferBytes(
 
 /** Log-probabilities of the rows in flight, `most` at a time. */
 export function resultBytes(rows: PlanOptions['rows'], most: number): number {
-  return rows ? SCORE_BYTES * Math.min(rows.count, most) * (rows.scores ?? 0) : 0;
+  const scores = rows ? Math.min(rows.count, most) * (rows.scores ?? 0) : 0;
+  return SCORE_BYTES * scores + Math.min(SCORE_WASTE_BYTES * scores, MOST_WASTE_BYTES);
 }
 
 /** What a cache with the plan's pages takes of RAM where it lies beside the device. */

@@ -1,10 +1,8 @@
 /** Memory of the program itself, beside the model, where a budget is to hold. */
 import { setFlagsFromString } from 'node:v8';
 
-/** What a job adds to a program that has opened a model: rows on their way, graphs, the collector's slack. Measured: docs/offloading.md. */
-const GROWTH_BYTES = 52 << 20;
-/** What it has in the end however little it began with. */
-const LEAST_BYTES = 124 << 20;
+/** What a job adds to a program that has opened a model: rows on their way, graphs, code, the heap's slack. Measured: docs/offloading.md. */
+const GROWTH_BYTES = 36 << 20;
 
 /**
  * Has V8 collect early. By itself its heap grows to 100 MB, and to 160 MB with Node 24, whatever is alive. Rows come and go in seconds and need little of
@@ -15,5 +13,5 @@ export function keepHeapSmall(): void {
   setFlagsFromString('--heap-growing-percent=10');
 }
 
-/** Most bytes that the program will have, its small heap, code and libraries. */
-export const ownBytes = (): number => Math.max(process.memoryUsage.rss() + GROWTH_BYTES, LEAST_BYTES);
+/** Most bytes that a program with a small heap will have when it runs the model that it has just opened. */
+export const ownBytes = (): number => process.memoryUsage.rss() + GROWTH_BYTES;

@@ -60,8 +60,8 @@ describe('peak memory', () => {
   });
 });
 
-/** A minute's job nears its plan; these take seconds. */
-const LEAST_SHARE = 0.7;
+/** docs/offloading.md has 85 % and more for jobs of a second and longer; other systems' libraries differ. */
+const LEAST_SHARE = 0.75;
 
 const batchLine = (custom_id: string, more: Readonly<Record<string, unknown>>): string => {
   const body = { model: 'm', prompt: `Task: Uppercase the text\nInput: row ${custom_id}\nOutput:`, ...more };
@@ -81,7 +81,7 @@ describe('memory under --mem', () => {
     expect({ status, done: summary?.rows.done }).toEqual({ status: 0, done: count });
     const said = jsonLines(stderr) as { type: string; plan?: { bytes: { total: number; program: number } } }[];
     const { bytes } = said.find(({ type }) => type === 'plan')!.plan!;
-    expect(bytes.program).toBeLessThan(160e6);
+    expect(bytes.program).toBeLessThan(150e6);
     expect(summary!.peakBytes.cpu).toBeLessThanOrEqual(bytes.total);
     expect(summary!.peakBytes.cpu).toBeGreaterThan(LEAST_SHARE * bytes.total);
   });

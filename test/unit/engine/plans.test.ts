@@ -195,8 +195,9 @@ describe('createPlan, with weights that may pass through', () => {
     const rows = { count: 1000, positions: 100, scores: 210 };
     const room = { ...options, gpuBatchSize: 4, numGpuBatches: 3, budgetBytes: 1e9, programBytes: 5e6 };
     const resultsOf = (more: Partial<PlanOptions>) => createPlan(model, { ...room, rows, ...more }).bytes.results;
-    expect(resultsOf({})).toBe(80 * 12 * 210);
-    expect(resultsOf({ rows: { ...rows, count: 7 } })).toBe(80 * 7 * 210);
+    expect(resultsOf({})).toBe(400 * 12 * 210);
+    expect(resultsOf({ rows: { ...rows, count: 7 } })).toBe(400 * 7 * 210);
+    expect(resultsOf({ rows: { ...rows, scores: 1e5 } })).toBe(80 * 12 * 1e5 + (16 << 20));
     expect(resultsOf({ rows: { count: 7, positions: 100 } })).toBe(0);
     expect(resultsOf({ rows: undefined })).toBe(0);
     expect(resultsOf({ programBytes: undefined })).toBe(0);
