@@ -168,28 +168,42 @@ async function* computeBound(file: string, make: Emit, rounds: number): AsyncGen
   );
 }
 
-/** All keys and values on disk: what a sweep of decoding rows reads, beside the disk alone. */
+/** All keys and values on disk: what sweeps of decoding rows read, beside the disk alone. */
 async function* cacheOnDisk(rounds: number): AsyncGenerator<Figure, void, void> {
   const folder = await mkdtemp(join(tmpdir(), 'flexllmgen-bench-'));
   try {
-    const one: CacheCase = { shape: CACHE_BOUND, rows: 64, batches: 4, positions: 1024, sweeps: 2 * rounds - 1, folder };
-    const got = await runChild<CacheRun>('cache-child.ts', [JSON.stringify(one)]);
-    const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
-      figure({
-        bench: 'offload',
-        case: `${CACHE_BOUND} f16, cache on disk, 64 x 1024: ${what}`,
-        unit,
-        values,
-        ...(limit !== undefined && { limit }),
-      });
-    yield make('the disk alone', 'GB/s', got.diskRates.map(gigabytes));
-    const rates = got.seconds.map((seconds) => got.cacheBytes / seconds);
-    yield make('read', 'GB/s', rates.map(gigabytes), gigabytes(median(got.diskRates)));
-    yield make('bytes that the system counted, over those of the cache', 'x', [got.diskBytes / (got.cacheBytes * got.seconds.length)]);
-    yield make('peak memory', 'GB', [gigabytes(got.peakBytes)], gigabytes(got.plannedBytes));
+    const one: CacheCase = { shape: CACHE_BOUND, rows: 64, batches: 4, positions: 1024, sweeps: 3, folder };
+    const runs: CacheRun[] = [];
+    for (let round = 0; round < rounds; round++) runs.push(await runChild<CacheRun>('cache-child.ts', [JSON.stringify(one)]));
+    yield* cacheFigures(`${CACHE_BOUND} f16, cache on disk, 64 x 1024`, runs);
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+function* cacheFigures(label: string, runs: readonly CacheRun[]): Generator<Figure, void, void> {
+  const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
+    figure({ bench: 'offload', case: `${label}: ${what}`, unit, values, ...(limit !== undefined && { limit }) });
+  const limits = runs.map(({ diskRates }) => median(diskRates));
+  const rates = runs.map(({ cacheBytes, seconds }) => cacheBytes / median(seconds));
+  yield make('the disk alone', 'GB/s', limits.map(gigabytes));
+  yield make('read', 'GB/s', rates.map(gigabytes));
+  yield make(
+    'read over the disk alone',
+    'x',
+    rates.map((rate, at) => rate / limits[at]!),
+  );
+  yield make(
+    'bytes that the system counted, over those of the cache',
+    'x',
+    runs.map(({ diskBytes, cacheBytes, seconds }) => diskBytes / (cacheBytes * seconds.length)),
+  );
+  yield make(
+    'peak memory',
+    'GB',
+    runs.map(({ peakBytes }) => gigabytes(peakBytes)),
+    gigabytes(runs[0]!.plannedBytes),
+  );
 }
 
 function* memoryFigures(make: Emit, label: string, runs: readonly OffloadRun[]): Generator<Figure, void, void> {
