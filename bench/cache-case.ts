@@ -6,7 +6,7 @@ export interface CacheCase {
   /** That each row attends to. */
   readonly positions: number;
   readonly sweeps: number;
-  /** For the file, and for one of the same disk's own rate. */
+  /** For the file. */
   readonly folder: string;
 }
 
@@ -17,7 +17,7 @@ export interface CacheRun {
   readonly seconds: readonly number[];
   /** That the system counted in all sweeps. */
   readonly diskBytes: number;
-  /** Bytes a second of the disk alone, before and behind the sweeps. */
+  /** Bytes a second of the disk alone, before the first sweep and behind each. */
   readonly diskRates: readonly number[];
   readonly peakBytes: number;
   readonly plannedBytes: number;

@@ -7,7 +7,7 @@ import { UsageError } from '../src/util/errors.ts';
 import { runChild } from './child.ts';
 import { dropPageCache, readSeconds } from './disk.ts';
 import type { CacheCase, CacheRun } from './cache-case.ts';
-import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
 import { decodeSweeps, type OffloadCase, type OffloadRun, projectedRate, secondsOf } from './offload-case.ts';
 
@@ -184,8 +184,9 @@ async function* cacheOnDisk(rounds: number): AsyncGenerator<Figure, void, void> 
 function* cacheFigures(label: string, runs: readonly CacheRun[]): Generator<Figure, void, void> {
   const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
     figure({ bench: 'offload', case: `${label}: ${what}`, unit, values, ...(limit !== undefined && { limit }) });
-  const limits = runs.map(({ diskRates }) => median(diskRates));
-  const rates = runs.map(({ cacheBytes, seconds }) => cacheBytes / median(seconds));
+  const rates = runs.flatMap(({ cacheBytes, seconds }) => seconds.map((each) => cacheBytes / each));
+  // What the disk can do changes from one minute to the next: that of a sweep is between what it did before and behind.
+  const limits = runs.flatMap(({ diskRates }) => diskRates.slice(1).map((rate, at) => (diskRates[at]! + rate) / 2));
   yield make('the disk alone', 'GB/s', limits.map(gigabytes));
   yield make('read', 'GB/s', rates.map(gigabytes));
   yield make(
