@@ -1,6 +1,5 @@
 /** JSON of a CacheCase: one token of every row is computed, again and again, over keys and values that are random numbers; prints what a sweep took. */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
 import { Executor } from '../src/engine/executor.ts';
 import { assembleMicroBatch, type MicroBatch } from '../src/engine/micro-batch.ts';
 import { Sequence } from '../src/engine/sequence.ts';
@@ -55,8 +54,9 @@ async function fillRow(device: Device, cache: KvCache, row: number, bay: number,
 /** Bytes a second of the disk alone, over the cache's own file: where its pages lie is part of what the disk can do. */
 async function diskRate(): Promise<number> {
   dropPageCache();
-  const path = spillPath();
-  return (await stat(path)).size / (await readSeconds(path));
+  const before = diskBytes();
+  const seconds = await readSeconds(spillPath());
+  return (diskBytes() - before) / seconds; // pages that were never written are not read
 }
 
 /** The file has no name any more, but is open. */

@@ -172,8 +172,11 @@ async function openParts(name: string, options: LoadOptions, lifetime: Lifetime)
   const device = lifetime.use(await openDevice(options.device ?? 'cpu', deviceOptions));
   const attending = wantsCacheBeside(options, device) ? lifetime.use(openAttending(deviceOptions)) : device;
   const weights = lifetime.use(new WeightStore(device, model, source.weights, { compute, signal, lanes, overlap: options.overlap }));
-  const rows = options.rows && rowRoom(options.rows, { ...source.recommended, ...options.defaults });
-  const plan = makePlan({ model, device, attending, weights }, { ...options, rows, compute, diskBytes: await diskBudget(options) });
+  const room = options.rows && rowRoom(options.rows, { ...source.recommended, ...options.defaults }, model.contextLength);
+  const plan = makePlan(
+    { model, device, attending, weights },
+    { ...options, rows: room?.rows, scores: room?.scores, compute, diskBytes: await diskBudget(options) },
+  );
   const offloaded = await openOffloaded({ device, attending, model, plan, lanes, lifetime }, options);
   const { batchTokens } = plan;
   const computing = attending === device ? device : lifetime.use(new AttentionBeside({ device, attending, batchTokens, lanes }));

@@ -68,6 +68,8 @@ export interface ExpectedRows {
   /** Most alternatives that one of them wants with its log-probabilities, and with those of its prompt. Default: none wants any. */
   readonly logprobs?: number | undefined;
   readonly promptLogprobs?: number | undefined;
+  /** The plan is to serve any others too: the cache gets all the room there is. Default false. */
+  readonly others?: boolean;
 }
 
 /** `stop`: an end-of-sequence token, stop token or stop string; `length`: the token limit or the end of the context. */

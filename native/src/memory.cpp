@@ -11,8 +11,8 @@
 #endif
 
 /*
- * Of x86 and most ARM systems. Smaller memory begins at a page, which is what disks read and write; what is smaller still, at a cache line. What is left
- * behind the last whole huge page has small ones: rounded up, each of many tensors would take up to 2 MiB that nobody planned.
+ * Of x86 and most ARM systems. Smaller memory begins at a page, which is what disks read and write; what is smaller still, at a cache line. For what is left
+ * behind the last whole huge page none is asked: rounded up, each of many tensors would take up to 2 MiB that nobody planned.
  */
 static constexpr int64_t HUGE_PAGE = 2 << 20;
 static constexpr int64_t PAGE = 4096;

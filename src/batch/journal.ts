@@ -17,7 +17,7 @@ const MAX_BACKLOG = 2 ** 20;
 
 /**
  * Append-only file of results. `commit` writes and syncs behind the back of its caller, all lines that came meanwhile in one go, so that a
- * slow disk makes commits larger, not sweeps slower.
+ * slow disk makes commits larger, and sweeps slower only when much waits.
  */
 export class Journal implements AsyncDisposable {
   readonly index: JournalIndex;

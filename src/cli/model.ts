@@ -23,7 +23,7 @@ export async function loadModel(
     ...loadOptions(options),
     ...more,
     // What is written is to serve other tables too.
-    rows: planOut === undefined ? more.rows : undefined,
+    rows: more.rows && { ...more.rows, others: planOut !== undefined },
     signal,
     onPreparation: progress.preparation,
     onNotice: progress.say,

@@ -17,13 +17,16 @@ const SCORE_BYTES = 80;
 const SCORE_WASTE_BYTES = 320;
 const MOST_WASTE_BYTES = 16 << 20;
 
-type BufferOptions = Pick<PlanOptions, 'stagingBytes' | 'programBytes' | 'rows' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'>;
+type BufferOptions = Pick<
+  PlanOptions,
+  'stagingBytes' | 'programBytes' | 'rows' | 'scores' | 'pagedAttention' | 'cacheBesideBytes' | 'deviceCount'
+>;
 
 /** Bytes of what is neither weights nor cache. */
 export function bufferBytes(
   model: Model,
   { gpuBatchSize, batchTokens, sweepChunks, numGpuBatches, headRows, hiddenOnDisk }: PlanSizes,
-  { stagingBytes = 0, programBytes = 0, rows, pagedAttention, cacheBesideBytes, deviceCount = 1 }: BufferOptions,
+  { stagingBytes = 0, programBytes = 0, rows, scores, pagedAttention, cacheBesideBytes, deviceCount = 1 }: BufferOptions,
 ): Pick<PlanBytes, 'hidden' | 'logits' | 'scratch' | 'staging' | 'program' | 'results'> {
   const isBeside = cacheBesideBytes !== undefined;
   const layer = layerElements(model, batchTokens, { pagedAttention, isBeside });
@@ -34,14 +37,14 @@ export function bufferBytes(
     scratch: deviceCount * (4 * elements + (isBeside ? crossingBytes(model, batchTokens).device : 0)),
     staging: stagingBytes,
     program: programBytes,
-    results: programBytes > 0 ? resultBytes(rows, gpuBatchSize * numGpuBatches) : 0,
+    results: programBytes > 0 ? resultBytes({ rows, scores }, gpuBatchSize * numGpuBatches) : 0,
   };
 }
 
 /** Log-probabilities of the rows in flight, `most` at a time. */
-export function resultBytes(rows: PlanOptions['rows'], most: number): number {
-  const scores = rows ? Math.min(rows.count, most) * (rows.scores ?? 0) : 0;
-  return SCORE_BYTES * scores + Math.min(SCORE_WASTE_BYTES * scores, MOST_WASTE_BYTES);
+export function resultBytes({ rows, scores = 0 }: Pick<PlanOptions, 'rows' | 'scores'>, most: number): number {
+  const all = Math.min(rows?.count ?? Infinity, most) * scores;
+  return SCORE_BYTES * all + Math.min(SCORE_WASTE_BYTES * all, MOST_WASTE_BYTES);
 }
 
 /** What a cache with the plan's pages takes of RAM where it lies beside the device. */

@@ -2,6 +2,7 @@ import { pagesFor } from '../kv/layer-groups.ts';
 import type { Model } from '../models/model.ts';
 import { RUNS_AT_ONCE } from '../tensor/attention-beside.ts';
 import type { KvType } from '../tensor/dtype.ts';
+import { MemoryError } from '../util/errors.ts';
 import { bufferBytes } from './buffer-bytes.ts';
 import { type CacheOnDisk, cachePools, type PlannedCache } from './cache-homes.ts';
 import type { HostPlan } from './host-plan.ts';
@@ -31,8 +32,10 @@ export interface PlanOptions {
   readonly stagingBytes?: number | undefined;
   /** Positions of all sequences together that the cache must hold. Default: a question and its answer, and more as there is room. */
   readonly cachePositions?: number | undefined;
-  /** All rows to come, as far as they are known, and positions and log-probabilities of the largest: the cache needs no more room. Default: rows as long as the context, as many as the block has. */
-  readonly rows?: { readonly count: number; readonly positions: number; readonly scores?: number } | undefined;
+  /** All rows to come, as far as they are known, and positions of the longest: the cache needs no more room. Default: rows as long as the context, as many as the block has. */
+  readonly rows?: { readonly count: number; readonly positions: number } | undefined;
+  /** Log-probabilities that a row may want. Default 0. */
+  readonly scores?: number | undefined;
   /** Bytes of RAM that the cache may take where it lies beside the device, whose attention the processor computes. Default: it lies in the device's memory. */
   readonly cacheBesideBytes?: number | undefined;
   /** Share of the cache that stays in memory; the rest is on disk. Default 1. */
@@ -159,7 +162,14 @@ export function createPlan(model: Model, options: PlanOptions): ExecutionPlan {
     options,
     options.rows ? planBlock(model, { ...options, rows: undefined }, least, 1) : plan,
   );
-  return numGpuBatches > least || sweepChunks > 1 ? planBlock(model, options, numGpuBatches, sweepChunks) : plan;
+  if (numGpuBatches === least && sweepChunks === 1) return plan;
+  try {
+    return planBlock(model, options, numGpuBatches, sweepChunks);
+  } catch (cause) {
+    // Log-probabilities of so many rows may leave no room where those of fewer did.
+    if (cause instanceof MemoryError) return plan;
+    throw cause;
+  }
 }
 
 /** Every row and every token more shares the reading of the weights. `plan` is that of the least block, whose cache has all the room there is. */

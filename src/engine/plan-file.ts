@@ -114,7 +114,7 @@ function hostOf(file: string, host: JsonObject): HostPlan {
 function bytesOf<Name extends string>(file: string, what: string, value: unknown, names: readonly Name[]): Readonly<Record<Name, number>> {
   const bytes = objectOf(file, what, value);
   const sizes = names.map((name) => {
-    const size = name === 'results' ? (bytes[name] ?? 0) : bytes[name]; // earlier plans have none
+    const size = name === 'results' && bytes[name] === undefined ? 0 : bytes[name]; // earlier plans have none
     return [name, wholeNumber(file, `${what}.${name}`, size, 0)] as const;
   });
   return Object.freeze(Object.fromEntries(sizes) as Record<Name, number>);

@@ -1,6 +1,7 @@
 /** What a model is loaded with. */
 import type { ExecutionPlan } from '../engine/execution-plan.ts';
 import type { ExpectedRows, GenerationParams } from '../requests.ts';
+import { MAX_TOP_LOGPROBS } from '../sampling/logprobs.ts';
 import type { FloatType, KvType } from '../tensor/dtype.ts';
 import { UsageError } from '../util/errors.ts';
 import type { ConvertMode, StorageType } from '../weights/storage-type.ts';
@@ -45,7 +46,7 @@ export interface LoadOptions {
   /** Parameters of requests that do not say otherwise. They win over the model's own recommendations. */
   readonly defaults?: GenerationParams;
   /**
-   * Bytes of memory that the whole process may use; V8 is told to keep its heap small. Log-probabilities are counted where `rows` tells of them. Default: what
+   * Bytes of memory that the whole process may use; V8 is told to keep the heap small, for as long as the process runs. Log-probabilities are counted where `rows` tells of them. Default: what
    * is free now, container limits included.
    */
   readonly memoryBytes?: number;
@@ -101,4 +102,9 @@ export function checkCounts(options: LoadOptions): void {
   const { count, promptTokens, maxTokens = 0 } = options.rows ?? { count: 0, promptTokens: 0 };
   for (const [name, value] of Object.entries({ count, promptTokens, maxTokens }))
     if (!(Number.isSafeInteger(value) && value >= 0)) throw new UsageError(`rows.${name}: an integer from 0 on expected, got ${value}`);
+  for (const name of ['logprobs', 'promptLogprobs'] as const) {
+    const value = options.rows?.[name];
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 0 && value <= MAX_TOP_LOGPROBS))
+      throw new UsageError(`rows.${name}: an integer from 0 to ${MAX_TOP_LOGPROBS} expected, got ${value}`);
+  }
 }

@@ -31,6 +31,7 @@ export interface PlanSettings {
   readonly gpus?: number | undefined;
   readonly cachePositions?: number | undefined;
   readonly rows?: PlanOptions['rows'];
+  readonly scores?: number | undefined;
   readonly percent?: readonly number[] | undefined;
   /** Bytes of disk that may be used. Default: no limit. */
   readonly diskBytes?: number | undefined;
@@ -51,7 +52,7 @@ const START_SLACK_BYTES = 64 << 20;
 
 /** @throws {MemoryError} {UsageError} {FormatError} */
 export function makePlan({ model, device, attending = device, weights }: PlannedParts, settings: PlanSettings): ExecutionPlan {
-  const { compute, gpuBatchSize, numGpuBatches, cachePositions, rows } = settings;
+  const { compute, gpuBatchSize, numGpuBatches, cachePositions, rows, scores } = settings;
   // Also of programs without types, whose plans may be anything.
   const given = settings.plan && parsePlan('plan', settings.plan);
   const wanted = settings.kvType ?? 'auto';
@@ -73,6 +74,7 @@ export function makePlan({ model, device, attending = device, weights }: Planned
     numGpuBatches,
     cachePositions,
     rows,
+    scores,
   };
   const place = (tiers: TierShares): WeightPlacement => placeWeights(weights.plan, tiers, placementRules(device));
   const ram = ramOf(settings, stagingBytes(device, weights.plan.weights));
@@ -80,7 +82,7 @@ export function makePlan({ model, device, attending = device, weights }: Planned
   if (room) {
     const limits = room.parts && gpuLimits(room.parts, settings.vramBytes);
     const ranges = limits && new GpuRanges({ model, rangeOf: (layer) => device.rangeOf?.(layer) ?? 0, limits });
-    const counted = { ...ram, programBytes: ram.programBytes && ram.programBytes + resultBytes(rows, mostRows(options)) };
+    const counted = { ...ram, programBytes: ram.programBytes && ram.programBytes + resultBytes(options, mostRows(given ?? options)) };
     return planWithGpu({ model, isBeside: attending !== device, room, ranges, ram: counted, place, shares, given, options }, settings);
   }
   for (const [flag, value] of [['--vram', settings.vramBytes] as const, ['--gpus', settings.gpus] as const])

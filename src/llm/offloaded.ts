@@ -12,6 +12,8 @@ import { SpillFile } from '../native/spill-file.ts';
 import { type Device, ARENA_ALIGNMENT } from '../tensor/device.ts';
 import type { LaneLog } from '../util/lanes.ts';
 import type { Lifetime } from '../util/lifetime.ts';
+import { availableMemoryBytes } from '../util/machine.ts';
+import { formatBytes } from '../util/units.ts';
 import { cacheFolder } from './model-cache.ts';
 
 export interface OffloadOptions {
@@ -21,6 +23,7 @@ export interface OffloadOptions {
   readonly diskBytes?: number | undefined;
   readonly overlap?: boolean | undefined;
   readonly memoryBytes?: number | undefined;
+  readonly onNotice?: ((notice: string) => void) | undefined;
 }
 
 export interface OffloadedParts {
@@ -58,9 +61,19 @@ export interface Offloaded {
 /** @throws {MemoryError} {DiskFullError} {FlexError} */
 export async function openOffloaded(parts: OffloadedParts, options: OffloadOptions): Promise<Offloaded> {
   const opened = await openCache(parts, options);
-  // A budget that was set is there to be used. Of free memory others may want some until rows do.
-  if (options.memoryBytes !== undefined) await opened.cache.claim();
+  if (options.memoryBytes !== undefined) await claimCache(opened.cache, parts, options);
   return { ...opened, hidden: await openHidden(parts, options) };
+}
+
+/** A budget that was set is there to be used. Without one others may want some of what is free until rows do. */
+async function claimCache(cache: KvCache, { plan }: OffloadedParts, { onNotice }: OffloadOptions): Promise<void> {
+  const bytes = plan.bytes.kv + (plan.host?.bytes.kv ?? 0);
+  const free = availableMemoryBytes();
+  // The system would end the program that asks for it, or others.
+  if (bytes <= free) return cache.claim();
+  onNotice?.(
+    `the KV cache may grow to ${formatBytes(bytes)}, ${formatBytes(free)} of memory are free: --mem is more than this machine has`,
+  );
 }
 
 async function openHidden({ device, model, plan, lanes, lifetime }: OffloadedParts, options: OffloadOptions): Promise<HiddenStates> {

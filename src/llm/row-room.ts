@@ -3,14 +3,14 @@ import type { PlanOptions } from '../engine/execution-plan.ts';
 import type { ExpectedRows, GenerationParams } from '../requests.ts';
 import { DEFAULT_PARAMS } from './params.ts';
 
-/** `defaults`: of requests that do not say how much they want. */
-export function rowRoom(rows: ExpectedRows, defaults: GenerationParams): PlanOptions['rows'] {
+/** `defaults`: of requests that do not say how much they want. Rows end where the context does. */
+export function rowRoom(rows: ExpectedRows, defaults: GenerationParams, contextLength: number): Pick<PlanOptions, 'rows' | 'scores'> {
   const { count, promptTokens, maxTokens = 0, leaveLimit = rows.maxTokens === undefined } = rows;
   const usual = leaveLimit ? (defaults.maxTokens ?? DEFAULT_PARAMS.maxTokens) : 0;
   const most = Math.max(maxTokens, usual);
-  const generated = scoresOf(most, rows.logprobs, defaults.logprobs);
-  const prompt = scoresOf(promptTokens, rows.promptLogprobs, defaults.promptLogprobs);
-  return { count, positions: promptTokens + most, scores: generated + prompt };
+  const generated = scoresOf(Math.min(most, contextLength), rows.logprobs, defaults.logprobs);
+  const prompt = scoresOf(Math.min(promptTokens, contextLength), rows.promptLogprobs, defaults.promptLogprobs);
+  return { rows: rows.others ? undefined : { count, positions: promptTokens + most }, scores: generated + prompt };
 }
 
 /** Log-probabilities of so many positions: of each, that of the token and those of the alternatives. */

@@ -12,9 +12,6 @@ interface Piece {
 
 /** Log-probabilities of a sequence in flight. As objects they take five times as much, which counts when hundreds of rows want twenty a token. */
 export class LogprobList {
-  /** Of one value: an id and a log-probability. */
-  static readonly VALUE_BYTES = 12;
-
   /** Values of a position: that of its token and those of the alternatives. */
   readonly #width: number;
   readonly #pieces: Piece[] = [];

@@ -192,15 +192,24 @@ describe('createPlan, with weights that may pass through', () => {
   });
 
   it('counts log-probabilities of the rows that are in flight together, where it counts the program', () => {
-    const rows = { count: 1000, positions: 100, scores: 210 };
-    const room = { ...options, gpuBatchSize: 4, numGpuBatches: 3, budgetBytes: 1e9, programBytes: 5e6 };
-    const resultsOf = (more: Partial<PlanOptions>) => createPlan(model, { ...room, rows, ...more }).bytes.results;
+    const rows = { count: 1000, positions: 100 };
+    const room = { ...options, gpuBatchSize: 4, numGpuBatches: 3, budgetBytes: 1e9, programBytes: 5e6, rows, scores: 210 };
+    const resultsOf = (more: Partial<PlanOptions>) => createPlan(model, { ...room, ...more }).bytes.results;
     expect(resultsOf({})).toBe(400 * 12 * 210);
+    expect(resultsOf({ scores: 1e5 })).toBe(80 * 12 * 1e5 + (16 << 20));
     expect(resultsOf({ rows: { ...rows, count: 7 } })).toBe(400 * 7 * 210);
-    expect(resultsOf({ rows: { ...rows, scores: 1e5 } })).toBe(80 * 12 * 1e5 + (16 << 20));
-    expect(resultsOf({ rows: { count: 7, positions: 100 } })).toBe(0);
-    expect(resultsOf({ rows: undefined })).toBe(0);
+    expect(resultsOf({ rows: undefined })).toBe(400 * 12 * 210);
+    expect(resultsOf({ scores: undefined })).toBe(0);
     expect(resultsOf({ programBytes: undefined })).toBe(0);
+  });
+
+  it('has fewer rows at a time where log-probabilities of more leave no room', () => {
+    const room = { ...options, programBytes: 5e6, gpuBatchSize: 1, budgetBytes: 60e6 };
+    expect(createPlan(model, room).numGpuBatches).toBe(2);
+    const plan = createPlan(model, { ...room, scores: 3e5 });
+    expect(plan.numGpuBatches).toBe(1);
+    expect(plan.bytes.results).toBe(80 * 3e5 + (16 << 20));
+    expect(plan.bytes.total).toBeLessThanOrEqual(60e6);
   });
 });
 
