@@ -16,7 +16,7 @@ export interface HostBytes {
   readonly staged: number;
   /** What goes to its attention and comes back. */
   readonly scratch: number;
-  /** The program itself, where the budget counts it. */
+  /** The program itself and log-probabilities of its rows, where the budget counts them. */
   readonly program: number;
   readonly total: number;
 }
