@@ -35,7 +35,7 @@ async function* loadShape(shape: string, rounds: number): AsyncGenerator<Figure,
       dropPageCache();
       reads.push(await readSeconds(file));
       dropPageCache();
-      freshReads.push(await runChild<number>('read-child.ts', [file]));
+      freshReads.push(await runChild<number>('read-child.ts', [file, 'fresh']));
       dropPageCache();
       loads.push(await runChild<Outcome>('loading-child.ts', [file]));
     }

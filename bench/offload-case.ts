@@ -15,6 +15,8 @@ export interface OffloadCase {
   readonly memoryBytes?: number;
   readonly kvType?: KvType;
   readonly overlap?: boolean;
+  /** Measures what the disk does alone between sweeps, over so many bytes of the file. */
+  readonly diskAloneBytes?: number;
 }
 
 export interface OffloadSweep {
@@ -23,6 +25,8 @@ export interface OffloadSweep {
   readonly diskBytes: number;
   readonly promptTokens: number;
   readonly generatedTokens: number;
+  /** Bytes a second of the disk alone, right before and right behind the sweep. */
+  readonly diskAlone?: readonly [number, number];
 }
 
 export interface OffloadRun {

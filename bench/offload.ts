@@ -1,11 +1,11 @@
 /** Jobs whose weights pass through memory, beside the disk's own rate and beside the same job with all weights in memory. Disk bytes are the system's count. */
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { byteLengthOf, type KvType, type WeightType } from '../src/tensor/dtype.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { runChild } from './child.ts';
-import { dropPageCache, readSeconds } from './disk.ts';
+import { dropPageCache } from './disk.ts';
 import type { CacheCase, CacheRun } from './cache-case.ts';
 import { type BenchOptions, type Figure, figure } from './figure.ts';
 import { writeModelFile } from './model-file.ts';
@@ -23,6 +23,8 @@ const DECODE_SWEEPS = 6;
 const BATCH_ROWS = 16;
 const ON_DISK = [0, 0, 0, 100, 0, 100];
 const SMALL_MEMORY = 4 * 2 ** 30;
+/** Two seconds of a fast disk. */
+const ALONE_BYTES = 4 * 2 ** 30;
 /** Tokens of a row where the disk is what is measured. */
 const SHORT_ROWS = { promptTokens: 32, generated: 32 };
 /** Rows that the compute-bound job has at a time. */
@@ -69,26 +71,23 @@ async function run(one: OffloadCase): Promise<OffloadRun> {
   return runChild<OffloadRun>('offload-child.ts', [JSON.stringify(one)]);
 }
 
-/** All weights on disk, few rows: nothing but the disk should matter. */
+/** All weights on disk, few rows: nothing but the disk should matter. What it can do changes within a minute, so each sweep is compared with right before and behind. */
 async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenerator<Figure, void, void> {
-  const [rates, limits, shares]: [number[], number[], number[]] = [[], [], []];
   const runs: OffloadRun[] = [];
-  const { size } = await stat(file);
-  for (let round = 0; round < rounds; round++) {
-    dropPageCache();
-    const limit = size / (await readSeconds(file));
-    const one = await run({ file, rows: 16, ...SHORT_ROWS, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK });
-    const decode = decodeSweeps(one);
-    const rate = decode.reduce((sum, { diskBytes }) => sum + diskBytes, 0) / decode.reduce((sum, { seconds }) => sum + seconds, 0);
-    rates.push(rate);
-    limits.push(limit);
-    shares.push(rate / limit);
-    runs.push(one);
-  }
-  yield make('all on disk, 16 rows: the disk alone', 'GB/s', limits.map(gigabytes));
-  yield make('all on disk, 16 rows: weights read', 'GB/s', rates.map(gigabytes));
-  yield make('all on disk, 16 rows: weights over the disk alone', 'x', shares);
-  yield* memoryFigures(make, 'all on disk, 16 rows', runs);
+  const job = { file, rows: BATCH_ROWS, ...SHORT_ROWS, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK, memoryBytes: SMALL_MEMORY };
+  for (let round = 0; round < rounds; round++) runs.push(await run({ ...job, diskAloneBytes: ALONE_BYTES }));
+  const sweeps = runs.flatMap(decodeSweeps);
+  const limits = sweeps.map(({ diskAlone: [before, behind] = [NaN, NaN] }) => (before + behind) / 2);
+  const rates = sweeps.map(({ diskBytes, seconds }) => diskBytes / seconds);
+  const label = `all on disk, ${BATCH_ROWS} rows`;
+  yield make(`${label}: the disk alone`, 'GB/s', limits.map(gigabytes));
+  yield make(`${label}: weights read`, 'GB/s', rates.map(gigabytes));
+  yield make(
+    `${label}: weights over the disk alone`,
+    'x',
+    rates.map((rate, at) => rate / limits[at]!),
+  );
+  yield* memoryFigures(make, label, runs);
 }
 
 /** A third of the weights' size as memory: the largest block that fits, against one row at a time. */

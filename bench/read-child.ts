@@ -1,4 +1,6 @@
-/** FILE: prints the seconds that it takes to read a file into memory that is fresh from the system. */
-import { readSeconds } from './disk.ts';
+/** FILE [ring|fresh] [BYTES]: prints the seconds that it takes to read a file, or its first bytes, from the disk. */
+import { dropPageCache, readSeconds } from './disk.ts';
 
-console.log(await readSeconds(process.argv[2]!, 'fresh'));
+const [path, into, bytes] = process.argv.slice(2);
+dropPageCache();
+console.log(await readSeconds(path!, { into: into === 'fresh' ? 'fresh' : 'ring', ...(bytes && { bytes: Number(bytes) }) }));

@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 
 /** What a job adds to a program that has opened a model: rows on their way, graphs, code, the heap's slack. Measured: docs/offloading.md. */
-const GROWTH_BYTES = 36 << 20;
+const GROWTH_BYTES = 34 << 20;
 
 /**
  * Has V8 collect early. By itself its heap grows to 100 MB, and to 160 MB with Node 24, whatever is alive. Rows come and go in seconds and need little of
