@@ -10,13 +10,15 @@
 
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
- * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima). Of codes as words a piece is half as long.
+ * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima). Of words it has 16 and 32 KiB: the
+ * processors that they are for, without AVX-512, have smaller second caches.
  */
 struct Piece {
   int64_t few_rows;
   int64_t many_rows;
 };
 static constexpr Piece INTEGER_K = {512, 4096};
+static constexpr Piece WORD_K = {256, 512};
 static constexpr Piece BFLOAT_K = {512, 2048};
 static constexpr Piece FLOAT_K = {256, 1024};
 static constexpr int64_t MANY_ROWS = 128;
@@ -112,7 +114,7 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
-  const int64_t piece = length_of(INTEGER_K, to - from) / rows.quant_bytes;
+  const int64_t piece = length_of(rows.quant_bytes == 2 ? WORD_K : INTEGER_K, to - from);
   const IntegerPanel part = panel_memory(piece, rows.quant_bytes);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
