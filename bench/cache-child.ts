@@ -1,5 +1,5 @@
 /** JSON of a CacheCase: one token of every row is computed, again and again, over keys and values that are random numbers; prints what a sweep took. */
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { Executor } from '../src/engine/executor.ts';
 import { assembleMicroBatch, type MicroBatch } from '../src/engine/micro-batch.ts';
 import { Sequence } from '../src/engine/sequence.ts';
@@ -16,11 +16,9 @@ import { Lifetime } from '../src/util/lifetime.ts';
 import { peakMemoryBytes, processorFacts } from '../src/util/machine.ts';
 import { WeightStore } from '../src/weights/weight-store.ts';
 import type { CacheCase, CacheRun } from './cache-case.ts';
-import { dropPageCache, readSeconds } from './disk.ts';
+import { diskBytesRead, dropPageCache, readSeconds } from './disk.ts';
 
 const one = JSON.parse(process.argv[2]!) as CacheCase;
-
-const diskBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
 
 /** Of f16, from 0.06 to 0.12, with either sign. */
 function randomHalves(bytes: number): Uint8Array {
@@ -54,9 +52,9 @@ async function fillRow(device: Device, cache: KvCache, row: number, bay: number,
 /** Bytes a second of the disk alone, over the cache's own file: where its pages lie is part of what the disk can do. */
 async function diskRate(): Promise<number> {
   dropPageCache();
-  const before = diskBytes();
+  const before = diskBytesRead();
   const seconds = await readSeconds(spillPath());
-  return (diskBytes() - before) / seconds; // pages that were never written are not read
+  return (diskBytesRead() - before) / seconds; // pages that were never written are not read
 }
 
 /** The file has no name any more, but is open. */
@@ -104,10 +102,10 @@ async function main(): Promise<CacheRun> {
   const [seconds, diskRates]: [number[], number[]] = [[], [await diskRate()]];
   let read = 0;
   for (let sweep = 0; sweep < one.sweeps; sweep++) {
-    const [bytes, began] = [diskBytes(), performance.now()];
+    const [bytes, began] = [diskBytesRead(), performance.now()];
     await executor.sweep(microBatches, async () => {});
     seconds.push((performance.now() - began) / 1000);
-    read += diskBytes() - bytes;
+    read += diskBytesRead() - bytes;
     diskRates.push(await diskRate());
   }
   return {

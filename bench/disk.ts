@@ -1,5 +1,5 @@
 /** What the disk of a folder can do at best, past the page cache where that can be emptied. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { DirectReads } from '../src/formats/direct-reads.ts';
 import { directBuffer } from '../src/native/page-cache.ts';
@@ -16,6 +16,9 @@ interface ReadOptions {
   /** Of the file, a multiple of 4 KiB. Default: all. */
   readonly bytes?: number;
 }
+
+/** Bytes that this process has had read from disks, whatever the page cache had. */
+export const diskBytesRead = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
 
 /** Empties the page cache, so that files are read from the disk. @returns whether that was allowed */
 export function dropPageCache(): boolean {

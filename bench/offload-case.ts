@@ -21,7 +21,7 @@ export interface OffloadCase {
 
 export interface OffloadSweep {
   readonly seconds: number;
-  /** By /proc/self/io. */
+  /** That the system counted. */
   readonly diskBytes: number;
   readonly promptTokens: number;
   readonly generatedTokens: number;

@@ -1,17 +1,14 @@
 /** JSON of an OffloadCase: runs it, and prints what its sweeps took. */
-import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { LLM } from '../src/llm.ts';
 import { PAGE_POSITIONS } from '../src/tensor/device.ts';
 import { peakMemoryBytes } from '../src/util/machine.ts';
 import { runChild } from './child.ts';
+import { diskBytesRead } from './disk.ts';
 import type { OffloadCase, OffloadRun, OffloadSweep } from './offload-case.ts';
 import { promptOf } from './workload.ts';
 
 const one = JSON.parse(process.argv[2]!) as OffloadCase;
-
-/** Bytes that this process has had read from disks, whatever the page cache had. */
-const diskBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1]);
 
 /** Until what is read ahead has filled its slots: nothing moves while the rows wait. */
 const AHEAD_MS = 2000;
@@ -46,12 +43,12 @@ async function main(): Promise<OffloadRun> {
   const done: OffloadSweep[] = [];
   const loop = performance.eventLoopUtilization();
   let alone = one.diskAloneBytes === undefined ? undefined : await diskRate(one.diskAloneBytes);
-  let [began, bytes] = [performance.now(), diskBytes()];
+  let [began, bytes] = [performance.now(), diskBytesRead()];
   let last = { prompt: 0, generated: 0 };
   let lanes = {};
   for await (const event of llm.stream(requests)) {
     if (event.type !== 'sweep') continue;
-    const [now, read, { tokens }] = [performance.now(), diskBytes(), event.stats];
+    const [now, read, { tokens }] = [performance.now(), diskBytesRead(), event.stats];
     const before = alone;
     if (one.diskAloneBytes !== undefined) alone = await diskRate(one.diskAloneBytes);
     done.push({
@@ -61,7 +58,7 @@ async function main(): Promise<OffloadRun> {
       generatedTokens: tokens.generated - last.generated,
       ...(before !== undefined && { diskAlone: [before, alone!] as const }),
     });
-    [began, bytes] = alone === undefined ? [now, read] : [performance.now(), diskBytes()];
+    [began, bytes] = alone === undefined ? [now, read] : [performance.now(), diskBytesRead()];
     last = { prompt: tokens.promptComputed, generated: tokens.generated };
     lanes = Object.fromEntries(event.stats.lanes.map(({ lane, busySeconds }) => [lane, busySeconds]));
     if (done.filter((sweep) => sweep.promptTokens === 0).length >= most) break;

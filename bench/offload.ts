@@ -71,23 +71,36 @@ async function run(one: OffloadCase): Promise<OffloadRun> {
   return runChild<OffloadRun>('offload-child.ts', [JSON.stringify(one)]);
 }
 
-/** All weights on disk, few rows: nothing but the disk should matter. What it can do changes within a minute, so each sweep is compared with right before and behind. */
+/** All weights on disk, few rows: nothing but the disk should matter. */
 async function* diskBound(file: string, make: Emit, rounds: number): AsyncGenerator<Figure, void, void> {
   const runs: OffloadRun[] = [];
   const job = { file, rows: BATCH_ROWS, ...SHORT_ROWS, decodeSweeps: DECODE_SWEEPS, percent: ON_DISK, memoryBytes: SMALL_MEMORY };
   for (let round = 0; round < rounds; round++) runs.push(await run({ ...job, diskAloneBytes: ALONE_BYTES }));
-  const sweeps = runs.flatMap(decodeSweeps);
-  const limits = sweeps.map(({ diskAlone: [before, behind] = [NaN, NaN] }) => (before + behind) / 2);
-  const rates = sweeps.map(({ diskBytes, seconds }) => diskBytes / seconds);
   const label = `all on disk, ${BATCH_ROWS} rows`;
-  yield make(`${label}: the disk alone`, 'GB/s', limits.map(gigabytes));
-  yield make(`${label}: weights read`, 'GB/s', rates.map(gigabytes));
+  const readings = runs
+    .flatMap(decodeSweeps)
+    .map(({ diskBytes, seconds, diskAlone }) => ({ rate: diskBytes / seconds, alone: diskAlone! }));
+  yield* diskFigures((what, ...values) => make(`${label}: ${what}`, ...values), readings);
+  yield* memoryFigures(make, label, runs);
+}
+
+/** What a sweep read a second, and what the disk alone did right before and right behind it. */
+interface Reading {
+  readonly rate: number;
+  readonly alone: readonly [number, number];
+}
+
+/** What the disk can do changes within a minute: that of a sweep is between what it did before and behind. */
+function* diskFigures(make: Emit, readings: readonly Reading[]): Generator<Figure, void, void> {
+  const rates = readings.map(({ rate }) => rate);
+  const limits = readings.map(({ alone: [before, behind] }) => (before + behind) / 2);
+  yield make('the disk alone', 'GB/s', limits.map(gigabytes));
+  yield make('read', 'GB/s', rates.map(gigabytes));
   yield make(
-    `${label}: weights over the disk alone`,
+    'read over the disk alone',
     'x',
     rates.map((rate, at) => rate / limits[at]!),
   );
-  yield* memoryFigures(make, label, runs);
 }
 
 /** A third of the weights' size as memory: the largest block that fits, against one row at a time. */
@@ -183,16 +196,10 @@ async function* cacheOnDisk(rounds: number): AsyncGenerator<Figure, void, void> 
 function* cacheFigures(label: string, runs: readonly CacheRun[]): Generator<Figure, void, void> {
   const make = (what: string, unit: string, values: readonly number[], limit?: number): Figure =>
     figure({ bench: 'offload', case: `${label}: ${what}`, unit, values, ...(limit !== undefined && { limit }) });
-  const rates = runs.flatMap(({ cacheBytes, seconds }) => seconds.map((each) => cacheBytes / each));
-  // What the disk can do changes from one minute to the next: that of a sweep is between what it did before and behind.
-  const limits = runs.flatMap(({ diskRates }) => diskRates.slice(1).map((rate, at) => (diskRates[at]! + rate) / 2));
-  yield make('the disk alone', 'GB/s', limits.map(gigabytes));
-  yield make('read', 'GB/s', rates.map(gigabytes));
-  yield make(
-    'read over the disk alone',
-    'x',
-    rates.map((rate, at) => rate / limits[at]!),
+  const readings = runs.flatMap(({ cacheBytes, seconds, diskRates }) =>
+    seconds.map((each, at): Reading => ({ rate: cacheBytes / each, alone: [diskRates[at]!, diskRates[at + 1]!] })),
   );
+  yield* diskFigures(make, readings);
   yield make(
     'bytes that the system counted, over those of the cache',
     'x',
