@@ -46,7 +46,8 @@ async function list(folder: string): Promise<string[]> {
   } catch (cause) {
     const code = errorCode(cause);
     const problem =
-      { ENOENT: 'there is no such folder', ENOTDIR: 'is a file, a model folder is expected' }[code] ?? `cannot be listed (${code})`;
+      { ENOENT: 'there is no such folder', ENOTDIR: 'is a file, a model folder or a .gguf file is expected' }[code] ??
+      `cannot be listed (${code})`;
     throw new UsageError(`${folder}: ${problem}`, { folder }, { cause });
   }
 }

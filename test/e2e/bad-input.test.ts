@@ -82,7 +82,7 @@ describe('a wrong command begins nothing and ends with 2', () => {
     ['another format for the output', ['-o', 'out.jsonl'], /the output has the format of the input, csv, but is named out.jsonl/],
     ['a column that is there', ['--column', 'text'], /has a column "text" already; choose another with --column/],
     ['a model that is not there', ['-m', 'nothing'], /nothing: there is no such folder/],
-    ['a model that is a file', ['-m', 'in.csv'], /in.csv: is a file, a model folder is expected/],
+    ['a model that is a file', ['-m', 'in.csv'], /in.csv: is a file, a model folder or a .gguf file is expected/],
   ])('%s', async (_what, flags, message) => {
     using folder = jobFolder({ 'in.csv': GOOD });
     mkdirSync(folder.at('folder'));
