@@ -1,23 +1,37 @@
 #include "activations.h"
 
 #include "kernels.h"
+#include "signs.h"
 
 #include <algorithm>
 #include <cmath>
 
-static int64_t quant_bytes(int32_t type, int64_t m) { return in_words(type) && m > packed_rows(type) ? 2 : 1; }
+/* With fewer rows the table takes longer to fill than it saves. */
+static constexpr int64_t LEAST_BY_SIGNS = 24;
+/* Rows that are rounded together where all are one block: a line of scales for each group. */
+static constexpr int64_t ROUNDED_ROWS = 16;
 
-int64_t integer_block_rows(int32_t type, int64_t m) {
-  return m <= packed_rows(type) ? m : block_rows(m, in_words(type) ? WORD_ROWS : INTEGER_ROWS);
+bool by_signs(int32_t type, int64_t m) {
+#if defined(__AVX2__)
+  return signed_quants(type) && m >= LEAST_BY_SIGNS;
+#else
+  return (void)type, (void)m, false;
+#endif
 }
 
-int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return m * k * quant_bytes(type, m) + 4 * 4 * (m * k / GROUP) + 64; }
+static int64_t group_bytes(int32_t type, int64_t m) { return by_signs(type, m) ? static_cast<int64_t>(sizeof(RowSigns)) : GROUP; }
+
+int64_t integer_block_rows(int32_t type, int64_t m) {
+  if (m <= packed_rows(type)) return m;
+  return block_rows(m, by_signs(type, m) ? MOST_ROWS : INTEGER_ROWS);
+}
+
+int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return (group_bytes(type, m) + 4 * 4) * (m * k / GROUP) + 64; }
 
 IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k) {
   int8_t *quants = static_cast<int8_t *>(scratch);
-  const int64_t bytes = quant_bytes(type, m);
-  float *scales = reinterpret_cast<float *>(quants + (m * k * bytes + 63) / 64 * 64);
-  const int64_t groups = m * k / GROUP;
+  const int64_t groups = m * k / GROUP, bytes = group_bytes(type, m);
+  float *scales = reinterpret_cast<float *>(quants + (groups * bytes + 63) / 64 * 64);
   return {quants, bytes, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
 }
 
@@ -66,28 +80,29 @@ namespace {
 struct Place {
   int64_t row;
   int64_t rows;
-  int8_t *quants;
-  int64_t quant_bytes;
-  float *scales;
-  int32_t *offsets;
-  float *sums;
-  int16_t *sum_pairs;
+  bool signs;
+  IntegerRows block;
 };
 } // namespace
 
 /* The quants of group `g`. */
 static void place_quants(const int8_t *q, int64_t g, const Place &to) {
-  int8_t *at = to.quants + g * GROUP * to.quant_bytes * to.rows + to.row * 4;
-  if (to.quant_bytes == 1) {
-    for (int i = 0; i < GROUP; i += 4, at += to.rows * 4) std::memcpy(at, q + i, 4);
-    return;
-  }
-  int16_t even[GROUP / 2], odd[GROUP / 2];
-  widen_pairs<GROUP / 2>(q, even, odd);
-  for (int i = 0; i < GROUP / 2; i += 2, at += 2 * to.rows * 4) {
-    std::memcpy(at, even + i, 4);
-    std::memcpy(at + to.rows * 4, odd + i, 4);
-  }
+#if defined(__AVX2__) && !defined(FLX_ISA_AVX512)
+  if (to.signs) return split_signs(q, reinterpret_cast<RowSigns *>(to.block.quants)[g * to.rows + to.row]);
+#endif
+  int8_t *at = to.block.quants + g * GROUP * to.rows + to.row * 4;
+  for (int i = 0; i < GROUP; i += 4, at += to.rows * 4) std::memcpy(at, q + i, 4);
+}
+
+/* What zero points and minima of weights are multiplied with. */
+static void place_sums(const int32_t *sums, float scale, int64_t g, const IntegerFormat &format, int32_t zero, const Place &to) {
+  const IntegerRows &block = to.block;
+  const int32_t sum = sums[0] + sums[1];
+  if (format.activations == GROUP) block.sums[g * to.rows + to.row] = scale * static_cast<float>(sum);
+  else block.sum_pairs[(g / 2 * to.rows + to.row) * 2 + g % 2] = static_cast<int16_t>(sum);
+  int32_t *offsets = block.offsets + 2 * g * to.rows + to.row;
+  offsets[0] = -zero * (format.scale_values == GROUP ? sum : sums[0]);
+  offsets[to.rows] = format.scale_values == GROUP ? 0 : -zero * sums[1];
 }
 
 /* Values that share a scale and are all smaller count as zeros: 127 divided by a denormal is no finite number. */
@@ -99,28 +114,38 @@ static void round_span(const float *x, int64_t group, const IntegerFormat &forma
   const float most = largest_of(x, values);
   const bool finite = std::isfinite(most);
   const float inverse = finite && most >= LEAST_OF_SPAN ? 127 / most : 0, scale = most / 127;
-  to.scales[group * GROUP / values * to.rows + to.row] = scale;
+  to.block.scales[group * GROUP / values * to.rows + to.row] = scale;
   for (int64_t g = group; g < group + values / GROUP; g++, x += GROUP) {
     int8_t q[GROUP] = {};
     int32_t sums[2] = {};
     if (finite) round_group(x, inverse, q, sums);
     place_quants(q, g, to);
-    const int32_t sum = sums[0] + sums[1];
-    if (values == GROUP) to.sums[g * to.rows + to.row] = scale * static_cast<float>(sum);
-    else to.sum_pairs[(g / 2 * to.rows + to.row) * 2 + g % 2] = static_cast<int16_t>(sum);
-    int32_t *offsets = to.offsets + 2 * g * to.rows + to.row;
-    offsets[0] = -zero * (format.scale_values == GROUP ? sum : sums[0]);
-    offsets[to.rows] = format.scale_values == GROUP ? 0 : -zero * sums[1];
+    if (!to.signs) place_sums(sums, scale, g, format, zero, to);
   }
 }
 
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t most, const IntegerFormat &format, int32_t zero, const IntegerRows &out) {
-  const int64_t first = block * most, groups = k / GROUP;
-  const int64_t rows = std::min(most, m - first), spans = k / format.activations;
-  const int64_t at = first * groups;
-  Place to{0, rows, out.quants + first * k * out.quant_bytes, out.quant_bytes, out.scales + first * spans, out.offsets + 2 * at, out.sums + at, out.sum_pairs + at};
+/* Rows that are rounded together. */
+static int64_t rounded_rows(int32_t type, int64_t m) {
+  const int64_t block = integer_block_rows(type, m);
+  return by_signs(type, m) ? std::min(block, ROUNDED_ROWS) : block;
+}
+
+int64_t rounding_parts(int32_t type, int64_t m) {
+  const int64_t block = integer_block_rows(type, m), together = rounded_rows(type, m);
+  return (m + block - 1) / block * ((block + together - 1) / together);
+}
+
+void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out) {
+  const IntegerFormat &format = *integer_format(type);
+  const int32_t zero = zero_point(type);
+  const int64_t block = integer_block_rows(type, m), together = rounded_rows(type, m), parts = (block + together - 1) / together;
+  const int64_t first = part / parts * block, rows = std::min(block, m - first), from = part % parts * together;
+  const int64_t spans = k / format.activations, at = first * (k / GROUP);
+  Place to{0, rows, by_signs(type, m), {out.quants + at * out.group_bytes, out.group_bytes, out.scales + first * spans, out.offsets + 2 * at, {out.sums + at}}};
+  if (format.activations != GROUP) to.block.sum_pairs = out.sum_pairs + at;
   for (int64_t span = 0; span < spans; span++)
-    for (to.row = 0; to.row < rows; to.row++) round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
+    for (to.row = from; to.row < std::min(rows, from + together); to.row++)
+      round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }
 
 int64_t bfloat_rows_bytes(int64_t m, int64_t k) { return m * ((k + 1) / 2) * 4; }

@@ -18,10 +18,12 @@ static constexpr int FLOAT_ROWS = 6;
 static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 4;
 #endif
-/* Where both sides are words (`in_words`). */
-static constexpr int WORD_ROWS = 6;
+/* Rows that pass by a panel one after the other, at most. */
+static constexpr int64_t MOST_ROWS = 576;
 
-/* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows). */
+/* Whether m rows are sizes and signs (signs.h): so many that a table of signed weights pays, and AVX2, which needs it. */
+bool by_signs(int32_t type, int64_t m);
+/* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows), or by signs. */
 int64_t integer_block_rows(int32_t type, int64_t m);
 /* Rows of a block: as equal as blocks of `most` rows at most can be, since short ones leave registers unused. */
 static inline int64_t block_rows(int64_t m, int64_t most) {
@@ -31,13 +33,13 @@ static inline int64_t block_rows(int64_t m, int64_t most) {
 
 /*
  * Activations of m rows in 8 bits, for weights of a type. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
- * quants [k / 4][rows][4], or words [k / 4][even, odd][rows][2]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
+ * quants [k / 4][rows][4], or RowSigns [k / 32][rows]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
  * [2][rows]: -zero point * sum of quants, of the group and 0, or of its halves;
  * [rows]: scale * sum of quants; for K blocks, for each 2 groups [rows][2]: the sums of quants.
  */
 struct IntegerRows {
   int8_t *quants;
-  int64_t quant_bytes;
+  int64_t group_bytes; /* of 32 quants */
   float *scales;
   int32_t *offsets;
   union {
@@ -48,8 +50,10 @@ struct IntegerRows {
 
 int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k);
 IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k);
-/* Rounds one block for weights of this format with zero point `zero`. A value that is no finite number makes its whole row no number. */
-void round_rows(const float *x, int64_t m, int64_t k, int64_t block, int64_t most, const IntegerFormat &format, int32_t zero, const IntegerRows &out);
+/* Parts of the rows that are rounded at once by different threads. */
+int64_t rounding_parts(int32_t type, int64_t m);
+/* Rounds one of them for weights of a type. A value that is no finite number makes its whole row no number. */
+void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out);
 /* Pairs of bf16: block b as [(k + 1) / 2][rows][2]. */
 int64_t bfloat_rows_bytes(int64_t m, int64_t k);
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out);

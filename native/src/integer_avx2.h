@@ -1,15 +1,10 @@
 /*
- * Integer products by AVX2, which multiplies bytes only with bytes without a sign, and adds pairs in 16 bits. Signed codes become words where several rows
- * share them; otherwise they give their sign to the activations.
+ * Integer products by AVX2, which multiplies bytes only with bytes without a sign, and adds pairs in 16 bits. Signed codes give their
+ * sign to the activations, or rows theirs to the codes where many share them (kernel_signs.cpp).
  */
 #pragma once
 #include "kernels.h"
 #include "quants.h"
-
-/* [4 k][even, odd][32 columns] pairs of words, activations likewise. */
-struct Words : Signed {
-  static constexpr int QUANT_BYTES = 2;
-};
 
 /* As in panel order: the half of the columns that is in the low nibbles, or in the high ones, and planes of further bits. */
 template <int SHIFT, int PLANES> struct NibbleColumns : Unsigned {
@@ -21,18 +16,6 @@ template <int SHIFT> struct LookedColumns : Signed {
   static constexpr int STEP_BYTES = FLX_PANEL * 2;
   static constexpr int COLUMN_BYTES = 0;
 };
-
-/* Otherwise GCC adds in another order, which needs twice the registers there are. */
-static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
-static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-
-static inline I load_four(const int8_t *a) {
-  int32_t four;
-  std::memcpy(&four, a, 4);
-  return i_set(four);
-}
-
-static inline I load_vector(const uint8_t *w) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w)); }
 
 /* 4 k of 8 columns, vector `v` of the step at `w`; `bits`: of the first plane. */
 template <class Codes> static inline I load_codes(const uint8_t *w, const uint8_t *, int v, Codes) { return load_vector(w + v * 32); }
@@ -61,27 +44,9 @@ template <int ROWS, int SPAN, class Codes> FLX_INLINE static inline void signed_
     }
 }
 
-/* Words: two operations for 16 products. */
-template <int ROWS, int SPAN> FLX_INLINE static inline void word_products(const int8_t *a, const uint8_t *w, I (*products)[2]) {
-#pragma GCC unroll 16
-  for (int step = 0; step < SPAN / 2; step++, a += ROWS * 4, w += FLX_PANEL * 4) {
-    const I weights[2] = {load_vector(w), load_vector(w + 32)};
-#pragma GCC unroll 6
-    for (int r = 0; r < ROWS; r++) {
-      const I two = load_four(a + r * 4);
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; v++) {
-        products[r][v] = i_add(products[r][v], _mm256_madd_epi16(weights[v], two));
-        keep_order(products[r][v]);
-      }
-    }
-  }
-}
-
 /* Products of pairs without a sign are 16 bits wide: STEPS of them fit, 2 * 127 * (2^bits - 1) each. */
 template <int ROWS, int SPAN, class Codes, int STEPS> FLX_INLINE static inline void span_products(const int8_t *a, const uint8_t *group, int from, I (*products)[2]) {
   const uint8_t *w = group + from * Codes::STEP_BYTES, *bits = group + 512 + from * 16;
-  if constexpr (Codes::QUANT_BYTES == 2) return word_products<ROWS, SPAN>(a, w, products);
   if constexpr (Codes::SIGNED) return signed_products<ROWS, SPAN, Codes>(a, w, products);
   for (int first = 0; first < SPAN / 4; first += STEPS) {
     I pairs[ROWS][2];

@@ -9,15 +9,12 @@ struct Unsigned {
   static constexpr bool SIGNED = false;
   static constexpr int STEP_BYTES = FLX_PANEL * 4; /* 4 k of all columns */
   static constexpr int COLUMN_BYTES = 4;           /* from column to column */
-  static constexpr int QUANT_BYTES = 1;            /* of the activations */
 };
 struct Signed : Unsigned {
   static constexpr bool SIGNED = true;
 };
 
-/* Each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
-#define FLX_APART __attribute__((noinline))
-/* And what they consist of within it: where several call the same, GCC leaves it outside, and sums go to memory (20 % with AVX2). */
+/* What kernels consist of within them: where several call the same, GCC leaves it outside, and sums go to memory (20 % with AVX2). */
 #define FLX_INLINE __attribute__((always_inline))
 
 /* Adds the products of SPAN values of k: those of a group from its step (4 k) `from` on. */
@@ -74,7 +71,7 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
 template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART static void multiply_groups(const IntegerTile &t, int first, int end) {
   for (int64_t g = 0; g < t.groups; g++) {
     if (ASKS) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-    const int8_t *quants = t.quants + g * GROUP * ROWS * Codes::QUANT_BYTES;
+    const int8_t *quants = t.quants + g * GROUP * ROWS;
     for (int column = first; column < end; column += 2 * LANES) {
       Products<ROWS> products;
       start<ROWS>(products, Codes::SIGNED ? nullptr : t.offsets + g * 2 * ROWS);
@@ -161,11 +158,7 @@ static void multiply_bytes(int64_t rows, const IntegerTile &tile) {
 
 #if defined(__AVX2__)
 void multiply_integers(int64_t rows, const IntegerTile &tile) {
-  if (!in_words(tile.type)) return multiply_bytes(rows, tile);
-  with_rows<WORD_ROWS>(rows, tile, [&](auto number) {
-    constexpr int ROWS = decltype(number)::value;
-    tile.ahead_bytes > 0 ? multiply_groups<ROWS, true, false, Words, 1>(tile, 0, FLX_PANEL) : multiply_groups<ROWS, false, false, Words, 1>(tile, 0, FLX_PANEL);
-  });
+  tile.table ? multiply_by_signs(rows, tile) : multiply_bytes(rows, tile);
 }
 
 int64_t packed_rows(int32_t) { return INTEGER_ROWS; }
@@ -215,8 +208,7 @@ void multiply_packed(int64_t, const IntegerTile &) {}
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
   const int64_t count = tile.groups * GROUP;
   unpack_headers(tile.type, tile.packed, count, tile.panel);
-  if (in_words(tile.type)) unpack_words(tile.type, tile.packed, count, tile.panel.quants);
-  else if (!in_kernel_form(tile.type)) unpack_codes(tile.type, tile.packed, count, tile.panel.quants);
+  if (!in_kernel_form(tile.type)) unpack_codes(tile.type, tile.packed, count, tile.panel.quants);
   multiply_integers(rows, tile);
 }
 #endif

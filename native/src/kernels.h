@@ -6,16 +6,20 @@
 #pragma once
 #include "activations.h"
 #include "panel.h"
+#include "signs.h"
+
+/* Kernels, each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
+#define FLX_APART __attribute__((noinline))
 
 struct IntegerTile {
-  const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], or words */
+  const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], or RowSigns [groups][rows] */
   const float *scales;  /* [groups][rows], for K blocks [groups / 8][rows] */
   const int32_t *offsets; /* [groups][2][rows] */
   union {
     const float *sums;    /* [groups][rows] */
     const int16_t *sum_pairs; /* of K blocks: [groups / 2][rows][2] */
   };
-  const uint8_t *weights; /* [k / 4][32][4], or words */
+  const uint8_t *weights; /* [k / 4][32][4] */
   int64_t weight_bytes;   /* from group to group */
   const uint8_t *packed;  /* whole blocks in panel order, which multiply_and_unpack brings to `weights` and `panel` */
   IntegerPanel panel;
@@ -26,6 +30,7 @@ struct IntegerTile {
   float *c; /* [rows, 32] */
   int32_t type; /* of the weights */
   bool first;
+  SignTable *table; /* to fill, where `quants` are sizes and signs; otherwise null */
 };
 
 struct FloatTile {
@@ -56,7 +61,7 @@ struct BfloatTile {
  */
 static constexpr int64_t PACKED_AHEAD_BYTES = 6144;
 
-/* rows from 1 to INTEGER_ROWS */
+/* rows from 1 to INTEGER_ROWS, by signs to MOST_ROWS */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
 /* The same for the first of several blocks of rows: unpacks for all. */
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
@@ -67,6 +72,8 @@ void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
 void multiply_packed(int64_t rows, const IntegerTile &tile);
 /* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */
 int64_t packed_rows(int32_t type);
+/* The same by signs, of signed codes. */
+void multiply_by_signs(int64_t rows, const IntegerTile &tile);
 /* rows from 1 to FLOAT_ROWS */
 void multiply_floats(int64_t rows, const FloatTile &tile);
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);

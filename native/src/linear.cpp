@@ -10,20 +10,16 @@
 
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
- * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima). Of words it has 16 and 32 KiB: the
- * processors that they are for, without AVX-512, have smaller second caches.
+ * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima).
  */
 struct Piece {
   int64_t few_rows;
   int64_t many_rows;
 };
 static constexpr Piece INTEGER_K = {512, 4096};
-static constexpr Piece WORD_K = {256, 512};
 static constexpr Piece BFLOAT_K = {512, 2048};
 static constexpr Piece FLOAT_K = {256, 1024};
 static constexpr int64_t MANY_ROWS = 128;
-/* Rows at a time. */
-static constexpr int64_t MOST_ROWS = 576;
 
 static int64_t length_of(const Piece &piece, int64_t rows) { return rows < MANY_ROWS ? piece.few_rows : piece.many_rows; }
 
@@ -33,6 +29,7 @@ struct alignas(64) PanelMemory {
   uint8_t piece[INTEGER_K.many_rows * FLX_PANEL / 32 * 44];
   /* Sums of a panel, side by side: rows of y are often a multiple of 4 KiB apart and would share a few lines of the first cache. */
   float c[MOST_ROWS * FLX_PANEL];
+  SignTable table;
 };
 } // namespace
 
@@ -41,11 +38,11 @@ static thread_local PanelMemory memory;
 static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
 
 /* Memory for `k` of a panel: codes and what belongs to them close together. */
-static IntegerPanel panel_memory(int64_t k, int64_t code_bytes) {
+static IntegerPanel panel_memory(int64_t k) {
   uint8_t *at = memory.piece;
   const auto take = [&at](int64_t bytes) { return at += bytes, at - bytes; };
   IntegerPanel panel;
-  panel.quants = take(k * FLX_PANEL * code_bytes);
+  panel.quants = take(k * FLX_PANEL);
   panel.scales = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
   panel.minima = reinterpret_cast<float *>(take(k / GROUP * FLX_PANEL * 4));
   panel.scale_factors = reinterpret_cast<int8_t *>(take(k / 16 * FLX_PANEL));
@@ -66,7 +63,7 @@ static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64
 /* Points `tile` to `n` rows from `row` on. */
 static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int64_t k0, int64_t row, int64_t n, bool by_group) {
   const int64_t at = row * k + k0 * n;
-  tile.quants = rows.quants + at * rows.quant_bytes;
+  tile.quants = rows.quants + at / GROUP * rows.group_bytes;
   tile.scales = rows.scales + (by_group ? at / GROUP : at / K_BLOCK);
   tile.offsets = rows.offsets + at / GROUP * 2;
   if (by_group) tile.sums = rows.sums + at / GROUP;
@@ -79,7 +76,7 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values;
-  const IntegerPanel part = panel_memory(most, 1);
+  const IntegerPanel part = panel_memory(most);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const int64_t count = std::min(most, w.k - k0);
     IntegerTile tile = tile_of(l, part, k0, count);
@@ -99,13 +96,13 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
  * `tile` with the weights of a panel, and what memory is asked for with each of `blocks` blocks of rows: a share of what follows them. Long pieces are read
  * rarely, and the processor's own prefetching follows them.
  */
-static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t code_bytes, int64_t blocks) {
+static void set_weights(IntegerTile &tile, const flx_weight &w, int64_t panel, int64_t k0, int64_t blocks) {
   const IntegerFormat &f = *integer_format(w.type);
   const bool ready = in_kernel_form(w.type);
   const int64_t count = tile.groups * GROUP, bytes = panel_bytes(w, count);
   tile.packed = panel_in_order(w, panel, k0, count);
   tile.weights = ready ? tile.packed + header_bytes(f) : tile.panel.quants;
-  tile.weight_bytes = ready ? group_stride(f) : GROUP * FLX_PANEL * code_bytes;
+  tile.weight_bytes = ready ? group_stride(f) : GROUP * FLX_PANEL;
   tile.ahead = tile.packed + bytes;
   tile.ahead_bytes = tile.groups * GROUP > INTEGER_K.few_rows ? 0 : (bytes / blocks + tile.groups) / tile.groups;
 }
@@ -114,12 +111,13 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
-  const int64_t piece = length_of(rows.quant_bytes == 2 ? WORD_K : INTEGER_K, to - from);
-  const IntegerPanel part = panel_memory(piece, rows.quant_bytes);
+  const int64_t piece = length_of(INTEGER_K, to - from);
+  const IntegerPanel part = panel_memory(piece);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
     IntegerTile tile = tile_of(l, part, k0, std::min(piece, w.k - k0));
-    set_weights(tile, w, panel, k0, rows.quant_bytes, blocks);
+    set_weights(tile, w, panel, k0, blocks);
+    tile.table = by_signs(w.type, l.m) ? &memory.table : nullptr;
     tile.c = sums_of(0);
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, to - row);
@@ -196,8 +194,8 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
 
 /* Bias, activation and residual of one panel, while it is in the cache. */
 static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, int64_t from, int64_t to) {
-  for (int64_t row = from; row < to; row++) {
-    float *c = sums_of(row - from);
+  float *c = sums_of(0);
+  for (int64_t row = from; row < to; row++, c += FLX_PANEL) {
     float *y = l.y + row * l.ldy + column;
     if (columns == FLX_PANEL && !l.bias && !l.factors && !l.residual && l.activation == FLX_NONE) {
       for (int i = 0; i < FLX_PANEL; i += LANES) f_store(y + i, f_load(c + i));
@@ -224,11 +222,9 @@ static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t 
 
 static void prepare_rows(flx_team *team, const flx_linear &l) {
   const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
-  if (const IntegerFormat *f = integer_format(l.weight.type)) {
+  if (is_integer(l.weight.type)) {
     const IntegerRows rows = integer_rows(l.weight.type, l.scratch, m, k);
-    const int32_t zero = zero_point(l.weight.type);
-    const int64_t step = integer_block_rows(l.weight.type, m);
-    parallel(team, (m + step - 1) / step, [&](int64_t block) { round_rows(l.x, m, k, block, step, *f, zero, rows); });
+    parallel(team, rounding_parts(l.weight.type, m), [&](int64_t part) { round_rows(l.x, m, k, part, l.weight.type, rows); });
   } else if (in_bfloats(l.weight.type)) {
     parallel(team, blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {

@@ -44,8 +44,6 @@ static inline void ask_for(const uint8_t *from, int64_t bytes) {
 int32_t zero_point(int32_t type);
 /* Whether those bytes are signed instead, as instruction sets want them that multiply no large unsigned bytes. */
 bool signed_quants(int32_t type);
-/* Whether several rows share those as words of 16 bits, as AVX2 wants them that multiplies no signed bytes with each other. */
-bool in_words(int32_t type);
 
 /* The `rows` rows at `from` into panel order, with rows of zeros behind them. */
 void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uint8_t *out);
@@ -59,10 +57,8 @@ const uint8_t *panel_in_order(const flx_weight &weight, int64_t panel, int64_t k
 /* Bring `count` of k (whole blocks) in panel order into the kernels' form: codes, and what belongs to them. */
 void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes);
 void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
-/* Codes as words: of each 4 k the even ones of [32][2], then the odd ones. */
-void unpack_words(int32_t type, const uint8_t *packed, int64_t count, uint8_t *words);
 /* Whether codes in panel order are what the kernels read, group after group with headers between. */
-static inline bool in_kernel_form(int32_t type) { return type == FLX_Q8_0 && !in_words(type); }
+static inline bool in_kernel_form(int32_t type) { return type == FLX_Q8_0; }
 /* Panel `panel` in any order as f32 [k][32]. */
 void unpack_float(const flx_weight &weight, int64_t panel, int64_t k0, int64_t count, float *out);
 /* The same as bf16 [k / 2][32][2]; an odd last k is paired with zeros. */

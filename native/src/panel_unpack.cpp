@@ -20,14 +20,6 @@ bool signed_quants(int32_t type) {
 #endif
 }
 
-bool in_words(int32_t type) {
-#if defined(__AVX2__)
-  return signed_quants(type);
-#else
-  return (void)type, false;
-#endif
-}
-
 int32_t zero_point(int32_t type) { return signed_quants(type) ? 0 : integer_format(type)->zero; }
 
 #if defined(FLX_ISA_AVX512)
@@ -128,20 +120,6 @@ void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *c
   const int64_t groups = f.values / GROUP;
   for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
     for (int64_t g = 0; g < groups; g++, codes += GROUP * P) unpack_group(type, packed + header_bytes(f) + g * group_bytes(f), codes);
-}
-
-/* Any other order would need more than a shift or two for 32 codes. */
-void unpack_words(int32_t type, const uint8_t *packed, int64_t count, uint8_t *words) {
-  const IntegerFormat &f = *integer_format(type);
-  for (int64_t g = 0; g < count / GROUP; g++, packed += panel_block_bytes(f)) {
-    uint8_t looked[P * GROUP];
-    const uint8_t *codes = packed + header_bytes(f);
-    if (type != FLX_Q8_0) unpack_group(type, codes, looked), codes = looked;
-    for (int i = 0; i < P * GROUP; i += 4 * P, words += 8 * P) {
-      int16_t *even = reinterpret_cast<int16_t *>(words);
-      widen_pairs<2 * P>(codes + i, even, even + 2 * P);
-    }
-  }
 }
 
 /* ---- floats ---- */

@@ -97,14 +97,3 @@ static inline uint16_t float_to_bfloat(float value) {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 64);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
-
-/* N pairs of signed bytes as words, the first ones and the second ones apart. */
-template <int N> static inline void widen_pairs(const void *bytes, int16_t *__restrict first, int16_t *__restrict second) {
-  const auto *pairs = static_cast<const uint8_t *>(bytes);
-  for (int i = 0; i < N; i++) {
-    int16_t pair;
-    std::memcpy(&pair, pairs + 2 * i, 2);
-    first[i] = static_cast<int16_t>(static_cast<int16_t>(static_cast<uint16_t>(pair) << 8) >> 8);
-    second[i] = static_cast<int16_t>(pair >> 8);
-  }
-}

@@ -48,3 +48,16 @@ static inline F f_from_nibbles(const uint8_t *p, int shift) {
   const I words = _mm256_srl_epi32(_mm256_loadu_si256(reinterpret_cast<const I *>(p)), _mm_cvtsi32_si128(shift));
   return _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(15)));
 }
+
+/* ---- of integer products ---- */
+
+/* Otherwise GCC adds in another order, which needs twice the registers there are. */
+static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
+static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+static inline I load_vector(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
+/* The same 4 bytes in all lanes */
+static inline I load_four(const void *p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return i_set(four);
+}

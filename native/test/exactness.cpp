@@ -33,9 +33,9 @@ static void try_batches(Test &t, const Format &f, int64_t m) {
   t.expect_same(whole, product(t, packed.value, x.data(), m, t.teams[0]), name + "one thread");
   t.expect_same(whole, product(t, packed.value, x.data(), m, t.teams[2]), name + "three threads");
   t.expect_same(whole, product(t, plain.value, x.data(), m), name + "weights in the file's order");
-  /* Every count up to 14 once, from changing places. */
+  /* Every count up to 25 once, from changing places. */
   int64_t first = 0;
-  for (int64_t count = 1; count <= 14; count++, first = (first + 3) % (m - 14))
+  for (int64_t count = 1; count <= 25; count++, first = (first + 3) % (m - 25))
     t.expect(has_rows(whole, first, n, product(t, packed.value, x.data() + first * k, count)), name + std::to_string(count) + " rows");
   bool alone = true;
   for (int64_t row = 0; row < m; row += 5) alone = alone && has_rows(whole, row, n, product(t, plain.value, x.data() + row * k, 1));
@@ -52,9 +52,9 @@ static void try_many_rows(Test &t, const Format &f, int64_t m, int64_t k, int64_
     t.expect(has_rows(whole, first, n, product(t, w.value, x.data() + first * k, count)), std::string("exactness ") + f.name + ": " + std::to_string(count) + " of " + std::to_string(m) + " rows");
 }
 
-static void try_wrong_rows(Test &t, const Format &f) {
+static void try_wrong_rows(Test &t, const Format &f, int64_t m) {
   Random random(37);
-  const int64_t m = 14, n = 35, k = f.values == 256 ? 512 : 96;
+  const int64_t n = 35, k = f.values == 256 ? 512 : 96;
   const Weight w = random_weight(t, random, f, n, k, true);
   const Array<float> x = random_floats(random, m * k), clean = product(t, w.value, x.data(), m);
   const std::vector<std::pair<int64_t, float>> wrong = {{0, NAN}, {5, INFINITY}, {9, -INFINITY}, {13, NAN}};
@@ -74,8 +74,8 @@ void test_exactness(Test &t) {
   formats.push_back(FOREIGN);
   for (const Format &f : formats) {
     try_batches(t, f, 38);
-    try_wrong_rows(t, f);
+    for (const int64_t m : {14, 25}) try_wrong_rows(t, f, m);
   }
-  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1}) try_many_rows(t, format_of(type), 1013, 64, 500);
+  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1, FLX_Q8_0}) try_many_rows(t, format_of(type), 1013, 64, 500);
   for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_Q4_1, FLX_Q4_K, FLX_Q6_K}) try_many_rows(t, format_of(type), 135, 4096 + 768, 101);
 }

@@ -76,7 +76,7 @@ static void expect_product(Test &t, const Weight &w, const Array<float> &x, int6
 static int64_t length(const Format &f, int64_t k) { return std::max<int64_t>(1, k / f.values) * f.values; }
 
 static void try_shapes(Test &t, const Format &f) {
-  std::vector<Shape> shapes = {{0, 33, 32}, {1, 1, 1}, {1, 33, 4095}, {3, 31, 31}, {2, 32, 33}, {37, 65, 545}, {5, 96, 257}, {3, 64, 2050}};
+  std::vector<Shape> shapes = {{0, 33, 32}, {1, 1, 1}, {1, 33, 4095}, {3, 31, 31}, {2, 32, 33}, {37, 65, 545}, {5, 96, 257}, {3, 64, 2050}, {24, 33, 95}, {25, 64, 4128}};
   for (int64_t m = 1; m <= 14; m++) shapes.push_back({m, 33, 95});
   for (const Shape &s : shapes)
     for (const bool packed : {false, true}) {
@@ -89,15 +89,15 @@ static void try_shapes(Test &t, const Format &f) {
     }
 }
 
-static void try_values(Test &t, const Format &f) {
+static void try_values(Test &t, const Format &f, int64_t m) {
   Random random(11);
-  const int64_t m = 7, n = 37, k = length(f, 160);
+  const int64_t n = 37, k = length(f, 160);
   const Weight w = random_weight(t, random, f, n, k, true, Scales::EXTREME), ordinary = random_weight(t, random, f, n, k, true);
   /* Each row has its own scale; within it, groups of zeros, of one large value, of denormals. */
   static constexpr float SCALES[] = {0, 1e-42f, 1e-30f, 1, 1000, -1000, 1e-37f};
   Array<float> x = random_floats(random, m * k);
   for (int64_t i = 0; i < m * k; i++) {
-    x[i] *= SCALES[i / k];
+    x[i] *= SCALES[i / k % 7];
     if (i / 32 % 3 == 1) x[i] = i % 32 == 5 ? x[i] : 0;
   }
   expect_product(t, w, x, m, "extreme scales");
@@ -136,7 +136,8 @@ void test_linear(Test &t) {
   formats.push_back(FOREIGN);
   for (const Format &f : formats) {
     try_shapes(t, f);
-    if (f.type != FOREIGN_TYPE) try_values(t, f);
+    for (const int64_t m : {7, 25})
+      if (f.type != FOREIGN_TYPE) try_values(t, f, m);
     t.expect(t.lib.exact(f.type) == (is_float(f) && (f.type != FLX_BF16 || std::string(t.lib.isa()) != "vnni-bf16")), std::string("exact: ") + f.name);
     t.expect(t.lib.packs(f.type, 512) == (f.type != FOREIGN_TYPE), std::string("packs: ") + f.name);
   }
