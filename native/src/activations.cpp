@@ -8,7 +8,7 @@
 
 /* With fewer rows the table takes longer to fill than it saves. */
 static constexpr int64_t LEAST_BY_SIGNS = 24;
-/* Rows that are rounded together where all are one block: a line of scales for each group. */
+/* Rows that are rounded together where all are one block: 16 scales of a group are a line of 64 bytes, so that threads hardly share lines. */
 static constexpr int64_t ROUNDED_ROWS = 16;
 
 bool by_signs(int32_t type, int64_t m) {
@@ -19,18 +19,18 @@ bool by_signs(int32_t type, int64_t m) {
 #endif
 }
 
-static int64_t group_bytes(int32_t type, int64_t m) { return by_signs(type, m) ? static_cast<int64_t>(sizeof(RowSigns)) : GROUP; }
+static int64_t row_group_bytes(int32_t type, int64_t m) { return by_signs(type, m) ? static_cast<int64_t>(sizeof(RowSigns)) : GROUP; }
 
 int64_t integer_block_rows(int32_t type, int64_t m) {
   if (m <= packed_rows(type)) return m;
   return block_rows(m, by_signs(type, m) ? MOST_ROWS : INTEGER_ROWS);
 }
 
-int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return (group_bytes(type, m) + 4 * 4) * (m * k / GROUP) + 64; }
+int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k) { return (row_group_bytes(type, m) + 4 * 4) * (m * k / GROUP) + 64; }
 
 IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k) {
   int8_t *quants = static_cast<int8_t *>(scratch);
-  const int64_t groups = m * k / GROUP, bytes = group_bytes(type, m);
+  const int64_t groups = m * k / GROUP, bytes = row_group_bytes(type, m);
   float *scales = reinterpret_cast<float *>(quants + (groups * bytes + 63) / 64 * 64);
   return {quants, bytes, scales, reinterpret_cast<int32_t *>(scales + 2 * groups), {scales + groups}};
 }

@@ -21,9 +21,9 @@ static constexpr int FLOAT_ROWS = 4;
 /* Rows that pass by a panel one after the other, at most. */
 static constexpr int64_t MOST_ROWS = 576;
 
-/* Whether m rows are sizes and signs (signs.h): so many that a table of signed weights pays, and AVX2, which needs it. */
+/* Whether m rows are sizes and signs (signs.h): with AVX2, for signed codes, where rows are so many that a table of weights pays. */
 bool by_signs(int32_t type, int64_t m);
-/* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows), or by signs. */
+/* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows), by signs up to MOST_ROWS. */
 int64_t integer_block_rows(int32_t type, int64_t m);
 /* Rows of a block: as equal as blocks of `most` rows at most can be, since short ones leave registers unused. */
 static inline int64_t block_rows(int64_t m, int64_t most) {
@@ -33,7 +33,7 @@ static inline int64_t block_rows(int64_t m, int64_t most) {
 
 /*
  * Activations of m rows in 8 bits, for weights of a type. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
- * quants [k / 4][rows][4], or RowSigns [k / 32][rows]; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
+ * quants [k / 4][rows][4], or RowSigns [k / 32][rows], with which only scales belong; the scale of each group or, for weights in K blocks, of 256 values [rows]; and for each group
  * [2][rows]: -zero point * sum of quants, of the group and 0, or of its halves;
  * [rows]: scale * sum of quants; for K blocks, for each 2 groups [rows][2]: the sums of quants.
  */

@@ -46,7 +46,7 @@ template <int ROWS> static inline void add_scaled(const IntegerTile &t, int colu
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F scale = f_load(t.panel.scales + block * FLX_PANEL + c);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
       f_store(sum, f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), f_load(sum)));
@@ -59,7 +59,7 @@ template <int ROWS> static inline void add_minima(const IntegerTile &t, int colu
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F minimum = f_load(t.panel.minima + g * FLX_PANEL + c);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
       f_store(sum, f_fma(minimum, f_set(t.sums[g * ROWS + r]), f_load(sum)));
@@ -127,11 +127,10 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FL
   }
 }
 
-/* 2 vectors of columns of bytes. */
+/* 2 vectors of columns of codes without a sign. */
 template <int ROWS, bool ASKS> static void multiply_columns(const IntegerTile &t, int column) {
   const IntegerFormat &f = *integer_format(t.type);
   const int end = column + 2 * LANES;
-  if (signed_quants(t.type)) return multiply_groups<ROWS, ASKS, false, Signed, 1>(t, column, end);
   if (f.scale_values == 16) return multiply_blocks<ROWS, ASKS, 16, false, Unsigned, 2>(t, column);
   if (f.k_scales) return f.bits == 4 ? multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 8>(t, column) : multiply_blocks<ROWS, ASKS, 32, true, Unsigned, 4>(t, column);
   if (f.bits == 4) return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 8>(t, column, end) : multiply_groups<ROWS, ASKS, false, Unsigned, 8>(t, column, end);
@@ -147,10 +146,11 @@ template <int ROWS, class Work> static void with_rows(int64_t rows, const Intege
   if constexpr (ROWS > 1) with_rows<ROWS - 1>(rows, t, work);
 }
 
-/* The first columns read weights from memory, the others from the cache. */
-static void multiply_bytes(int64_t rows, const IntegerTile &tile) {
+/* Sums in registers. Of codes without a sign, the first columns read weights from memory, the others from the cache. */
+static void multiply_row_block(int64_t rows, const IntegerTile &tile) {
   with_rows<INTEGER_ROWS>(rows, tile, [&](auto number) {
     constexpr int ROWS = decltype(number)::value;
+    if (signed_quants(tile.type)) return multiply_groups<ROWS, true, false, Signed, 1>(tile, 0, FLX_PANEL);
     tile.ahead_bytes > 0 ? multiply_columns<ROWS, true>(tile, 0) : multiply_columns<ROWS, false>(tile, 0);
     for (int column = 2 * LANES; column < FLX_PANEL; column += 2 * LANES) multiply_columns<ROWS, false>(tile, column);
   });
@@ -158,7 +158,7 @@ static void multiply_bytes(int64_t rows, const IntegerTile &tile) {
 
 #if defined(__AVX2__)
 void multiply_integers(int64_t rows, const IntegerTile &tile) {
-  tile.table ? multiply_by_signs(rows, tile) : multiply_bytes(rows, tile);
+  tile.table ? multiply_by_signs(rows, tile) : multiply_row_block(rows, tile);
 }
 
 int64_t packed_rows(int32_t) { return INTEGER_ROWS; }
@@ -200,7 +200,7 @@ void multiply_packed(int64_t rows, const IntegerTile &tile) {
   with_rows<INTEGER_ROWS>(rows, t, [&](auto number) { multiply_codes<decltype(number)::value>(t); });
 }
 #else
-void multiply_integers(int64_t rows, const IntegerTile &tile) { multiply_bytes(rows, tile); }
+void multiply_integers(int64_t rows, const IntegerTile &tile) { multiply_row_block(rows, tile); }
 int64_t packed_rows(int32_t) { return 0; }
 void multiply_packed(int64_t, const IntegerTile &) {}
 #endif

@@ -28,7 +28,7 @@ FLX_APART static bool fill_table(const uint8_t *codes, SignTable &table) {
     }
     for (int combination = 0; combination < SIGN_COMBINATIONS; combination++) {
       const I signs = load_four(FOUR_SIGNS + combination);
-      for (int v = 0; v < VECTORS; v++) _mm256_store_si256(reinterpret_cast<I *>(table.codes[step][combination]) + v, _mm256_sign_epi8(weights[v], signs));
+      for (int v = 0; v < VECTORS; v++) _mm256_storeu_si256(reinterpret_cast<I *>(table.codes[step][combination]) + v, _mm256_sign_epi8(weights[v], signs));
     }
   }
   return _mm256_testz_si256(lows, lows) == 0;
@@ -52,7 +52,7 @@ static void subtract_lowest(const RowSigns &x, const SignTable &table, int32_t *
   }
 }
 
-/* Pairs, 2 * 127 * 127 at most, fit in 16 bits. C is in the second cache: a line of it for some 10 cycles. */
+/* Pairs, 2 * 127 * 127 at most, fit in 16 bits. C is in the second cache, of which two lines are read and written for each row. */
 template <bool LOWEST> FLX_APART static void multiply_rows(int64_t rows, const IntegerTile &t, int64_t group) {
   const RowSigns *x = reinterpret_cast<const RowSigns *>(t.quants) + group * rows;
   const float *x_scales = t.scales + group * rows;
@@ -68,7 +68,8 @@ template <bool LOWEST> FLX_APART static void multiply_rows(int64_t rows, const I
     }
 #pragma GCC unroll 8
     for (int step = 0; step < SIGN_STEPS; step++) {
-      const int8_t *codes = t.table->codes[0][0] + x->places[step];
+      const int8_t *codes = reinterpret_cast<const int8_t *>(t.table->codes) + x->places[step];
+      __asm__("" : "+r"(codes)); /* one register as address: with two, older processors split each instruction that reads by it */
       const I sizes = load_four(x->sizes + step * 4);
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; v++) {

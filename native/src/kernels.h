@@ -63,6 +63,8 @@ static constexpr int64_t PACKED_AHEAD_BYTES = 6144;
 
 /* rows from 1 to INTEGER_ROWS, by signs to MOST_ROWS */
 void multiply_integers(int64_t rows, const IntegerTile &tile);
+/* The part of it that is by signs. */
+void multiply_by_signs(int64_t rows, const IntegerTile &tile);
 /* The same for the first of several blocks of rows: unpacks for all. */
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
 /*
@@ -72,8 +74,6 @@ void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
 void multiply_packed(int64_t rows, const IntegerTile &tile);
 /* Rows up to which `multiply_packed` is faster than unpacking beforehand; 0 where there is none. */
 int64_t packed_rows(int32_t type);
-/* The same by signs, of signed codes. */
-void multiply_by_signs(int64_t rows, const IntegerTile &tile);
 /* rows from 1 to FLOAT_ROWS */
 void multiply_floats(int64_t rows, const FloatTile &tile);
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);

@@ -10,7 +10,8 @@
 
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
- * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima).
+ * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima). By signs, all rows of a group of k
+ * follow each other, and pieces are short.
  */
 struct Piece {
   int64_t few_rows;
@@ -111,7 +112,7 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
-  const int64_t piece = length_of(INTEGER_K, to - from);
+  const int64_t piece = by_signs(w.type, l.m) ? INTEGER_K.few_rows : length_of(INTEGER_K, to - from);
   const IntegerPanel part = panel_memory(piece);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {

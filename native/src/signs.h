@@ -11,7 +11,9 @@ static constexpr int SIGN_COMBINATIONS = 16;
 static constexpr int SIGNED_BYTES = FLX_PANEL * 4;
 static constexpr int SIGN_STEPS = GROUP / 4;
 
-/* -128 has no opposite in 8 bits: a table has -127 instead, and rows take their values away once more. Files hardly have any. */
+/*
+ * AVX2 alone has one. -128 has no opposite in 8 bits: the table has -127 instead, and each row takes its own value there away once more. Files hardly have any.
+ */
 struct alignas(64) SignTable {
   int8_t codes[SIGN_STEPS][SIGN_COMBINATIONS][SIGNED_BYTES];
   int lowest; /* how many there are, and where */

@@ -146,6 +146,8 @@ void test_experts(Test &t) {
     expect_mixed(t, format_of(FLX_F16), {5, 96, 64, 3, 2, normalise});
     expect_mixed(t, format_of(FLX_BF16), {9, 64, 34, 4, 3, normalise});
     expect_mixed(t, format_of(FLX_Q8_0), {9, 64, 96, 5, 2, normalise});
+    /* Experts with more and with fewer rows than are multiplied by signs. */
+    expect_mixed(t, format_of(FLX_Q8_0), {40, 64, 96, 3, 2, normalise});
     expect_mixed(t, format_of(FLX_Q4_1), {3, 32, 64, 3, 1, normalise});
   }
   expect_mixed(t, format_of(FLX_F32), {0, 33, 47, 5, 2, false});
