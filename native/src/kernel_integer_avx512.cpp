@@ -1,3 +1,4 @@
+#include <cstring>
 #include <type_traits>
 
 #include "kernels.h"
@@ -31,9 +32,9 @@ static constexpr int V = FLX_PANEL / LANES;
 /* All rows at once: sums in registers are arrays that no index is left in. */
 #define EACH_ROW(r) _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++)
 
-template <int ROWS> static inline void load_sums(const IntegerTile &t, bool first, F (&sums)[ROWS][V]) {
+template <int ROWS> static inline void load_sums(const IntegerTile &t, F (&sums)[ROWS][V]) {
   EACH_ROW(r)
-    for (int v = 0; v < V; v++) sums[r][v] = first ? f_set(0) : f_load(t.c + r * FLX_PANEL + v * LANES);
+    for (int v = 0; v < V; v++) sums[r][v] = f_load(t.c + r * FLX_PANEL + v * LANES);
 }
 
 template <int ROWS> static inline void store_sums(const IntegerTile &t, const F (&sums)[ROWS][V]) {
@@ -77,15 +78,16 @@ template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_
     I products[ROWS][V];
     const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
     multiply_span<ROWS, GROUP, Form>(a, w, 0, t.offsets + g * 2 * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
-    for (int v = 0; v < V; v++) {
+    /* Of its own: what is stored may be `t` for all that GCC knows. */
+    const float *scales = t.scales + g * ROWS, *sums = t.sums + g * ROWS;
+    float *c = t.c;
+    for (int v = 0; v < V; v++, c += LANES) {
       const F scale = Scales::scale(t, block, g, v);
       const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
       EACH_ROW(r) {
-        float *c = t.c + r * FLX_PANEL + v * LANES;
-        F sum = t.first && g == 0 ? f_set(0) : f_load(c);
-        sum = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[g * ROWS + r]), sum);
-        if (MINIMA) sum = f_fma(minimum, f_set(t.sums[g * ROWS + r]), sum);
-        f_store(c, sum);
+        F sum = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(scales[r]), f_load(c + r * FLX_PANEL));
+        if (MINIMA) sum = f_fma(minimum, f_set(sums[r]), sum);
+        f_store(c + r * FLX_PANEL, sum);
       }
     }
   }
@@ -134,7 +136,7 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
       }
     }
     F sums[ROWS][V];
-    load_sums(t, t.first && block == 0, sums);
+    load_sums(t, sums);
     const float *scales = t.scales + block * ROWS;
     EACH_ROW(r)
       for (int v = 0; v < V; v++)
@@ -159,7 +161,10 @@ template <class FORM, int SPAN, bool MINIMA, class SCALES> struct Kind {
 };
 
 template <class Kind, int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
-  if (rows == ROWS) return Kind::template multiply<ROWS>(t);
+  if (rows == ROWS) {
+    if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
+    return Kind::template multiply<ROWS>(t);
+  }
   if constexpr (ROWS > 1) choose<Kind, ROWS - 1>(rows, t);
 }
 
