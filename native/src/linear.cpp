@@ -193,11 +193,18 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
   }
 }
 
+/*
+ * Stores wait for their lines one after the other. Rows of y are often a multiple of 4 KiB apart: few lines of them are in the first cache together, so they
+ * are asked for a few rows before.
+ */
+static constexpr int64_t ROWS_AHEAD = 8;
+
 /* Bias, activation and residual of one panel, while it is in the cache. */
 static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, int64_t from, int64_t to) {
   float *c = sums_of(0);
   for (int64_t row = from; row < to; row++, c += FLX_PANEL) {
     float *y = l.y + row * l.ldy + column;
+    for (int i = 0; i < FLX_PANEL; i += 16) __builtin_prefetch(y + ROWS_AHEAD * l.ldy + i, 1);
     if (columns == FLX_PANEL && !l.bias && !l.factors && !l.residual && l.activation == FLX_NONE) {
       for (int i = 0; i < FLX_PANEL; i += LANES) f_store(y + i, f_load(c + i));
       continue;
