@@ -124,27 +124,25 @@ static void round_span(const float *x, int64_t group, const IntegerFormat &forma
   }
 }
 
-/* Rows that are rounded together. */
-static int64_t rounded_rows(int32_t type, int64_t m) {
-  const int64_t block = integer_block_rows(type, m);
-  return by_signs(type, m) ? std::min(block, ROUNDED_ROWS) : block;
-}
+/* Parts of each block that are rounded together. */
+static int64_t parts_of_block(int32_t type, int64_t m) { return by_signs(type, m) ? (integer_block_rows(type, m) + ROUNDED_ROWS - 1) / ROUNDED_ROWS : 1; }
 
 int64_t rounding_parts(int32_t type, int64_t m) {
-  const int64_t block = integer_block_rows(type, m), together = rounded_rows(type, m);
-  return (m + block - 1) / block * ((block + together - 1) / together);
+  const int64_t block = integer_block_rows(type, m);
+  return (m + block - 1) / block * parts_of_block(type, m);
 }
 
 void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out) {
   const IntegerFormat &format = *integer_format(type);
   const int32_t zero = zero_point(type);
-  const int64_t block = integer_block_rows(type, m), together = rounded_rows(type, m), parts = (block + together - 1) / together;
-  const int64_t first = part / parts * block, rows = std::min(block, m - first), from = part % parts * together;
+  const int64_t block = integer_block_rows(type, m), parts = parts_of_block(type, m);
+  const int64_t first = part / parts * block, rows = std::min(block, m - first);
+  const int64_t from = part % parts * ROUNDED_ROWS, to_row = parts > 1 ? std::min(rows, from + ROUNDED_ROWS) : rows;
   const int64_t spans = k / format.activations, at = first * (k / GROUP);
   Place to{0, rows, by_signs(type, m), {out.quants + at * out.group_bytes, out.group_bytes, out.scales + first * spans, out.offsets + 2 * at, {out.sums + at}}};
   if (format.activations != GROUP) to.block.sum_pairs = out.sum_pairs + at;
   for (int64_t span = 0; span < spans; span++)
-    for (to.row = from; to.row < std::min(rows, from + together); to.row++)
+    for (to.row = from; to.row < to_row; to.row++)
       round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }
 

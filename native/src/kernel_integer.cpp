@@ -137,18 +137,15 @@ template <int ROWS, bool ASKS> static void multiply_columns(const IntegerTile &t
   return f.minimum ? multiply_groups<ROWS, ASKS, true, Unsigned, 4>(t, column, end) : multiply_groups<ROWS, ASKS, false, Unsigned, 4>(t, column, end);
 }
 
-/* Calls work(number) with the number of rows as a constant, sums of the tile at 0. */
-template <int ROWS, class Work> static void with_rows(int64_t rows, const IntegerTile &t, const Work &work) {
-  if (rows == ROWS) {
-    if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
-    return work(std::integral_constant<int, ROWS>{});
-  }
-  if constexpr (ROWS > 1) with_rows<ROWS - 1>(rows, t, work);
+/* Calls work(number) with the number of rows as a constant. */
+template <int ROWS, class Work> static void with_rows(int64_t rows, const Work &work) {
+  if (rows == ROWS) return work(std::integral_constant<int, ROWS>{});
+  if constexpr (ROWS > 1) with_rows<ROWS - 1>(rows, work);
 }
 
 /* Sums in registers. Of codes without a sign, the first columns read weights from memory, the others from the cache. */
 static void multiply_row_block(int64_t rows, const IntegerTile &tile) {
-  with_rows<INTEGER_ROWS>(rows, tile, [&](auto number) {
+  with_rows<INTEGER_ROWS>(rows, [&](auto number) {
     constexpr int ROWS = decltype(number)::value;
     if (signed_quants(tile.type)) return multiply_groups<ROWS, true, false, Signed, 1>(tile, 0, FLX_PANEL);
     tile.ahead_bytes > 0 ? multiply_columns<ROWS, true>(tile, 0) : multiply_columns<ROWS, false>(tile, 0);
@@ -197,7 +194,7 @@ void multiply_packed(int64_t rows, const IntegerTile &tile) {
     unpack_headers(tile.type, tile.weights, tile.groups * GROUP, tile.panel);
     t.weights += header_bytes(f);
   }
-  with_rows<INTEGER_ROWS>(rows, t, [&](auto number) { multiply_codes<decltype(number)::value>(t); });
+  with_rows<INTEGER_ROWS>(rows, [&](auto number) { multiply_codes<decltype(number)::value>(t); });
 }
 #else
 void multiply_integers(int64_t rows, const IntegerTile &tile) { multiply_row_block(rows, tile); }

@@ -1,4 +1,3 @@
-#include <cstring>
 #include <type_traits>
 
 #include "kernels.h"
@@ -60,9 +59,8 @@ static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, co
     if (KEEPS<Form>)
       for (int v = 0; v < V; v++) _mm512_storeu_si512(codes + (step * V + v) * 64, weights[v]);
     EACH_ROW(r) {
-      int32_t four;
-      std::memcpy(&four, a + (step * ROWS + r) * 4, 4);
-      for (int v = 0; v < V; v++) products[r][v] = _mm512_dpbusd_epi32(products[r][v], weights[v], i_set(four));
+      const I four = load_four(a + (step * ROWS + r) * 4);
+      for (int v = 0; v < V; v++) products[r][v] = _mm512_dpbusd_epi32(products[r][v], weights[v], four);
     }
   }
 }
@@ -100,11 +98,7 @@ template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t 
   for (int64_t pair = block * 4; pair < block * 4 + 4; pair++)
     for (int v = 0; v < V; v++) {
       const I factors = _mm512_loadu_si512(t.panel.minimum_factors + (pair * FLX_PANEL + v * LANES) * 2);
-      EACH_ROW(r) {
-        int32_t two;
-        std::memcpy(&two, t.sum_pairs + (pair * ROWS + r) * 2, 4);
-        least[r][v] = _mm512_dpwssd_epi32(least[r][v], factors, i_set(two));
-      }
+      EACH_ROW(r) least[r][v] = _mm512_dpwssd_epi32(least[r][v], factors, load_four(t.sum_pairs + (pair * ROWS + r) * 2));
     }
 }
 
@@ -161,10 +155,7 @@ template <class FORM, int SPAN, bool MINIMA, class SCALES> struct Kind {
 };
 
 template <class Kind, int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
-  if (rows == ROWS) {
-    if (t.first) std::memset(t.c, 0, sizeof(float) * ROWS * FLX_PANEL);
-    return Kind::template multiply<ROWS>(t);
-  }
+  if (rows == ROWS) return Kind::template multiply<ROWS>(t);
   if constexpr (ROWS > 1) choose<Kind, ROWS - 1>(rows, t);
 }
 

@@ -3,8 +3,6 @@
  * multiplies sizes with what it finds at the place of its own signs. That is a `maddubs`, a `maddwd` and an addition for 32 products, and the table is filled
  * once for all rows.
  */
-#include <cstring>
-
 #include "kernels.h"
 
 #if defined(__AVX2__) && !defined(FLX_ISA_AVX512)
@@ -83,7 +81,6 @@ template <bool LOWEST> FLX_APART static void multiply_rows(int64_t rows, const I
 }
 
 void multiply_by_signs(int64_t rows, const IntegerTile &t) {
-  if (t.first) std::memset(t.c, 0, static_cast<size_t>(rows) * FLX_PANEL * sizeof(float));
   for (int64_t g = 0; g < t.groups; g++) {
     const uint8_t *codes = t.weights + g * t.weight_bytes;
     ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);

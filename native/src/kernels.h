@@ -1,6 +1,6 @@
 /*
- * The innermost products: `rows` rows of activations with the 32 columns of a panel, over a piece of K. C [rows, 32] is written if `first`, otherwise
- * added to. A value of C is changed by one sum for each block of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
+ * The innermost products: `rows` rows of activations with the 32 columns of a panel, over a piece of K. C [rows, 32] is added to (floats: written if
+ * `first`). A value of C is changed by one sum for each block of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
  * `rows` is.
  */
 #pragma once
@@ -29,7 +29,6 @@ struct IntegerTile {
   int64_t ahead_bytes;
   float *c; /* [rows, 32] */
   int32_t type; /* of the weights */
-  bool first;
   SignTable *table; /* to fill, where `quants` are sizes and signs; otherwise null */
 };
 

@@ -52,16 +52,15 @@ static IntegerPanel panel_memory(int64_t k) {
 }
 
 /* A tile of `count` of k from k0 on: what all blocks of rows have in common, so that for each little is left to do. */
-static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64_t k0, int64_t count) {
+static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64_t count) {
   IntegerTile tile{};
   tile.panel = panel;
   tile.groups = count / GROUP;
   tile.type = l.weight.type;
-  tile.first = k0 == 0;
   return tile;
 }
 
-/* Points `tile` to `n` rows from `row` on. */
+/* Points `tile` to `n` rows from `row` on; their sums begin at 0. */
 static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int64_t k0, int64_t row, int64_t n, bool by_group) {
   const int64_t at = row * k + k0 * n;
   tile.quants = rows.quants + at / GROUP * rows.group_bytes;
@@ -69,6 +68,7 @@ static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int6
   tile.offsets = rows.offsets + at / GROUP * 2;
   if (by_group) tile.sums = rows.sums + at / GROUP;
   else tile.sum_pairs = rows.sum_pairs + at / GROUP;
+  if (k0 == 0) std::memset(tile.c, 0, static_cast<size_t>(n) * FLX_PANEL * sizeof(float));
 }
 
 /* Few rows, all at once: weights are unpacked in registers. */
@@ -80,7 +80,7 @@ static void packed_panel_product(const flx_linear &l, int64_t panel) {
   const IntegerPanel part = panel_memory(most);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const int64_t count = std::min(most, w.k - k0);
-    IntegerTile tile = tile_of(l, part, k0, count);
+    IntegerTile tile = tile_of(l, part, count);
     tile.weights = panel_in_order(w, panel, k0, count);
     tile.weight_bytes = group_stride(f);
     tile.c = sums_of(0);
@@ -112,13 +112,14 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
-  const int64_t piece = by_signs(w.type, l.m) ? INTEGER_K.few_rows : length_of(INTEGER_K, to - from);
+  const bool signs = by_signs(w.type, l.m);
+  const int64_t piece = signs ? INTEGER_K.few_rows : length_of(INTEGER_K, to - from);
   const IntegerPanel part = panel_memory(piece);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
-    IntegerTile tile = tile_of(l, part, k0, std::min(piece, w.k - k0));
+    IntegerTile tile = tile_of(l, part, std::min(piece, w.k - k0));
     set_weights(tile, w, panel, k0, blocks);
-    tile.table = by_signs(w.type, l.m) ? &memory.table : nullptr;
+    tile.table = signs ? &memory.table : nullptr;
     tile.c = sums_of(0);
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, to - row);

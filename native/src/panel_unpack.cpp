@@ -37,7 +37,7 @@ static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
 static void add_bits(const uint8_t *bits, uint8_t value, uint8_t *to) {
 #if defined(__AVX2__)
   I *at = reinterpret_cast<I *>(to);
-  _mm256_storeu_si256(at, _mm256_or_si256(_mm256_loadu_si256(at), where_set(bits, value)));
+  _mm256_storeu_si256(at, _mm256_or_si256(load_vector(at), where_set(bits, value)));
 #else
   for (int i = 0; i < 32; i++) to[i] = static_cast<uint8_t>(to[i] | ((bits[i / 8] >> (i % 8)) & 1 ? value : 0));
 #endif
@@ -56,7 +56,7 @@ static void look_up_all(uint8_t *codes) {
 #if defined(__AVX2__)
   for (int i = 0; i < P * GROUP; i += 32) {
     I *at = reinterpret_cast<I *>(codes + i);
-    _mm256_storeu_si256(at, look_up(_mm256_loadu_si256(at)));
+    _mm256_storeu_si256(at, look_up(load_vector(at)));
   }
 #else
   for (int i = 0; i < P * GROUP; i++) codes[i] = static_cast<uint8_t>(IQ4_NL_VALUES[codes[i]]);

@@ -49,11 +49,9 @@ template <class Work> static inline void with_form(int32_t type, const Work &wor
 #elif defined(__AVX2__)
 /* `value` in each byte whose bit is set, of 32. */
 static inline I where_set(const uint8_t *bits, uint8_t value) {
-  int32_t word;
-  std::memcpy(&word, bits, 4);
   const I places = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
   const I masks = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
-  const I set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(i_set(word), places), masks), masks);
+  const I set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(load_four(bits), places), masks), masks);
   return _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)));
 }
 

@@ -24,15 +24,20 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm256_set1_epi32(x); }
+static inline I load_vector(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
+/* The same 4 bytes in all lanes */
+static inline I load_four(const void *p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return i_set(four);
+}
 /* Signed bytes, one for each lane. */
 static inline I i_from_bytes(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))); }
 static inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
 static inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
 /* sum + a[2i] * two[0] + a[2i + 1] * two[1] */
 static inline I i_add_pairs(I sum, const int16_t *a, const int16_t *two) {
-  int32_t both;
-  std::memcpy(&both, two, 4);
-  return i_add(sum, _mm256_madd_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(a)), i_set(both)));
+  return i_add(sum, _mm256_madd_epi16(load_vector(a), load_four(two)));
 }
 /* 2^n for whole n from -126 to 127 */
 static inline F f_power_of_two(F n) {
@@ -45,7 +50,7 @@ static inline F f_from_bytes(const uint8_t *p) {
 }
 /* 4 bits of each of 8 words of 32, as floats */
 static inline F f_from_nibbles(const uint8_t *p, int shift) {
-  const I words = _mm256_srl_epi32(_mm256_loadu_si256(reinterpret_cast<const I *>(p)), _mm_cvtsi32_si128(shift));
+  const I words = _mm256_srl_epi32(load_vector(p), _mm_cvtsi32_si128(shift));
   return _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(15)));
 }
 
@@ -54,10 +59,3 @@ static inline F f_from_nibbles(const uint8_t *p, int shift) {
 /* Otherwise GCC adds in another order, which needs twice the registers there are. */
 static inline void keep_order(I &sum) { __asm__("" : "+x"(sum)); }
 static inline I pairs_to_fours(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-static inline I load_vector(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
-/* The same 4 bytes in all lanes */
-static inline I load_four(const void *p) {
-  int32_t four;
-  std::memcpy(&four, p, 4);
-  return i_set(four);
-}

@@ -24,6 +24,12 @@ static inline F f_from_bfloat(const uint16_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))), 16));
 }
 static inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
+/* The same 4 bytes in all lanes */
+static inline I load_four(const void *p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return i_set(four);
+}
 static inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 static inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 /* Signed bytes, one for each lane. */
