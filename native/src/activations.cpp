@@ -101,7 +101,7 @@ static void place_sums(const int32_t *sums, float scale, int64_t g, const Intege
   if (format.activations == GROUP) block.sums[g * to.rows + to.row] = scale * static_cast<float>(sum);
   else block.sum_pairs[(g / 2 * to.rows + to.row) * 2 + g % 2] = static_cast<int16_t>(sum);
   int32_t *offsets = block.offsets + 2 * g * to.rows + to.row;
-  offsets[0] = -zero * (format.scale_values == GROUP ? sum : sums[0]);
+  offsets[0] = (format.values == GROUP ? SUM_START : 0) - zero * (format.scale_values == GROUP ? sum : sums[0]);
   offsets[to.rows] = format.scale_values == GROUP ? 0 : -zero * sums[1];
 }
 

@@ -34,7 +34,7 @@ static inline int64_t block_rows(int64_t m, int64_t most) {
 /*
  * Activations of m rows in 8 bits, for weights of a type. Block b holds rows b * integer_block_rows ..., `rows` of them (fewer in the last one):
  * quants [k / 4][rows][4], or RowSigns [k / 32][rows], with which only scales belong; the scale of each group or, for weights in K blocks, of 256 values
- * [rows]; and for each group [2][rows]: -zero point * sum of quants, of the group and 0, or of its halves;
+ * [rows]; and for each group [2][rows]: -zero point * sum of quants, of the group (behind SUM_START, but for K blocks) and 0, or of its halves;
  * [rows]: scale * sum of quants; for K blocks, for each 2 groups [rows][2]: the sums of quants.
  */
 struct IntegerRows {

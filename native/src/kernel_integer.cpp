@@ -36,20 +36,33 @@ template <int ROWS, int SPAN, class Codes, int STEPS> static inline void span_pr
 /* 2 vectors of columns for ROWS rows. */
 template <int ROWS> using Products = I[ROWS][2];
 
-template <int ROWS> static void start(Products<ROWS> &products, const int32_t *offsets) {
+template <int ROWS> static void start(Products<ROWS> &products, const int32_t *offsets, int32_t first = 0) {
   for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets ? offsets[r] : 0);
+    for (int v = 0; v < 2; v++) products[r][v] = i_set(offsets ? offsets[r] : first);
 }
 
-/* C += products * scales of block `block`. */
-template <int ROWS> static inline void add_scaled(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &products) {
+/* C += products, which began at SUM_START, * scales of group `g`. */
+template <int ROWS> static inline void add_scaled(const IntegerTile &t, int column, int64_t g, const Products<ROWS> &products) {
+  for (int v = 0; v < 2; v++) {
+    const int c = column + v * LANES;
+    const F scale = f_load(t.panel.scales + g * FLX_PANEL + c), begin = f_start_scaled(scale);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++) {
+      float *sum = t.c + r * FLX_PANEL + c;
+      f_store(sum, f_fma(f_sum_scaled(products[r][v], scale, begin), f_set(t.scales[g * ROWS + r]), f_load(sum)));
+    }
+  }
+}
+
+/* C += totals * scales of K block `block`. */
+template <int ROWS> static inline void add_block(const IntegerTile &t, int column, int64_t block, const Products<ROWS> &totals) {
   for (int v = 0; v < 2; v++) {
     const int c = column + v * LANES;
     const F scale = f_load(t.panel.scales + block * FLX_PANEL + c);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
       float *sum = t.c + r * FLX_PANEL + c;
-      f_store(sum, f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(t.scales[block * ROWS + r]), f_load(sum)));
+      f_store(sum, f_fma(f_mul(f_from_i(totals[r][v]), scale), f_set(t.scales[block * ROWS + r]), f_load(sum)));
     }
   }
 }
@@ -74,7 +87,7 @@ template <int ROWS, bool ASKS, bool MINIMA, class Codes, int STEPS> FLX_APART st
     const int8_t *quants = t.quants + g * GROUP * ROWS;
     for (int column = first; column < end; column += 2 * LANES) {
       Products<ROWS> products;
-      start<ROWS>(products, Codes::SIGNED ? nullptr : t.offsets + g * 2 * ROWS);
+      start<ROWS>(products, Codes::SIGNED ? nullptr : t.offsets + g * 2 * ROWS, SUM_START);
       span_products<ROWS, GROUP, Codes, STEPS>(quants, t.weights + g * t.weight_bytes + column * Codes::COLUMN_BYTES, 0, products);
       add_scaled<ROWS>(t, column, g, products);
       if (MINIMA) add_minima<ROWS>(t, column, g);
@@ -122,7 +135,7 @@ template <int ROWS, bool ASKS, int SPAN, bool MINIMA, class Codes, int STEPS> FL
         for (int r = 0; r < ROWS; r++) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
       }
     }
-    add_scaled<ROWS>(t, column, block, totals);
+    add_block<ROWS>(t, column, block, totals);
     if (MINIMA) subtract_block_minima<ROWS>(t, column, block);
   }
 }

@@ -81,9 +81,10 @@ template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_
     float *c = t.c;
     for (int v = 0; v < V; v++, c += LANES) {
       const F scale = Scales::scale(t, block, g, v);
+      const F start = f_start_scaled(scale);
       const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
       EACH_ROW(r) {
-        F sum = f_fma(f_mul(f_from_i(products[r][v]), scale), f_set(scales[r]), f_load(c + r * FLX_PANEL));
+        F sum = f_fma(f_sum_scaled(products[r][v], scale, start), f_set(scales[r]), f_load(c + r * FLX_PANEL));
         if (MINIMA) sum = f_fma(minimum, f_set(sums[r]), sum);
         f_store(c + r * FLX_PANEL, sum);
       }

@@ -41,7 +41,7 @@ static void find_lowest(const uint8_t *codes, SignTable &table) {
   }
 }
 
-/* What the sums of a row start with. */
+/* What the sums of a row lack. */
 static void subtract_lowest(const RowSigns &x, const SignTable &table, int32_t *sums) {
   for (int i = 0; i < table.lowest; i++) {
     const int k = table.lowest_k[i];
@@ -54,15 +54,19 @@ static void subtract_lowest(const RowSigns &x, const SignTable &table, int32_t *
 template <bool LOWEST> FLX_APART static void multiply_rows(int64_t rows, const IntegerTile &t, int64_t group) {
   const RowSigns *x = reinterpret_cast<const RowSigns *>(t.quants) + group * rows;
   const float *x_scales = t.scales + group * rows;
-  F scales[VECTORS];
-  for (int v = 0; v < VECTORS; v++) scales[v] = f_load(t.panel.scales + group * FLX_PANEL + v * LANES);
+  F scales[VECTORS], starts[VECTORS];
+  for (int v = 0; v < VECTORS; v++) {
+    scales[v] = f_load(t.panel.scales + group * FLX_PANEL + v * LANES);
+    starts[v] = f_start_scaled(scales[v]);
+  }
   float *c = t.c;
   for (int64_t row = 0; row < rows; row++, x++, c += FLX_PANEL) {
-    I sums[VECTORS] = {};
+    I sums[VECTORS];
+    for (int v = 0; v < VECTORS; v++) sums[v] = i_set(SUM_START);
     if (LOWEST) {
-      int32_t starts[FLX_PANEL] = {};
-      subtract_lowest(*x, *t.table, starts);
-      for (int v = 0; v < VECTORS; v++) sums[v] = load_vector(starts + v * LANES);
+      int32_t less[FLX_PANEL] = {};
+      subtract_lowest(*x, *t.table, less);
+      for (int v = 0; v < VECTORS; v++) sums[v] = i_add(sums[v], load_vector(less + v * LANES));
     }
 #pragma GCC unroll 8
     for (int step = 0; step < SIGN_STEPS; step++) {
@@ -76,7 +80,7 @@ template <bool LOWEST> FLX_APART static void multiply_rows(int64_t rows, const I
       }
     }
     for (int v = 0; v < VECTORS; v++)
-      f_store(c + v * LANES, f_fma(f_mul(f_from_i(sums[v]), scales[v]), f_set(x_scales[row]), f_load(c + v * LANES)));
+      f_store(c + v * LANES, f_fma(f_sum_scaled(sums[v], scales[v], starts[v]), f_set(x_scales[row]), f_load(c + v * LANES)));
   }
 }
 

@@ -46,6 +46,20 @@ static inline F f_scale(F x, F n) {
 }
 #endif
 
+/*
+ * Sums of whole numbers that begin at the bits of 1.5 * 2^23, whose last bit counts 1, are floats without a conversion, while they are below 2^22. With a scale
+ * that was f16, 1.5 * 2^23 times it is exact, so that one fused operation takes it away again and gives the same bits as converting and multiplying.
+ */
+#if defined(__AVX2__)
+static constexpr int32_t SUM_START = 0x4b400000;
+static inline F f_start_scaled(F scale) { return f_mul(scale, f_set(-0x1.8p23f)); }
+static inline F f_sum_scaled(I sum, F scale, F start_scaled) { return f_fma(f_of_bits(sum), scale, start_scaled); }
+#else
+static constexpr int32_t SUM_START = 0;
+static inline F f_start_scaled(F scale) { return scale; }
+static inline F f_sum_scaled(I sum, F scale, F) { return f_mul(f_from_i(sum), scale); }
+#endif
+
 static inline float half_to_float(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
   const uint32_t magnitude = half & 0x7fffu;

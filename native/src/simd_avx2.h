@@ -16,6 +16,7 @@ static inline F f_max(F a, F b) { return _mm256_max_ps(a, b); }
 /* A bit for each lane where a is at least b, lowest first. */
 static inline uint32_t f_reaches(F a, F b) { return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ))); }
 static inline F f_min(F a, F b) { return _mm256_min_ps(a, b); }
+static inline F f_of_bits(I v) { return _mm256_castsi256_ps(v); }
 static inline F f_from_i(I v) { return _mm256_cvtepi32_ps(v); }
 static inline F f_from_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
 /* Rounds to the nearest, ties to even. */

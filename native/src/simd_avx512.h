@@ -14,6 +14,7 @@ static inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
 static inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 static inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 static inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
+static inline F f_of_bits(I v) { return _mm512_castsi512_ps(v); }
 static inline F f_from_i(I v) { return _mm512_cvtepi32_ps(v); }
 static inline F f_from_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
 /* Rounds to the nearest, ties to even. */
