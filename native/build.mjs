@@ -9,7 +9,16 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { COMMON_FLAGS, compilersFor, findCompiler, HOST, instructionSets, libraryName } from './toolchain.mjs';
+import {
+  COMMON_FLAGS,
+  compilersFor,
+  findCompiler,
+  HOST,
+  instructionSets,
+  knowsFlags,
+  libraryName,
+  withEmulatedTiles,
+} from './toolchain.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { sanitize, target } = parseArgs({
@@ -45,7 +54,11 @@ async function build() {
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   mkdirSync(folder, { recursive: true });
   rmSync(stamp, { force: true });
-  for (const [level, [name, flags]] of Object.entries(sets).entries()) await buildOne(folder, name, level, flags, sources);
+  for (const [level, [name, all]] of Object.entries(sets).entries()) {
+    const flags = sanitize ? withEmulatedTiles(all) : all;
+    if (knowsFlags(compiler, flags)) await buildOne(folder, name, level, flags, sources);
+    else console.warn(`flexllmgen: no kernels for ${name}: ${compiler} does not know its instructions`);
+  }
   writeFileSync(stamp, wanted);
 }
 
@@ -57,7 +70,7 @@ async function buildOne(folder, name, level, flags, sources) {
     const object = join(folder, `${name}-${objects.length}.o`);
     objects.push(object);
     // What asks the processor what it has must run on every one.
-    const own = file.endsWith('supported.cpp') ? [] : flags;
+    const own = file.endsWith('supported.cpp') ? flags.filter((flag) => flag.startsWith('-D')) : flags;
     await promisify(execFile)(compiler, [...COMMON, ...defines, ...own, '-c', file, '-o', object]);
   };
   const queue = [...files];

@@ -17,7 +17,7 @@ const TIMEOUT_MS = 600_000;
 /** Processors of qemu, without what it warns of: the libraries that they run, and those that must see for themselves that they do not run. */
 const EMULATED = [
   { target: 'linux-x64', cpu: 'core2duo', runs: ['portable'], refuses: ['avx2'] },
-  { target: 'linux-x64', cpu: 'Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid', runs: ['avx2'], refuses: ['vnni', 'vnni-bf16'] },
+  { target: 'linux-x64', cpu: 'Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid', runs: ['avx2'], refuses: ['vnni', 'vnni-bf16', 'amx'] },
   { target: 'linux-arm64', cpu: 'cortex-a53', runs: ['portable'], refuses: ['neon-dotprod'] },
   { target: 'linux-arm64', cpu: 'cortex-a76', runs: ['neon-dotprod'], refuses: ['neon-i8mm'] },
   { target: 'linux-arm64', cpu: 'max', runs: ['neon-i8mm'], refuses: [] },

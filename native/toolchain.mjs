@@ -6,9 +6,10 @@ export const HOST = `${process.platform}-${process.arch}`;
 
 const AVX2 = ['-mavx2', '-mfma', '-mf16c'];
 const VNNI = [...AVX2, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni'];
+const BF16 = [...VNNI, '-mavx512bf16'];
 /** Of each architecture, narrowest first; the position is FLX_LEVEL. */
 const INSTRUCTION_SETS = {
-  x64: { portable: [], avx2: AVX2, vnni: VNNI, 'vnni-bf16': [...VNNI, '-mavx512bf16'] },
+  x64: { portable: [], avx2: AVX2, vnni: VNNI, 'vnni-bf16': BF16, amx: [...BF16, '-mamx-tile', '-mamx-bf16'] },
   arm64: { portable: [], 'neon-dotprod': ['-march=armv8.2-a+dotprod'], 'neon-i8mm': ['-march=armv8.2-a+dotprod+i8mm'] },
 };
 /** Debian's names. */
@@ -24,6 +25,9 @@ export const COMMON_FLAGS = [
 /** Options by instruction set, or undefined where there are none of the architecture. */
 export const instructionSets = (target) => INSTRUCTION_SETS[target.split('-')[1]];
 
+/** The same options with tiles in plain C++ instead of instructions, whose accesses no sanitizer sees; these run without AMX. */
+export const withEmulatedTiles = (flags) => [...new Set(flags.map((flag) => (flag.startsWith('-mamx') ? '-DFLX_EMULATE_TILES' : flag)))];
+
 /** Compilers to try. */
 export function compilersFor(target) {
   const known = target === HOST ? ['c++', 'g++', 'clang++'] : [CROSS_COMPILERS[target]];
@@ -32,6 +36,16 @@ export function compilersFor(target) {
 
 /** The first compiler that is installed. */
 export const findCompiler = (target) => compilersFor(target).find((name) => isInstalled(name));
+
+/** Whether a compiler has all these options. */
+export function knowsFlags(compiler, flags) {
+  try {
+    execFileSync(compiler, [...flags, '-E', '-x', 'c++', '-'], { input: '', stdio: ['pipe', 'ignore', 'ignore'] });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Whether a program can be run. */
 export function isInstalled(name) {

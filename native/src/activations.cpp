@@ -146,7 +146,7 @@ void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type
       round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }
 
-int64_t bfloat_rows_bytes(int64_t m, int64_t k) { return m * ((k + 1) / 2) * 4; }
+int64_t bfloat_rows_bytes(int64_t m, int64_t k) { return m * bfloat_row(k) * 2; }
 
 /* Pairs at a time. */
 static constexpr int64_t PAIRS = 16;
@@ -161,8 +161,14 @@ static void round_pairs(const float *x, uint32_t *pairs) {
 #endif
 }
 
+/* The words of `row` that begin with pair `pair`, to their places in a block. */
+static void place_pairs(const uint32_t *words, int64_t pair, int64_t row, int64_t rows, int64_t count, uint16_t *out) {
+  constexpr int64_t TOGETHER = BFLOAT_SPAN / 2;
+  for (int64_t i = 0; i < count; i += TOGETHER) std::memcpy(out + ((pair + i) * rows + row * TOGETHER) * 2, words + i, TOGETHER * 4);
+}
+
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out) {
-  const int64_t most = block_rows(m, FLOAT_ROWS), first = block * most, pairs = (k + 1) / 2;
+  const int64_t most = block_rows(m, BFLOAT_ROWS), first = block * most, pairs = bfloat_row(k) / 2;
   const int64_t rows = std::min(most, m - first);
   out += first * pairs * 2;
   for (int64_t pair = 0; pair < pairs; pair += PAIRS)
@@ -173,7 +179,7 @@ void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t
       uint32_t words[PAIRS];
       if (count < 2 * PAIRS) std::memcpy(rest, from, static_cast<size_t>(count) * 4);
       round_pairs(count < 2 * PAIRS ? rest : from, words);
-      for (int64_t i = 0; i < PAIRS && pair + i < pairs; i++) std::memcpy(out + ((pair + i) * rows + r) * 2, words + i, 4);
+      place_pairs(words, pair, r, rows, std::min(PAIRS, pairs - pair), out);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "blocks.h"
+#include "paths.h"
 #include "simd.h"
 
 #if defined(FLX_ISA_AVX512)
@@ -17,6 +18,14 @@ static constexpr int FLOAT_ROWS = 6;
 #else
 static constexpr int INTEGER_ROWS = 4;
 static constexpr int FLOAT_ROWS = 4;
+#endif
+/* Of bf16, and k that lie together for each of them. */
+#if defined(FLX_ISA_TILES)
+static constexpr int BFLOAT_ROWS = 32;
+static constexpr int64_t BFLOAT_SPAN = 32;
+#else
+static constexpr int BFLOAT_ROWS = FLOAT_ROWS;
+static constexpr int64_t BFLOAT_SPAN = 2;
 #endif
 /* Rows that pass by a panel one after the other, at most. */
 static constexpr int64_t MOST_ROWS = 576;
@@ -54,8 +63,10 @@ IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k);
 int64_t rounding_parts(int32_t type, int64_t m);
 /* Rounds one of them for weights of a type. A value that is no finite number makes its whole row no number. */
 void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out);
-/* Pairs of bf16: block b as [(k + 1) / 2][rows][2]. */
+/* Pairs of bf16: block b as [(k + 1) / 2][rows][2]; for tiles as [k / 32, up][rows][32], with zeros behind the last k. */
 int64_t bfloat_rows_bytes(int64_t m, int64_t k);
 void round_bfloats(const float *x, int64_t m, int64_t k, int64_t block, uint16_t *out);
+/* What follows a row of its block in bf16. */
+static inline int64_t bfloat_row(int64_t k) { return (k + BFLOAT_SPAN - 1) / BFLOAT_SPAN * BFLOAT_SPAN; }
 /* f32: block b as [k][rows]. */
 void gather_rows(const float *x, int64_t m, int64_t k, int64_t block, float *out);

@@ -41,7 +41,7 @@ template <int ROWS> static void choose(int64_t rows, const FloatTile &t) {
 
 void multiply_floats(int64_t rows, const FloatTile &tile) { choose<FLOAT_ROWS>(rows, tile); }
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(FLX_ISA_TILES)
 /* 12 x 2 sums, 2 vectors of weights, 1 of activations. */
 template <int ROWS> static void multiply_pairs(const BfloatTile &t) {
   F sums[ROWS][VECTORS];
@@ -70,6 +70,6 @@ template <int ROWS> static void choose_pairs(int64_t rows, const BfloatTile &t) 
 }
 
 void multiply_bfloats(int64_t rows, const BfloatTile &tile) { choose_pairs<FLOAT_ROWS>(rows, tile); }
-#else
+#elif !defined(FLX_ISA_TILES)
 void multiply_bfloats(int64_t, const BfloatTile &) {}
 #endif

@@ -47,7 +47,7 @@ struct FloatTile {
 struct BfloatTile {
   const uint8_t *ahead; /* as above, with each pair */
   int64_t ahead_bytes;
-  const uint16_t *x; /* [pairs][rows][2] */
+  const uint16_t *x; /* as `round_bfloats` leaves a block */
   const uint16_t *weights; /* [pairs][32][2] */
   int64_t pairs;
   float *c;
@@ -75,4 +75,7 @@ void multiply_packed(int64_t rows, const IntegerTile &tile);
 int64_t packed_rows(int32_t type);
 /* rows from 1 to FLOAT_ROWS */
 void multiply_floats(int64_t rows, const FloatTile &tile);
+/* rows from 1 to BFLOAT_ROWS */
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);
+/* After the last of several such products of a thread. */
+void end_bfloats();

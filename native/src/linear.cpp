@@ -151,7 +151,7 @@ static Ahead ahead_of(const uint8_t *packed, int64_t bytes, int64_t block, int64
 static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
   const flx_weight &w = l.weight;
   const uint16_t *x = static_cast<const uint16_t *>(l.scratch);
-  const int64_t padded = (w.k + 1) / 2 * 2, step = block_rows(l.m, FLOAT_ROWS), blocks = (to - from + step - 1) / step;
+  const int64_t padded = bfloat_row(w.k), step = block_rows(l.m, BFLOAT_ROWS), blocks = (to - from + step - 1) / step;
   const int64_t piece = length_of(BFLOAT_K, to - from);
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
     const int64_t count = std::min(piece, w.k - k0);
@@ -168,6 +168,7 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
       multiply_bfloats(n, {next.from, next.bytes, x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
     }
   }
+  end_bfloats();
 }
 
 static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
@@ -230,12 +231,12 @@ static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t 
 }
 
 static void prepare_rows(flx_team *team, const flx_linear &l) {
-  const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
+  const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS, bfloat_blocks = (m + BFLOAT_ROWS - 1) / BFLOAT_ROWS;
   if (is_integer(l.weight.type)) {
     const IntegerRows rows = integer_rows(l.weight.type, l.scratch, m, k);
     parallel(team, rounding_parts(l.weight.type, m), [&](int64_t part) { round_rows(l.x, m, k, part, l.weight.type, rows); });
   } else if (in_bfloats(l.weight.type)) {
-    parallel(team, blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
+    parallel(team, bfloat_blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {
     parallel(team, blocks, [&](int64_t block) { gather_rows(l.x, m, k, block, static_cast<float *>(l.scratch)); });
   }
@@ -243,7 +244,7 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
 
 /* Rows of a part: all, or nearly equal parts of whole blocks. */
 static int64_t part_rows(const flx_linear &l) {
-  const int64_t step = is_integer(l.weight.type) ? integer_block_rows(l.weight.type, l.m) : block_rows(l.m, FLOAT_ROWS);
+  const int64_t step = is_integer(l.weight.type) ? integer_block_rows(l.weight.type, l.m) : block_rows(l.m, in_bfloats(l.weight.type) ? BFLOAT_ROWS : FLOAT_ROWS);
   const int64_t blocks = (l.m + step - 1) / step, parts = (l.m + MOST_ROWS - 1) / MOST_ROWS;
   return std::min((blocks + parts - 1) / parts, MOST_ROWS / step) * step;
 }

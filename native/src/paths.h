@@ -2,6 +2,10 @@
 #pragma once
 #include "blocks.h"
 
+#if defined(__AMX_BF16__) || defined(FLX_EMULATE_TILES)
+#define FLX_ISA_TILES 1
+#endif
+
 /* By BF16 instructions: BF16 itself, and blocks that have no form for integers. */
 static inline bool in_bfloats(int32_t type) {
 #if defined(__AVX512BF16__)

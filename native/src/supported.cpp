@@ -10,8 +10,30 @@
 #endif
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+/* Tiles of bf16, for all threads of this process: Linux reserves memory for them where it is asked to. Other systems are not asked. */
+static bool gets_tiles() {
+#if defined(__linux__)
+  constexpr unsigned AMX_TILE = 1u << 24, AMX_BF16 = 1u << 22;
+  constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18; /* ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA of the kernel's headers */
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & AMX_TILE) == 0 || (d & AMX_BF16) == 0) return false;
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+  return false;
+#endif
+}
+
 static bool has_level(int level) {
   __builtin_cpu_init();
+#if !defined(FLX_EMULATE_TILES)
+  if (level >= 4 && !gets_tiles()) return false;
+#endif
   if (level >= 3 && !__builtin_cpu_supports("avx512bf16")) return false;
   if (level >= 2 && (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
                      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vnni")))

@@ -10,7 +10,7 @@ import { SAMPLE_RESULT_BYTES, SAMPLE_ROW_BYTES } from './sample-rows.ts';
 /** FLX_ABI of the header that this binding was written for. */
 const ABI = 7;
 /** Widest first, of all architectures: libraries of another one are not there. */
-const INSTRUCTION_SETS = ['vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
+const INSTRUCTION_SETS = ['amx', 'vnni-bf16', 'vnni', 'avx2', 'neon-i8mm', 'neon-dotprod', 'portable'] as const;
 const EXTENSIONS: Readonly<Partial<Record<NodeJS.Platform, string>>> = { darwin: 'dylib', win32: 'dll' };
 
 /** Address of native memory. */

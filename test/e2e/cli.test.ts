@@ -46,7 +46,7 @@ describe('flexllmgen doctor', () => {
     expect(rest).toEqual([]);
     expect(report).toMatchObject({
       node: process.version,
-      kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16)$/),
+      kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16|amx)$/),
       ggml: { version: expect.stringMatching(/^\d+\.\d+\.\d+$/), backend: expect.stringMatching(/^cpu \w+/) },
       cpu: { threads: expect.any(Number) },
       memory: { availableBytes: expect.any(Number) },

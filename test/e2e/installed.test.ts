@@ -52,7 +52,7 @@ it('is tested without the packages that only its development needs', () => {
 
 it('carries kernels for this processor, without a compiler', async () => {
   const { stdout } = await cli(['doctor', '--json'], { main, env: { PATH: '/nonexistent' } });
-  expect(JSON.parse(stdout)).toMatchObject({ kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16)$/) });
+  expect(JSON.parse(stdout)).toMatchObject({ kernels: expect.stringMatching(/^(portable|avx2|vnni|vnni-bf16|amx)$/) });
 });
 
 it('works from a path with spaces, offline, for a user who can write to temporary files only', { timeout: 120_000 }, async () => {

@@ -8,7 +8,7 @@ export const areSanitized: boolean = FOLDER?.endsWith('-sanitize') ?? false;
 
 /** The kernels of every instruction set that is built and runs here, by name. */
 export function availableKernels(): [string, Kernels][] {
-  return ['portable', 'avx2', 'vnni', 'vnni-bf16', 'neon-dotprod', 'neon-i8mm'].flatMap((isa): [string, Kernels][] => {
+  return ['portable', 'avx2', 'vnni', 'vnni-bf16', 'amx', 'neon-dotprod', 'neon-i8mm'].flatMap((isa): [string, Kernels][] => {
     const kernels = openKernels(isa, FOLDER);
     return kernels ? [[isa, kernels]] : [];
   });

@@ -7,6 +7,7 @@ const FOLDER = fileURLToPath(new URL('../../native/build/linux-x64/', import.met
 /** Only AVX-512 instructions have these registers and masks. */
 const WIDE = /%zmm|%[xy]mm(?:1[6-9]|2\d|3[01])\b|%k[0-7]\b/;
 const AVX = /%ymm/;
+const TILES = /%tmm/;
 
 function hasObjdump(): boolean {
   try {
@@ -24,7 +25,8 @@ const instructionsOf = (isa: string): string[] =>
 it.runIf(hasObjdump()).each<[string, RegExp[], RegExp[]]>([
   ['portable', [], [WIDE, AVX]],
   ['avx2', [AVX], [WIDE]],
-  ['vnni', [WIDE], []],
+  ['vnni', [WIDE], [TILES]],
+  ['vnni-bf16', [WIDE], [TILES]],
 ])('the library for %s has no instruction of a wider set', (isa, present, absent) => {
   const lines = instructionsOf(isa);
   for (const pattern of present) expect(lines.some((line) => pattern.test(line))).toBe(true);
