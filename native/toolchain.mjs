@@ -9,7 +9,7 @@ const VNNI = [...AVX2, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-
 const BF16 = [...VNNI, '-mavx512bf16'];
 /** Of each architecture, narrowest first; the position is FLX_LEVEL. */
 const INSTRUCTION_SETS = {
-  x64: { portable: [], avx2: AVX2, vnni: VNNI, 'vnni-bf16': BF16, amx: [...BF16, '-mamx-tile', '-mamx-bf16'] },
+  x64: { portable: [], avx2: AVX2, vnni: VNNI, 'vnni-bf16': BF16, amx: [...BF16, '-mamx-tile', '-mamx-int8', '-mamx-bf16'] },
   arm64: { portable: [], 'neon-dotprod': ['-march=armv8.2-a+dotprod'], 'neon-i8mm': ['-march=armv8.2-a+dotprod+i8mm'] },
 };
 /** Debian's names. */

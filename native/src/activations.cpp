@@ -8,6 +8,8 @@
 
 /* With fewer rows the table takes longer to fill than it saves. */
 static constexpr int64_t LEAST_BY_SIGNS = 24;
+/* With fewer rows tiles are no faster than vectors. */
+[[maybe_unused]] static constexpr int64_t LEAST_BY_TILES = 16;
 /* Rows that are rounded together where all are one block: 16 scales of a group are a line of 64 bytes, so that threads hardly share lines. */
 static constexpr int64_t ROUNDED_ROWS = 16;
 
@@ -19,10 +21,19 @@ bool by_signs(int32_t type, int64_t m) {
 #endif
 }
 
+bool by_tiles(int32_t type, int64_t m) {
+#if defined(FLX_ISA_TILES)
+  return integer_format(type)->scale_values == GROUP && m >= LEAST_BY_TILES;
+#else
+  return (void)type, (void)m, false;
+#endif
+}
+
 static int64_t row_group_bytes(int32_t type, int64_t m) { return by_signs(type, m) ? static_cast<int64_t>(sizeof(RowSigns)) : GROUP; }
 
 int64_t integer_block_rows(int32_t type, int64_t m) {
   if (m <= packed_rows(type)) return m;
+  if (by_tiles(type, m)) return block_rows(m, TILE_ROWS);
   return block_rows(m, by_signs(type, m) ? MOST_ROWS : INTEGER_ROWS);
 }
 
@@ -81,6 +92,7 @@ struct Place {
   int64_t row;
   int64_t rows;
   bool signs;
+  bool tiles;
   IntegerRows block;
 };
 } // namespace
@@ -90,6 +102,10 @@ static void place_quants(const int8_t *q, int64_t g, const Place &to) {
 #if defined(__AVX2__) && !defined(FLX_ISA_AVX512)
   if (to.signs) return split_signs(q, reinterpret_cast<RowSigns *>(to.block.quants)[g * to.rows + to.row]);
 #endif
+  if (to.tiles) {
+    std::memcpy(to.block.quants + (g * to.rows + to.row) * GROUP, q, GROUP);
+    return;
+  }
   int8_t *at = to.block.quants + g * GROUP * to.rows + to.row * 4;
   for (int i = 0; i < GROUP; i += 4, at += to.rows * 4) std::memcpy(at, q + i, 4);
 }
@@ -139,7 +155,7 @@ void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type
   const int64_t first = part / parts * block, rows = std::min(block, m - first);
   const int64_t from = part % parts * ROUNDED_ROWS, to_row = parts > 1 ? std::min(rows, from + ROUNDED_ROWS) : rows;
   const int64_t spans = k / format.activations, at = first * (k / GROUP);
-  Place to{0, rows, by_signs(type, m), {out.quants + at * out.group_bytes, out.group_bytes, out.scales + first * spans, out.offsets + 2 * at, {out.sums + at}}};
+  Place to{0, rows, by_signs(type, m), by_tiles(type, m), {out.quants + at * out.group_bytes, out.group_bytes, out.scales + first * spans, out.offsets + 2 * at, {out.sums + at}}};
   if (format.activations != GROUP) to.block.sum_pairs = out.sum_pairs + at;
   for (int64_t span = 0; span < spans; span++)
     for (to.row = from; to.row < to_row; to.row++)

@@ -27,11 +27,15 @@ static constexpr int64_t BFLOAT_SPAN = 32;
 static constexpr int BFLOAT_ROWS = FLOAT_ROWS;
 static constexpr int64_t BFLOAT_SPAN = 2;
 #endif
+/* Of what is multiplied by tiles. */
+static constexpr int TILE_ROWS = 16;
 /* Rows that pass by a panel one after the other, at most. */
 static constexpr int64_t MOST_ROWS = 576;
 
 /* Whether m rows are sizes and signs (signs.h): with AVX2, for signed codes, where rows are so many that a table of weights pays. */
 bool by_signs(int32_t type, int64_t m);
+/* Whether m rows are multiplied by tiles (tiles.h), 16 at a time. */
+bool by_tiles(int32_t type, int64_t m);
 /* Rows of a block of integers: all where the kernels take weights in panel order (packed_rows), by signs up to MOST_ROWS. */
 int64_t integer_block_rows(int32_t type, int64_t m);
 /* Rows of a block: as equal as blocks of `most` rows at most can be, since short ones leave registers unused. */

@@ -104,8 +104,8 @@ template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t 
 }
 
 /*
- * K blocks: both sides have one scale for 256 values, and the weights whole factors within, so that all of a block is summed in integers: below
- * 2^31, as 256 * 127 * 31 * 63 and 256 * 127 * 32 * 128 are.
+ * K blocks: both sides have one scale for 256 values, and the weights whole factors within. Sums of a span times its factor are whole numbers below 2^24
+ * (16 * 127 * 32 * 128 in q6_k), and so is in files what they add up to: floats, which take one operation less than whole numbers.
  */
 template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_blocks(const IntegerTile &t) {
   constexpr int SPANS = GROUP / VALUES, GROUPS = K_BLOCK / GROUP;
@@ -115,9 +115,9 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
   const int64_t share = panel_block_bytes(f) / GROUPS, header = KEEPS<Form> ? header_bytes(f) : 0;
   for (int64_t block = 0; block < t.groups / GROUPS; block++, w += header) {
     const uint8_t *next = w + PACKED_AHEAD_BYTES;
-    I totals[ROWS][V];
+    F totals[ROWS][V];
     EACH_ROW(r)
-      for (int v = 0; v < V; v++) totals[r][v] = i_set(0);
+      for (int v = 0; v < V; v++) totals[r][v] = f_set(0);
     for (int64_t g = block * GROUPS; g < (block + 1) * GROUPS; g++, a += GROUP * ROWS, w += t.weight_bytes) {
       if (std::is_same_v<Form, Bytes> || KEEPS<Form>) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
       else ask_for(next + (g - block * GROUPS) * share, share);
@@ -125,8 +125,8 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
         I products[ROWS][V];
         multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
         for (int v = 0; v < V; v++) {
-          const I factors = i_from_bytes(t.panel.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES);
-          EACH_ROW(r) totals[r][v] = i_add(totals[r][v], i_mul(products[r][v], factors));
+          const F factors = f_from_i(i_from_bytes(t.panel.scale_factors + (g * SPANS + span) * FLX_PANEL + v * LANES));
+          EACH_ROW(r) totals[r][v] = f_fma(f_from_i(products[r][v]), factors, totals[r][v]);
         }
       }
     }
@@ -135,7 +135,7 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
     const float *scales = t.scales + block * ROWS;
     EACH_ROW(r)
       for (int v = 0; v < V; v++)
-        sums[r][v] = f_fma(f_mul(f_from_i(totals[r][v]), f_load(t.panel.scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
+        sums[r][v] = f_fma(f_mul(totals[r][v], f_load(t.panel.scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
     if (MINIMA) {
       I least[ROWS][V];
       sum_minima(t, block, least);
@@ -177,17 +177,20 @@ template <class FORM, int SPAN, bool MINIMA> using PackedKind = Kind<FORM, SPAN,
 template <class FORM, int SPAN, bool MINIMA> using KeptKind = Kind<Kept<FORM>, SPAN, MINIMA, Unpacked>;
 
 void multiply_integers(int64_t rows, const IntegerTile &tile) {
+  if (tile.tiles) return multiply_by_tiles(rows, tile);
   const IntegerFormat &f = *integer_format(tile.type);
   if (f.scale_values == 16) choose<Kind<Bytes, 16, false, Unpacked>, INTEGER_ROWS>(rows, tile);
   else if (f.k_scales) choose<Kind<Bytes, 32, true, Unpacked>, INTEGER_ROWS>(rows, tile);
   else if (f.minimum) choose<Kind<Bytes, 0, true, Unpacked>, INTEGER_ROWS>(rows, tile);
+  else if (tile.type == FLX_Q8_0) choose<Kind<PanelBytes, 0, false, Unpacked>, INTEGER_ROWS>(rows, tile);
   else choose<Kind<Bytes, 0, false, Unpacked>, INTEGER_ROWS>(rows, tile);
 }
 
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
   const IntegerFormat &f = *integer_format(tile.type);
   unpack_headers(tile.type, tile.packed, tile.groups * GROUP, tile.panel);
-  if (in_kernel_form(tile.type)) return multiply_integers(rows, tile);
+  if (tile.tiles && !in_kernel_form(tile.type)) unpack_signed(tile.type, tile.packed, tile.groups * GROUP, tile.panel.quants);
+  if (tile.tiles || in_kernel_form(tile.type)) return multiply_integers(rows, tile);
   IntegerTile codes = tile;
   codes.weights = tile.packed + header_bytes(f);
   codes.weight_bytes = group_stride(f);
@@ -195,7 +198,7 @@ void multiply_and_unpack(int64_t rows, const IntegerTile &tile) {
 }
 
 void multiply_packed(int64_t rows, const IntegerTile &tile) {
-  if (tile.type == FLX_Q8_0) choose<PackedKind<Bytes, 0, false>, TOGETHER>(rows, tile);
+  if (tile.type == FLX_Q8_0) choose<PackedKind<PanelBytes, 0, false>, TOGETHER>(rows, tile);
   else choose_form<PackedKind, TOGETHER>(rows, tile);
 }
 #endif

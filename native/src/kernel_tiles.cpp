@@ -1,75 +1,114 @@
-/* Products of bf16 by tiles: 32 rows with the 32 columns of a panel. */
+/*
+ * Integer products by tiles. 16 rows and 16 columns of a group are one instruction; what takes the time is behind it: sums leave tiles by way of memory and are scaled
+ * as in all kernels (kernel_integer_avx512.cpp: the same operations in the same order). So a tile is stored one group after it was filled, and read one group later.
+ */
 #include <type_traits>
 
 #include "kernels.h"
 #include "tiles.h"
 
 #if defined(FLX_ISA_TILES)
-static constexpr int64_t PAIRS = BFLOAT_SPAN / 2; /* of a tile */
-static constexpr int64_t ROW = FLX_PANEL * 4;     /* bytes, of C and of a pair of weights */
-/* Weights that are asked for before they are read, where a single block of rows passes by. */
-static constexpr int64_t AHEAD_BYTES = 8192;
+static constexpr int64_t STORED_AFTER = 1, READ_AFTER = 2;
+/* Groups whose sums are on their way: in tiles, and in memory. */
+static constexpr int IN_TILES = 4, IN_MEMORY = 4;
+static constexpr int64_t GROUPS = K_BLOCK / GROUP;
 
-static thread_local int64_t rows_of_tiles = 0;
+#define EACH_ROW(r) _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
+#define INLINE __attribute__((always_inline))
 
-static void set_tiles(int64_t rows) {
-  if (rows == rows_of_tiles) return;
-  tiles_begin(TileSizes(rows));
-  rows_of_tiles = rows;
+using Sums = int32_t[TILE_ROWS][LANES];
+
+/* What sums of a group begin as: one line for all rows of a tile. */
+alignas(64) static constexpr int32_t STARTS[LANES] = {SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START,
+                                                      SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START};
+
+/* Brings groups through tiles for 16 columns, from `column` on, and calls add(group, its sums) for one after the other. */
+template <int ROWS, bool STARTED, class Add> static inline INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
+  alignas(64) Sums sums[IN_MEMORY];
+  const auto multiply = [&](auto tile, int64_t g) INLINE {
+    constexpr int TILE = decltype(tile)::value, A = TILE_A + TILE % 2, B = TILE_B + TILE % 2;
+    if constexpr (STARTED) tile_load<TILE>(STARTS, 0);
+    else tile_zero<TILE>();
+    tile_load<A>(t.quants + g * GROUP * ROWS, GROUP);
+    tile_load<B>(t.weights + g * t.weight_bytes + column * 4, FLX_PANEL * 4);
+    tile_multiply_bytes<TILE, A, B>();
+  };
+  const auto step = [&](auto tile, int64_t g) INLINE {
+    const int64_t stored = g - STORED_AFTER, read = g - READ_AFTER;
+    if (g < t.groups) multiply(tile, g);
+    if (stored >= 0 && stored < t.groups) tile_store<(decltype(tile)::value + IN_TILES - STORED_AFTER) % IN_TILES>(sums[stored % IN_MEMORY], TILE_BYTES);
+    if (read >= 0 && read < t.groups) add(read, sums[read % IN_MEMORY]);
+  };
+  for (int64_t g = 0; g < t.groups + READ_AFTER; g += IN_TILES) {
+    if (column == 0 && g < t.groups) ask_for(t.ahead + g * t.ahead_bytes, IN_TILES * t.ahead_bytes);
+    step(std::integral_constant<int, 0>{}, g);
+    step(std::integral_constant<int, 1>{}, g + 1);
+    step(std::integral_constant<int, 2>{}, g + 2);
+    step(std::integral_constant<int, 3>{}, g + 3);
+  }
 }
 
-void end_bfloats() {
-  if (rows_of_tiles > 0) tiles_end();
-  rows_of_tiles = 0;
-}
-
-/* All of C, of 16 rows or, with SECOND, of more. */
-template <bool SECOND, class Work> static inline void each_of_c(float *c, const Work &work) {
-  work(std::integral_constant<int, TILE_C>{}, c);
-  work(std::integral_constant<int, TILE_C + 1>{}, c + LANES);
-  if (!SECOND) return;
-  work(std::integral_constant<int, TILE_C + 2>{}, c + TILE_ROWS * FLX_PANEL);
-  work(std::integral_constant<int, TILE_C + 3>{}, c + TILE_ROWS * FLX_PANEL + LANES);
-}
-
-/* 32 of k. */
-template <bool SECOND> static inline void multiply_span(const uint16_t *x, const uint16_t *weights) {
-  tile_load<TILE_B>(weights, ROW);
-  tile_load<TILE_A>(x, TILE_BYTES);
-  tile_multiply<TILE_C, TILE_A, TILE_B>();
-  tile_load<TILE_B + 1>(weights + 2 * LANES, ROW);
-  tile_multiply<TILE_C + 1, TILE_A, TILE_B + 1>();
-  if (!SECOND) return;
-  tile_load<TILE_A + 1>(x + TILE_ROWS * BFLOAT_SPAN, TILE_BYTES);
-  tile_multiply<TILE_C + 2, TILE_A + 1, TILE_B>();
-  tile_multiply<TILE_C + 3, TILE_A + 1, TILE_B + 1>();
-}
-
-template <bool SECOND> static void multiply(int64_t rows, const BfloatTile &t) {
-  each_of_c<SECOND>(t.c, [&](auto tile, const float *c) {
-    constexpr int TILE = decltype(tile)::value;
-    t.first ? tile_zero<TILE>() : tile_load<TILE>(c, ROW);
+/* Weights and activations with a scale for each group. */
+template <int ROWS, bool MINIMA> FLX_APART static void multiply_groups(const IntegerTile &t, int column) {
+  F c[ROWS];
+  EACH_ROW(r) c[r] = f_load(t.c + r * FLX_PANEL + column);
+  each_group<ROWS, true>(t, column, [&](int64_t g, const Sums &sums) INLINE {
+    const F scale = f_load(t.panel.scales + g * FLX_PANEL + column), start = f_start_scaled(scale);
+    const F minimum = MINIMA ? f_load(t.panel.minima + g * FLX_PANEL + column) : f_set(0);
+    EACH_ROW(r) {
+      c[r] = f_fma(f_sum_scaled(_mm512_load_si512(sums[r]), scale, start), f_set(t.scales[g * ROWS + r]), c[r]);
+      if (MINIMA) c[r] = f_fma(minimum, f_set(t.sums[g * ROWS + r]), c[r]);
+    }
   });
-  const uint16_t *x = t.x, *weights = t.weights;
-  const uint8_t *ahead = t.ahead ? t.ahead : reinterpret_cast<const uint8_t *>(weights) + AHEAD_BYTES;
-  const int64_t step = PAIRS * (t.ahead ? t.ahead_bytes : ROW);
-  int64_t pairs = t.pairs;
-  for (; pairs >= PAIRS; pairs -= PAIRS, x += rows * BFLOAT_SPAN, weights += PAIRS * 2 * FLX_PANEL, ahead += step) {
-    ask_for(ahead, step);
-    multiply_span<SECOND>(x, weights);
-  }
-  if (pairs > 0) { /* what follows the last pairs may be no number */
-    alignas(64) uint16_t rest[PAIRS * 2 * FLX_PANEL] = {};
-    std::memcpy(rest, weights, static_cast<size_t>(pairs * ROW));
-    multiply_span<SECOND>(x, rest);
-  }
-  each_of_c<SECOND>(t.c, [](auto tile, float *c) { tile_store<decltype(tile)::value>(c, ROW); });
+  EACH_ROW(r) f_store(t.c + r * FLX_PANEL + column, c[r]);
 }
 
-void multiply_bfloats(int64_t rows, const BfloatTile &tile) {
-  set_tiles(rows);
-  rows > TILE_ROWS ? multiply<true>(rows, tile) : multiply<false>(rows, tile);
+/* C += totals of K block `block` times its scales, and -= its minima times sums of quants. */
+template <int ROWS> static inline INLINE void add_block(const IntegerTile &t, int column, int64_t block, const F (&totals)[ROWS]) {
+  constexpr int64_t PAIRS = GROUPS / 2;
+  const F scale = f_load(t.panel.scales + block * FLX_PANEL + column), minimum = f_load(t.panel.minima + block * FLX_PANEL + column);
+  I factors[PAIRS];
+  for (int64_t i = 0; i < PAIRS; i++) factors[i] = _mm512_loadu_si512(t.panel.minimum_factors + ((block * PAIRS + i) * FLX_PANEL + column) * 2);
+  const float *scales = t.scales + block * ROWS;
+  const int16_t *pairs = t.sum_pairs + block * PAIRS * ROWS * 2;
+  EACH_ROW(r) {
+    I least = i_set(0);
+    for (int64_t i = 0; i < PAIRS; i++) least = _mm512_dpwssd_epi32(least, factors[i], load_four(pairs + (i * ROWS + r) * 2));
+    float *c = t.c + r * FLX_PANEL + column;
+    const F sum = f_fma(f_mul(totals[r], scale), f_set(scales[r]), f_load(c));
+    f_store(c, f_fma(f_mul(f_from_i(least), minimum), f_set(-scales[r]), sum));
+  }
 }
-#else
-void end_bfloats() {}
+
+/* K blocks with factors for each group. */
+template <int ROWS> FLX_APART static void multiply_blocks(const IntegerTile &t, int column) {
+  F totals[ROWS];
+  EACH_ROW(r) totals[r] = f_set(0);
+  each_group<ROWS, false>(t, column, [&](int64_t g, const Sums &sums) INLINE {
+    const F factors = f_from_i(i_from_bytes(t.panel.scale_factors + g * FLX_PANEL + column));
+    EACH_ROW(r) totals[r] = f_fma(f_from_i(_mm512_load_si512(sums[r])), factors, totals[r]);
+    if (g % GROUPS != GROUPS - 1) return;
+    add_block<ROWS>(t, column, g / GROUPS, totals);
+    EACH_ROW(r) totals[r] = f_set(0);
+  });
+}
+
+template <int ROWS> static void multiply_panel(const IntegerTile &t) {
+  const IntegerFormat &f = *integer_format(t.type);
+  for (int column = 0; column < FLX_PANEL; column += LANES)
+    if (f.k_scales) multiply_blocks<ROWS>(t, column);
+    else f.minimum ? multiply_groups<ROWS, true>(t, column) : multiply_groups<ROWS, false>(t, column);
+}
+
+template <int ROWS> static void choose(int64_t rows, const IntegerTile &t) {
+  if (rows == ROWS) return multiply_panel<ROWS>(t);
+  if constexpr (ROWS > 1) choose<ROWS - 1>(rows, t);
+}
+
+void multiply_by_tiles(int64_t rows, const IntegerTile &tile) {
+  use_tiles(rows, rows, GROUP);
+  choose<TILE_ROWS>(rows, tile);
+}
+#elif defined(FLX_ISA_AVX512)
+void multiply_by_tiles(int64_t, const IntegerTile &) {}
 #endif

@@ -12,7 +12,7 @@
 #define FLX_APART __attribute__((noinline))
 
 struct IntegerTile {
-  const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], or RowSigns [groups][rows] */
+  const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], for tiles [groups][rows][32], or RowSigns [groups][rows] */
   const float *scales;  /* [groups][rows], for K blocks [groups / 8][rows] */
   const int32_t *offsets; /* [groups][2][rows] */
   union {
@@ -29,6 +29,7 @@ struct IntegerTile {
   int64_t ahead_bytes;
   float *c; /* [rows, 32] */
   int32_t type; /* of the weights */
+  bool tiles;   /* whether it is by tiles */
   SignTable *table; /* to fill, where `quants` are sizes and signs; otherwise null */
 };
 
@@ -64,6 +65,8 @@ static constexpr int64_t PACKED_AHEAD_BYTES = 6144;
 void multiply_integers(int64_t rows, const IntegerTile &tile);
 /* The part of it that is by signs. */
 void multiply_by_signs(int64_t rows, const IntegerTile &tile);
+/* The part of it that is by tiles, rows to TILE_ROWS: weights are signed codes. */
+void multiply_by_tiles(int64_t rows, const IntegerTile &tile);
 /* The same for the first of several blocks of rows: unpacks for all. */
 void multiply_and_unpack(int64_t rows, const IntegerTile &tile);
 /*
@@ -77,5 +80,5 @@ int64_t packed_rows(int32_t type);
 void multiply_floats(int64_t rows, const FloatTile &tile);
 /* rows from 1 to BFLOAT_ROWS */
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);
-/* After the last of several such products of a thread. */
-void end_bfloats();
+/* After the last product of a thread that may be by tiles. */
+void end_tiles();

@@ -112,12 +112,13 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
   const flx_weight &w = l.weight;
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t step = integer_block_rows(w.type, l.m), blocks = (to - from + step - 1) / step;
-  const bool signs = by_signs(w.type, l.m);
-  const int64_t piece = signs ? INTEGER_K.few_rows : length_of(INTEGER_K, to - from);
+  const bool signs = by_signs(w.type, l.m), tiles = by_tiles(w.type, l.m);
+  const int64_t piece = signs || tiles ? INTEGER_K.few_rows : length_of(INTEGER_K, to - from);
   const IntegerPanel part = panel_memory(piece);
   const bool by_group = integer_format(w.type)->activations == GROUP;
   for (int64_t k0 = 0; k0 < w.k; k0 += piece) {
     IntegerTile tile = tile_of(l, part, std::min(piece, w.k - k0));
+    tile.tiles = tiles;
     set_weights(tile, w, panel, k0, blocks);
     tile.table = signs ? &memory.table : nullptr;
     tile.c = sums_of(0);
@@ -129,6 +130,7 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
       tile.ahead += tile.groups * tile.ahead_bytes;
     }
   }
+  end_tiles();
 }
 
 namespace {
@@ -168,7 +170,7 @@ static void bfloat_panel(const flx_linear &l, int64_t panel, int64_t from, int64
       multiply_bfloats(n, {next.from, next.bytes, x + row * padded + k0 * n, weights, (count + 1) / 2, sums_of(row - from), k0 == 0});
     }
   }
-  end_bfloats();
+  end_tiles();
 }
 
 static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {

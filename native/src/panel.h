@@ -4,12 +4,14 @@
  *   f32, f16    per k: the values of 32 rows; bf16 with BF16 instructions: per 2 k, both values of 32 rows
  *   blocks      a header, each field for 32 rows: scale (f16), minimum (f16), scales of 6 bits (12 bytes, packed as in the file) or of 8 (16 bytes);
  *               then per 32 k the codes:
- *     8 bits    8 x 32 rows x 4 k of bytes, with their first bit flipped unless `signed_quants`
+ *     8 bits    8 x 32 rows x 4 k of bytes, with their first bit flipped unless `signed_bytes`
  *     4 bits    8 x 16 rows x 4 k of bytes, low nibble row r, high nibble row r + 16
  *     5, 6 bits the same, then for each further bit 8 x 2 x 64 bits: 16 rows x 4 k of the low nibbles, then of the high ones
  */
 #pragma once
 #include "blocks.h"
+#include "paths.h"
+#include "simd.h"
 
 /*
  * What the integer kernels read: codes as bytes [k / 4][32][4]; scales and minima [32] of each block. Minima are added, those of K blocks taken away, as
@@ -45,6 +47,15 @@ int32_t zero_point(int32_t type);
 /* Whether those bytes are signed instead, as instruction sets want them that multiply no large unsigned bytes. */
 bool signed_quants(int32_t type);
 
+/* Whether codes of 8 bits lie in panels with their sign, as they are multiplied: by AVX-512 alone without, by tiles with it. */
+static inline bool signed_bytes(int32_t type) {
+#if defined(FLX_ISA_AVX512) && !defined(FLX_ISA_TILES)
+  return (void)type, false;
+#else
+  return type == FLX_Q8_0;
+#endif
+}
+
 /* The `rows` rows at `from` into panel order, with rows of zeros behind them. */
 void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uint8_t *out);
 /* Panel `panel` from `k0` on, if it is in panel order; otherwise null. */
@@ -56,6 +67,8 @@ const uint8_t *panel_in_order(const flx_weight &weight, int64_t panel, int64_t k
 
 /* Bring `count` of k (whole blocks) in panel order into the kernels' form: codes, and what belongs to them. */
 void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes);
+/* The same without zero points: signed codes. */
+void unpack_signed(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes);
 void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const IntegerPanel &out);
 /* Whether codes in panel order are what the kernels read, group after group with headers between. */
 static inline bool in_kernel_form(int32_t type) { return type == FLX_Q8_0; }

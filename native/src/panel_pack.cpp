@@ -106,7 +106,7 @@ void pack_panel(const flx_weight &w, const uint8_t *from, int64_t count, uint8_t
     case FLX_Q4_1: return pack_blocks<BlockQ41, 4>(f, rows, w.k, out);
     case FLX_Q5_0: return pack_blocks<BlockQ50, 5>(f, rows, w.k, out);
     case FLX_Q5_1: return pack_blocks<BlockQ51, 5>(f, rows, w.k, out);
-    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out, signed_quants(w.type) ? 0 : 0x80808080u);
+    case FLX_Q8_0: return pack_blocks<BlockQ80, 8>(f, rows, w.k, out, signed_bytes(w.type) ? 0 : 0x80808080u);
     case FLX_Q4_K: return pack_blocks<BlockQ4K, 4>(f, rows, w.k, out);
     case FLX_Q5_K: return pack_blocks<BlockQ5K, 5>(f, rows, w.k, out);
     case FLX_Q6_K: return pack_blocks<BlockQ6K, 6>(f, rows, w.k, out);

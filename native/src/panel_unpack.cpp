@@ -23,12 +23,14 @@ bool signed_quants(int32_t type) {
 int32_t zero_point(int32_t type) { return signed_quants(type) ? 0 : integer_format(type)->zero; }
 
 #if defined(FLX_ISA_AVX512)
-static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to) {
+/* Less `zero`. */
+static void unpack_group(int32_t type, const uint8_t *group, uint8_t *to, int32_t zero = 0) {
+  const I zeros = _mm512_set1_epi8(static_cast<char>(zero));
   with_form(type, [&](auto form) {
     for (int step = 0; step < GROUP / 4; step++) {
       I codes[2];
       form.load(group, step, codes);
-      for (int v = 0; v < 2; v++) _mm512_storeu_si512(to + step * 128 + v * 64, codes[v]);
+      for (int v = 0; v < 2; v++) _mm512_storeu_si512(to + step * 128 + v * 64, _mm512_sub_epi8(codes[v], zeros));
     }
   });
 }
@@ -115,12 +117,23 @@ void unpack_headers(int32_t type, const uint8_t *packed, int64_t count, const In
     for (int64_t b = 0; b < blocks; b++) std::memcpy(out.scale_factors + b * factors, packed + b * bytes + 2 * P, static_cast<size_t>(factors));
 }
 
-void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
+/* Calls work(group, codes) for `count` of k. */
+template <class Work> static void each_group(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes, const Work &work) {
   const IntegerFormat &f = *integer_format(type);
   const int64_t groups = f.values / GROUP;
   for (int64_t b = 0; b < count / f.values; b++, packed += panel_block_bytes(f))
-    for (int64_t g = 0; g < groups; g++, codes += GROUP * P) unpack_group(type, packed + header_bytes(f) + g * group_bytes(f), codes);
+    for (int64_t g = 0; g < groups; g++, codes += GROUP * P) work(packed + header_bytes(f) + g * group_bytes(f), codes);
 }
+
+void unpack_codes(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
+  each_group(type, packed, count, codes, [&](const uint8_t *group, uint8_t *to) { unpack_group(type, group, to); });
+}
+
+#if defined(FLX_ISA_AVX512)
+void unpack_signed(int32_t type, const uint8_t *packed, int64_t count, uint8_t *codes) {
+  each_group(type, packed, count, codes, [&](const uint8_t *group, uint8_t *to) { unpack_group(type, group, to, zero_point(type)); });
+}
+#endif
 
 /* ---- floats ---- */
 

@@ -11,6 +11,15 @@ struct Bytes {
   }
 };
 
+/* Codes of Q8_0 as they lie in a panel, by their first bit without a sign. */
+struct PanelBytes {
+  static void load(const uint8_t *group, int step, I *out) {
+    Bytes::load(group, step, out);
+    if (!signed_bytes(FLX_Q8_0)) return;
+    for (int v = 0; v < 2; v++) out[v] = _mm512_xor_si512(out[v], _mm512_set1_epi8(-128));
+  }
+};
+
 /* Nibbles, and planes of further bits. */
 template <int PLANES> struct Nibbles {
   static void load(const uint8_t *group, int step, I *out) {
@@ -38,7 +47,7 @@ struct Looked {
 
 /* Calls work(form) with the form of a type. */
 template <class Work> static inline void with_form(int32_t type, const Work &work) {
-  if (type == FLX_Q8_0) return work(Bytes{});
+  if (type == FLX_Q8_0) return work(PanelBytes{});
   if (type == FLX_IQ4_NL) return work(Looked{});
   switch (integer_format(type)->bits) {
     case 4: return work(Nibbles<0>{});

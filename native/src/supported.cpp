@@ -16,18 +16,20 @@
 #include <unistd.h>
 #endif
 
-/* Tiles of bf16, for all threads of this process: Linux reserves memory for them where it is asked to. Other systems are not asked. */
+#if !defined(FLX_EMULATE_TILES)
+/* Tiles of bytes and bf16, for all threads of this process: Linux reserves memory for them where it is asked to. Other systems are not asked. */
 static bool gets_tiles() {
 #if defined(__linux__)
-  constexpr unsigned AMX_TILE = 1u << 24, AMX_BF16 = 1u << 22;
+  constexpr unsigned AMX_TILE = 1u << 24, AMX_BF16 = 1u << 22, AMX_INT8 = 1u << 25, ALL = AMX_TILE | AMX_BF16 | AMX_INT8;
   constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18; /* ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA of the kernel's headers */
   unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & AMX_TILE) == 0 || (d & AMX_BF16) == 0) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & ALL) != ALL) return false;
   return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 #else
   return false;
 #endif
 }
+#endif
 
 static bool has_level(int level) {
   __builtin_cpu_init();

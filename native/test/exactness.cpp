@@ -35,7 +35,7 @@ static void try_batches(Test &t, const Format &f, int64_t m) {
   t.expect_same(whole, product(t, plain.value, x.data(), m), name + "weights in the file's order");
   /* Around the edges of all tiles, from changing places. */
   int64_t first = 0;
-  for (const int64_t count : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 23, 24, 25}) {
+  for (const int64_t count : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 23, 24, 25}) {
     first = (first + 3) % (m - 25);
     t.expect(has_rows(whole, first, n, product(t, packed.value, x.data() + first * k, count)), name + std::to_string(count) + " rows");
   }

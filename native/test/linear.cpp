@@ -76,7 +76,7 @@ static void expect_product(Test &t, const Weight &w, const Array<float> &x, int6
 static int64_t length(const Format &f, int64_t k) { return std::max<int64_t>(1, k / f.values) * f.values; }
 
 static void try_shapes(Test &t, const Format &f) {
-  std::vector<Shape> shapes = {{0, 33, 32}, {1, 1, 1}, {1, 33, 4095}, {3, 31, 31}, {2, 32, 33}, {37, 65, 545}, {5, 96, 257}, {3, 64, 2050}, {24, 33, 95}};
+  std::vector<Shape> shapes = {{0, 33, 32}, {1, 1, 1}, {1, 33, 4095}, {3, 31, 31}, {2, 32, 33}, {37, 65, 545}, {5, 96, 257}, {3, 64, 2050}, {24, 33, 95}, {16, 65, 545}};
   for (int64_t m = 1; m <= 14; m++) shapes.push_back({m, 33, 95});
   for (const Shape &s : shapes)
     for (const bool packed : {false, true}) {
