@@ -52,8 +52,13 @@ export async function* gemm({ rounds, types = GEMM_TYPES }: BenchOptions): Async
         using theirs = await makeProduct(ggml, type, shape, rows);
         const products = [rows > FEW_ROWS ? [] : [most], ours, theirs].flat(); // ggml's threads would disturb who comes behind them
         const limits: number[] = [];
+        const tileLimits: number[] = [];
         const kind = peakKind(type, kernels);
-        const measure = (): unknown => limits.push(rows > FEW_ROWS ? peaks.operations(kind) : peaks.memory());
+        const tiles = rows > FEW_ROWS ? TILES[kind] : undefined;
+        const measure = (): void => {
+          limits.push(rows > FEW_ROWS ? peaks.operations(kind) : peaks.memory());
+          if (tiles && kernels.isa === 'amx') tileLimits.push(peaks.operations(tiles));
+        };
         const seconds = await alternate(
           products.map(({ works }) => works),
           rounds,
@@ -62,21 +67,31 @@ export async function* gemm({ rounds, types = GEMM_TYPES }: BenchOptions): Async
         const rates = seconds.map((each, i) => each.map((time) => products[i]!.operations / time));
         const intensity = ours.operations / (ours.count * byteLengthOf(type, shape[0] * shape[1]));
         const bounds = rows > FEW_ROWS ? limits : limits.map((memory, i) => Math.min(memory * intensity, rates[0]![i]!));
-        yield* figuresOf(`${type} ${shape.join(' x ')}, ${rows} rows`, rates.slice(-2), bounds);
+        const name = `${type} ${shape.join(' x ')}, ${rows} rows`;
+        yield* figuresOf(name, rates.slice(-2), bounds);
+        if (tileLimits.length > 0) yield rateFigure(`${name}, of tiles`, rates.at(-2)!, tileLimits);
       }
     }
 }
 
-/** Instructions that could multiply a type fastest. */
+/** Products of tiles instead of vectors, where a processor has them: a bound that is far, as sums of groups do not leave tiles so fast. */
+const TILES: Readonly<Partial<Record<PeakKind, PeakKind>>> = { integers: 'byteTiles', bfloats: 'bfloatTiles' };
+
+/** Vector instructions that could multiply a type fastest. */
 function peakKind(type: WeightType, { isa }: Kernels): PeakKind {
   if (isQuantType(type)) return 'integers';
-  return type === 'bf16' && isa.endsWith('bf16') ? 'bfloats' : 'floats';
+  return type === 'bf16' && (isa === 'vnni-bf16' || isa === 'amx') ? 'bfloats' : 'floats';
+}
+
+/** @param rates in operations a second */
+function rateFigure(name: string, rates: readonly number[], bounds: readonly number[]): Figure {
+  const giga = (values: readonly number[]): number[] => values.map((each) => each / 1e9);
+  return figure({ bench: 'gemm', case: name, unit: 'Gop/s', values: giga(rates), limit: giga(bounds) });
 }
 
 /** `rates`: operations a second, ours and ggml's. */
 function* figuresOf(name: string, [ours = [], theirs = []]: number[][], bounds: number[]): Generator<Figure, void, void> {
-  const giga = (values: readonly number[]): number[] => values.map((each) => each / 1e9);
-  yield figure({ bench: 'gemm', case: name, unit: 'Gop/s', values: giga(ours), limit: giga(bounds) });
+  yield rateFigure(name, ours, bounds);
   yield figure({ bench: 'gemm', case: `${name}, over ggml`, unit: 'x', values: ours.map((rate, i) => rate / theirs[i]!) });
 }
 

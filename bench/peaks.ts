@@ -3,7 +3,7 @@ import { type Address, type Kernels, type Team, viewOf } from '../src/native/ker
 import { median } from './figure.ts';
 
 /** Instructions that products are made of, as `flx_operations` numbers them. */
-const KINDS = { floats: 0, integers: 1, bfloats: 2 } as const;
+const KINDS = { floats: 0, integers: 1, bfloats: 2, byteTiles: 3, bfloatTiles: 4 } as const;
 export type PeakKind = keyof typeof KINDS;
 
 /** More bytes than any cache has. */

@@ -33,7 +33,7 @@ extern "C" {
 #define FLX_STAGED (1 << 30)
 
 FLX_API int32_t flx_abi(void);
-/* `portable`, `avx2`, `vnni`, `vnni-bf16`, `neon-dotprod` or `neon-i8mm`: what this library was compiled for. */
+/* `portable`, `avx2`, `vnni`, `vnni-bf16`, `amx`, `neon-dotprod` or `neon-i8mm`: what this library was compiled for. */
 FLX_API const char *flx_isa(void);
 /* Whether this processor has what this library was compiled for. Callable on every processor. */
 FLX_API int32_t flx_supported(void);
@@ -346,7 +346,8 @@ FLX_API int64_t flx_disk_wait(flx_disk *disk, flx_disk_done *done, int64_t most)
 
 /* ---- limits of the machine ---- */
 
-/* Multiplications and additions in registers alone, on `threads` threads, of f32 (0), 8 bit integers (1) or bf16 (2). Returns how many there were. */
+/* Multiplications and additions in registers alone, on `threads` threads, of f32 (0), 8 bit integers (1) or bf16 (2), or of the last two by tiles (3, 4) where
+ * there are any. Returns how many there were. */
 FLX_API int64_t flx_operations(flx_team *team, int32_t kind, int32_t threads, int64_t rounds);
 /* Reads memory once; `bytes` is a multiple of 2^20. */
 FLX_API void flx_read(flx_team *team, const void *memory, int64_t bytes);

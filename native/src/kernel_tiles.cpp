@@ -13,6 +13,9 @@ static constexpr int64_t STORED_AFTER = 1, READ_AFTER = 2;
 static constexpr int IN_TILES = 4, IN_MEMORY = 4;
 static constexpr int64_t GROUPS = K_BLOCK / GROUP;
 
+/* Bytes of weights that memory is asked for with a group of 16 columns, before the next one shares them. */
+static constexpr int64_t MOST_ASKED = 256;
+
 #define EACH_ROW(r) _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
 #define INLINE __attribute__((always_inline))
 
@@ -25,6 +28,9 @@ alignas(64) static constexpr int32_t STARTS[LANES] = {SUM_START, SUM_START, SUM_
 /* Brings groups through tiles for 16 columns, from `column` on, and calls add(group, its sums) for one after the other. */
 template <int ROWS, bool STARTED, class Add> static inline INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
   alignas(64) Sums sums[IN_MEMORY];
+  /* The first columns ask for what is read next; of much, the last ones for one half. */
+  const int64_t last = t.ahead_bytes > MOST_ASKED ? t.ahead_bytes / 2 : 0, asked = column == 0 ? t.ahead_bytes - last : last;
+  const uint8_t *ahead = t.ahead + (column == 0 ? 0 : t.ahead_bytes - last);
   const auto multiply = [&](auto tile, int64_t g) INLINE {
     constexpr int TILE = decltype(tile)::value, A = TILE_A + TILE % 2, B = TILE_B + TILE % 2;
     if constexpr (STARTED) tile_load<TILE>(STARTS, 0);
@@ -35,12 +41,14 @@ template <int ROWS, bool STARTED, class Add> static inline INLINE void each_grou
   };
   const auto step = [&](auto tile, int64_t g) INLINE {
     const int64_t stored = g - STORED_AFTER, read = g - READ_AFTER;
-    if (g < t.groups) multiply(tile, g);
+    if (g < t.groups) {
+      ask_for(ahead + g * t.ahead_bytes, asked);
+      multiply(tile, g);
+    }
     if (stored >= 0 && stored < t.groups) tile_store<(decltype(tile)::value + IN_TILES - STORED_AFTER) % IN_TILES>(sums[stored % IN_MEMORY], TILE_BYTES);
     if (read >= 0 && read < t.groups) add(read, sums[read % IN_MEMORY]);
   };
   for (int64_t g = 0; g < t.groups + READ_AFTER; g += IN_TILES) {
-    if (column == 0 && g < t.groups) ask_for(t.ahead + g * t.ahead_bytes, IN_TILES * t.ahead_bytes);
     step(std::integral_constant<int, 0>{}, g);
     step(std::integral_constant<int, 1>{}, g + 1);
     step(std::integral_constant<int, 2>{}, g + 2);

@@ -80,5 +80,3 @@ int64_t packed_rows(int32_t type);
 void multiply_floats(int64_t rows, const FloatTile &tile);
 /* rows from 1 to BFLOAT_ROWS */
 void multiply_bfloats(int64_t rows, const BfloatTile &tile);
-/* After the last product of a thread that may be by tiles. */
-void end_tiles();

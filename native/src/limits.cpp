@@ -4,6 +4,7 @@
 #include "simd.h"
 #include "steps.h"
 #include "team.h"
+#include "tiles.h"
 
 /* Independent sums: more than latency times throughput of any processor, few enough for the registers. */
 static constexpr int SUMS = 12;
@@ -97,10 +98,43 @@ static int64_t bfloat_operations(int64_t rounds) {
 static int64_t bfloat_operations(int64_t rounds) { return float_operations(rounds); }
 #endif
 
+#if defined(FLX_ISA_TILES)
+/* Calls multiply(number of C, of A, of B) for sums that do not depend on each other. */
+template <class Multiply> static int64_t tile_operations(int64_t rounds, int64_t values, const Multiply &multiply) {
+  alignas(64) static constexpr uint8_t ZEROS[TILE_ROWS][TILE_BYTES] = {};
+  use_tiles(TILE_ROWS, TILE_ROWS, TILE_BYTES);
+  tile_zero<TILE_C>(), tile_zero<TILE_C + 1>(), tile_zero<TILE_C + 2>(), tile_zero<TILE_C + 3>();
+  tile_load<TILE_A>(ZEROS, TILE_BYTES), tile_load<TILE_A + 1>(ZEROS, TILE_BYTES);
+  tile_load<TILE_B>(ZEROS, TILE_BYTES), tile_load<TILE_B + 1>(ZEROS, TILE_BYTES);
+  for (int64_t round = 0; round < rounds; round++) multiply();
+  end_tiles();
+  return rounds * 4 * TILE_ROWS * TILE_ROWS * values * 2;
+}
+
+static int64_t byte_tile_operations(int64_t rounds) {
+  return tile_operations(rounds, TILE_BYTES, [] {
+    tile_multiply_bytes<TILE_C, TILE_A, TILE_B>(), tile_multiply_bytes<TILE_C + 1, TILE_A, TILE_B + 1>();
+    tile_multiply_bytes<TILE_C + 2, TILE_A + 1, TILE_B>(), tile_multiply_bytes<TILE_C + 3, TILE_A + 1, TILE_B + 1>();
+  });
+}
+
+static int64_t bfloat_tile_operations(int64_t rounds) {
+  return tile_operations(rounds, TILE_BYTES / 2, [] {
+    tile_multiply_bfloats<TILE_C, TILE_A, TILE_B>(), tile_multiply_bfloats<TILE_C + 1, TILE_A, TILE_B + 1>();
+    tile_multiply_bfloats<TILE_C + 2, TILE_A + 1, TILE_B>(), tile_multiply_bfloats<TILE_C + 3, TILE_A + 1, TILE_B + 1>();
+  });
+}
+#else
+static int64_t byte_tile_operations(int64_t rounds) { return integer_operations(rounds); }
+static int64_t bfloat_tile_operations(int64_t rounds) { return bfloat_operations(rounds); }
+#endif
+
 static int64_t operations_of(int32_t kind, int64_t rounds) {
   switch (kind) {
     case 1: return integer_operations(rounds);
     case 2: return bfloat_operations(rounds);
+    case 3: return byte_tile_operations(rounds);
+    case 4: return bfloat_tile_operations(rounds);
     default: return float_operations(rounds);
   }
 }

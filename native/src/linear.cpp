@@ -7,6 +7,7 @@
 #include "paths.h"
 #include "steps.h"
 #include "team.h"
+#include "tiles.h"
 
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for

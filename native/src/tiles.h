@@ -104,3 +104,6 @@ template <int C, int A, int B> static inline void tile_multiply_bfloats() {
 /* Gives the calling thread tiles of these sizes, until `end_tiles`. */
 void use_tiles(int64_t first, int64_t second, int64_t bytes);
 #endif
+
+/* After the last product of a thread that may be by tiles. */
+void end_tiles();
