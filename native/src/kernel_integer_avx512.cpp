@@ -31,16 +31,6 @@ static constexpr int V = FLX_PANEL / LANES;
 /* All rows at once: sums in registers are arrays that no index is left in. */
 #define EACH_ROW(r) _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++)
 
-template <int ROWS> static inline void load_sums(const IntegerTile &t, F (&sums)[ROWS][V]) {
-  EACH_ROW(r)
-    for (int v = 0; v < V; v++) sums[r][v] = f_load(t.c + r * FLX_PANEL + v * LANES);
-}
-
-template <int ROWS> static inline void store_sums(const IntegerTile &t, const F (&sums)[ROWS][V]) {
-  EACH_ROW(r)
-    for (int v = 0; v < V; v++) f_store(t.c + r * FLX_PANEL + v * LANES, sums[r][v]);
-}
-
 /* What is unpacked for the first block of rows stays for the others: stores hide behind products, a pass of its own does not. */
 template <class FORM> struct Kept : FORM {};
 template <class Form> static constexpr bool KEEPS = false;
@@ -130,20 +120,23 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
         }
       }
     }
-    F sums[ROWS][V];
-    load_sums(t, sums);
-    const float *scales = t.scales + block * ROWS;
+    F scaled[ROWS][V];
     EACH_ROW(r)
-      for (int v = 0; v < V; v++)
-        sums[r][v] = f_fma(f_mul(totals[r][v], f_load(t.panel.scales + block * FLX_PANEL + v * LANES)), f_set(scales[r]), sums[r][v]);
+      for (int v = 0; v < V; v++) scaled[r][v] = f_mul(totals[r][v], f_load(t.panel.scales + block * FLX_PANEL + v * LANES));
     if (MINIMA) {
       I least[ROWS][V];
       sum_minima(t, block, least);
-      EACH_ROW(r)
-        for (int v = 0; v < V; v++)
-          sums[r][v] = f_fma(f_mul(f_from_i(least[r][v]), f_load(t.panel.minima + block * FLX_PANEL + v * LANES)), f_set(-scales[r]), sums[r][v]);
+      for (int v = 0; v < V; v++) {
+        const F minimum = f_sub(f_set(0), f_load(t.panel.minima + block * FLX_PANEL + v * LANES));
+        EACH_ROW(r) scaled[r][v] = f_fma(f_from_i(least[r][v]), minimum, scaled[r][v]);
+      }
     }
-    store_sums(t, sums);
+    const float *scales = t.scales + block * ROWS;
+    EACH_ROW(r)
+      for (int v = 0; v < V; v++) {
+        float *c = t.c + r * FLX_PANEL + v * LANES;
+        f_store(c, f_fma(scaled[r][v], f_set(scales[r]), f_load(c)));
+      }
   }
 }
 

@@ -71,10 +71,10 @@ template <int ROWS, bool MINIMA> FLX_APART static void multiply_groups(const Int
   EACH_ROW(r) f_store(t.c + r * FLX_PANEL + column, c[r]);
 }
 
-/* C += totals of K block `block` times its scales, and -= its minima times sums of quants. */
+/* C += totals of K block `block` times its scales, less its minima times sums of quants. */
 template <int ROWS> static inline INLINE void add_block(const IntegerTile &t, int column, int64_t block, const F (&totals)[ROWS]) {
   constexpr int64_t PAIRS = GROUPS / 2;
-  const F scale = f_load(t.panel.scales + block * FLX_PANEL + column), minimum = f_load(t.panel.minima + block * FLX_PANEL + column);
+  const F scale = f_load(t.panel.scales + block * FLX_PANEL + column), minimum = f_sub(f_set(0), f_load(t.panel.minima + block * FLX_PANEL + column));
   I factors[PAIRS];
   for (int64_t i = 0; i < PAIRS; i++) factors[i] = _mm512_loadu_si512(t.panel.minimum_factors + ((block * PAIRS + i) * FLX_PANEL + column) * 2);
   const float *scales = t.scales + block * ROWS;
@@ -83,8 +83,7 @@ template <int ROWS> static inline INLINE void add_block(const IntegerTile &t, in
     I least = i_set(0);
     for (int64_t i = 0; i < PAIRS; i++) least = _mm512_dpwssd_epi32(least, factors[i], load_four(pairs + (i * ROWS + r) * 2));
     float *c = t.c + r * FLX_PANEL + column;
-    const F sum = f_fma(f_mul(totals[r], scale), f_set(scales[r]), f_load(c));
-    f_store(c, f_fma(f_mul(f_from_i(least), minimum), f_set(-scales[r]), sum));
+    f_store(c, f_fma(f_fma(f_from_i(least), minimum, f_mul(totals[r], scale)), f_set(scales[r]), f_load(c)));
   }
 }
 
