@@ -105,7 +105,7 @@ enum flx_activation { FLX_NONE = 0, FLX_RELU = 1, FLX_GELU = 2, FLX_GELU_TANH = 
  * y[m, n] = activation(x[m, k] W[n, k]^T + bias[n]) * factors[m, n] + residual[m, n]; bias, factors and residual may be null.
  * f32, f16, and bf16 where there are no BF16 instructions: f32 arithmetic, error below 2 k 2^-24 sum |x w| + k 2^-149. bf16 with such instructions: x is
  * rounded to bf16 (2^-9 of it), then the same; what is below 2^-126 counts as 0. The block types of `flx_type`: x is rounded to 8 bits in groups of 32, or
- * 256 for K blocks, as llama.cpp does (groups below 2^-118 count as 0), then exact integer sums of a block and f32 sums over blocks: error below
+ * 256 for K blocks, as llama.cpp does (groups below 2^-118 count as 0), then exact integer sums of a group or block and f32 sums over them: error below
  * 2 (k / 16 + 2) 2^-24 of the sum of their sizes and those of the minima, + k 2^-149. Other block types are widened to f32, or rounded to bf16 and
  * multiplied as that. An activation function adds an error below 4 2^-24 max(1, |its argument|).
  */
