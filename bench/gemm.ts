@@ -54,7 +54,7 @@ export async function* gemm({ rounds, types = GEMM_TYPES }: BenchOptions): Async
         const limits: number[] = [];
         const tileLimits: number[] = [];
         const kind = peakKind(type, kernels);
-        const tiles = rows > FEW_ROWS ? TILES[kind] : undefined;
+        const tiles = rows > FEW_ROWS && type !== 'q6_k' ? TILES[kind] : undefined;
         const measure = (): void => {
           limits.push(rows > FEW_ROWS ? peaks.operations(kind) : peaks.memory());
           if (tiles && kernels.isa === 'amx') tileLimits.push(peaks.operations(tiles));
@@ -74,7 +74,7 @@ export async function* gemm({ rounds, types = GEMM_TYPES }: BenchOptions): Async
     }
 }
 
-/** Products of tiles instead of vectors, where a processor has them: a bound that is far, as sums of groups do not leave tiles so fast. */
+/** Products of tiles instead of vectors, where a processor has them: a bound that is far, as sums of groups do not leave tiles so fast. Not for q6_k. */
 const TILES: Readonly<Partial<Record<PeakKind, PeakKind>>> = { integers: 'byteTiles', bfloats: 'bfloatTiles' };
 
 /** Vector instructions that could multiply a type fastest. */

@@ -1,5 +1,6 @@
 /** What the kernels are compiled with: instruction sets, options, and the compiler of a target. */
 import { execFileSync } from 'node:child_process';
+import { devNull } from 'node:os';
 
 /** A target is PLATFORM-ARCH, as Node names them. */
 export const HOST = `${process.platform}-${process.arch}`;
@@ -37,10 +38,11 @@ export function compilersFor(target) {
 /** The first compiler that is installed. */
 export const findCompiler = (target) => compilersFor(target).find((name) => isInstalled(name));
 
-/** Whether a compiler has all these options. */
+/** Whether a compiler has all these options, and its assembler the instructions of the newest. */
 export function knowsFlags(compiler, flags) {
+  const source = flags.some((flag) => flag.startsWith('-mamx')) ? 'void f() { __asm__ volatile("tilerelease" ::); }' : '';
   try {
-    execFileSync(compiler, [...flags, '-E', '-x', 'c++', '-'], { input: '', stdio: ['pipe', 'ignore', 'ignore'] });
+    execFileSync(compiler, [...flags, '-c', '-x', 'c++', '-', '-o', devNull], { input: source, stdio: ['pipe', 'ignore', 'ignore'] });
     return true;
   } catch {
     return false;

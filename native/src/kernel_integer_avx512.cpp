@@ -95,7 +95,8 @@ template <int ROWS> static inline void sum_minima(const IntegerTile &t, int64_t 
 
 /*
  * K blocks: both sides have one scale for 256 values, and the weights whole factors within. Sums of a span times its factor are whole numbers below 2^24
- * (16 * 127 * 32 * 128 in q6_k), and so is in files what they add up to: floats, which take one operation less than whole numbers.
+ * (16 * 127 * 32 * 128 in q6_k), and are summed as floats, which take one operation less than whole numbers: exact below 2^24, as nearly always, beyond it
+ * rounded in the same order for any number of rows.
  */
 template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_blocks(const IntegerTile &t) {
   constexpr int SPANS = GROUP / VALUES, GROUPS = K_BLOCK / GROUP;

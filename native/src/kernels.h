@@ -1,6 +1,6 @@
 /*
  * The innermost products: `rows` rows of activations with the 32 columns of a panel, over a piece of K. C [rows, 32] is added to (floats: written if
- * `first`). A value of C is changed by one sum for each block of the weights (integers), pair of k (bf16) or k (floats), in their order, whatever
+ * `first`). A value of C is changed by one sum for each block of the weights (integers), pair of k (bf16; by tiles 32 of k) or k (floats), in their order, whatever
  * `rows` is.
  */
 #pragma once

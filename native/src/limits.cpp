@@ -99,7 +99,7 @@ static int64_t bfloat_operations(int64_t rounds) { return float_operations(round
 #endif
 
 #if defined(FLX_ISA_TILES)
-/* Calls multiply(number of C, of A, of B) for sums that do not depend on each other. */
+/* multiply() adds to all four tiles of C, which do not depend on each other, products of `values` of k. */
 template <class Multiply> static int64_t tile_operations(int64_t rounds, int64_t values, const Multiply &multiply) {
   alignas(64) static constexpr uint8_t ZEROS[TILE_ROWS][TILE_BYTES] = {};
   use_tiles(TILE_ROWS, TILE_ROWS, TILE_BYTES);

@@ -12,7 +12,7 @@
 /*
  * K at a time. While few rows pass by, a panel's piece of bytes (16 KiB) or floats (32 KiB) stays in the first cache. Many rows come from the third cache for
  * every panel, fast only in long runs; then the piece is in the second cache (128 KiB, up to 180 with scales and minima). By signs, all rows of a group of k
- * follow each other, and pieces are short.
+ * follow each other, and pieces are short; by tiles short ones are as good.
  */
 struct Piece {
   int64_t few_rows;

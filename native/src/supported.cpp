@@ -33,14 +33,15 @@ static bool gets_tiles() {
 
 static bool has_level(int level) {
   __builtin_cpu_init();
-#if !defined(FLX_EMULATE_TILES)
-  if (level >= 4 && !gets_tiles()) return false;
-#endif
   if (level >= 3 && !__builtin_cpu_supports("avx512bf16")) return false;
   if (level >= 2 && (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
                      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vnni")))
     return false;
-  return level < 1 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"));
+  if (level >= 1 && (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))) return false;
+#if !defined(FLX_EMULATE_TILES)
+  if (level >= 4 && !gets_tiles()) return false;
+#endif
+  return true;
 }
 #elif defined(__aarch64__) && defined(__APPLE__)
 static bool has_feature(const char *name) {

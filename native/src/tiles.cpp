@@ -1,7 +1,5 @@
 #include "tiles.h"
 
-#include "kernels.h"
-
 #if defined(FLX_ISA_TILES)
 /* Loading sizes takes 200 cycles, so that they stay while they are the same. */
 static thread_local int64_t sizes_now = 0;

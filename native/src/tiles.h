@@ -2,7 +2,8 @@
  * Matrix products of tiles (Intel AMX), 16 x 16 in one instruction of 16 cycles: C [rows, 16] += A [rows, k] times B, k up to 32 of bf16 (C in f32) or of signed bytes
  * (C in int32), of which B has those side by side that make up 4 bytes of a row of A: [k / 2][16 columns][2], [k / 4][16 columns][4]. In bf16 a row of C adds, for all
  * of these k, even and odd ones apart by fused multiply-adds, then both sums to what is there (Intel's manual: TDPBF16PS), whatever other rows do. A thread has eight
- * tiles: here four of C, and of A and B two. With FLX_EMULATE_TILES the same in plain C++, for processors without and for sanitizers.
+ * tiles: here four of C, and of A and B two. With FLX_EMULATE_TILES plain C++ does as much, for processors without and for sanitizers; denormals, which
+ * tiles take for 0, it keeps.
  */
 #pragma once
 #include "activations.h"
@@ -41,19 +42,27 @@ struct EmulatedTiles {
 inline thread_local EmulatedTiles emulated_tiles;
 
 static inline void tiles_begin(const TileSizes &sizes) {
+  std::memset(emulated_tiles.words, 0, sizeof emulated_tiles.words);
   std::memcpy(emulated_tiles.rows, sizes.rows, sizeof emulated_tiles.rows);
   std::memcpy(emulated_tiles.row_bytes, sizes.row_bytes, sizeof emulated_tiles.row_bytes);
 }
 static inline void tiles_end() { std::memset(emulated_tiles.rows, 0, TILES); }
 
-template <int TILE> static inline void tile_zero() { std::memset(emulated_tiles.words[TILE], 0, sizeof emulated_tiles.words[TILE]); }
+/* As the processor does with a tile that was not given. */
+template <int TILE> static inline void check_tile() {
+  if (emulated_tiles.rows[TILE] == 0) __builtin_trap();
+}
+
+template <int TILE> static inline void tile_zero() { check_tile<TILE>(), std::memset(emulated_tiles.words[TILE], 0, sizeof emulated_tiles.words[TILE]); }
 
 template <int TILE> static inline void tile_load(const void *from, int64_t stride) {
+  check_tile<TILE>();
   for (int row = 0; row < emulated_tiles.rows[TILE]; row++)
     std::memcpy(emulated_tiles.words[TILE][row], static_cast<const uint8_t *>(from) + row * stride, emulated_tiles.row_bytes[TILE]);
 }
 
 template <int TILE> static inline void tile_store(void *to, int64_t stride) {
+  check_tile<TILE>();
   for (int row = 0; row < emulated_tiles.rows[TILE]; row++)
     std::memcpy(static_cast<uint8_t *>(to) + row * stride, emulated_tiles.words[TILE][row], emulated_tiles.row_bytes[TILE]);
 }
