@@ -14,9 +14,6 @@ struct Signed : Unsigned {
   static constexpr bool SIGNED = true;
 };
 
-/* What kernels consist of within them: where several call the same, GCC leaves it outside, and sums go to memory (20 % with AVX2). */
-#define FLX_INLINE __attribute__((always_inline))
-
 /* Adds the products of SPAN values of k: those of a group from its step (4 k) `from` on. */
 #if defined(FLX_ISA_NEON)
 #include "integer_neon.h"

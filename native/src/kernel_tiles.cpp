@@ -17,7 +17,6 @@ static constexpr int64_t GROUPS = K_BLOCK / GROUP;
 static constexpr int64_t MOST_ASKED = 256;
 
 #define EACH_ROW(r) _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
-#define INLINE __attribute__((always_inline))
 
 using Sums = int32_t[TILE_ROWS][LANES];
 
@@ -26,12 +25,12 @@ alignas(64) static constexpr int32_t STARTS[LANES] = {SUM_START, SUM_START, SUM_
                                                       SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START, SUM_START};
 
 /* Brings groups through tiles for 16 columns, from `column` on, and calls add(group, its sums) for one after the other. */
-template <int ROWS, bool STARTED, class Add> static inline INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
+template <int ROWS, bool STARTED, class Add> static inline FLX_INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
   alignas(64) Sums sums[IN_MEMORY];
   /* The first columns ask for what is read next; of much, the last ones for one half. */
   const int64_t last = t.ahead_bytes > MOST_ASKED ? t.ahead_bytes / 2 : 0, asked = column == 0 ? t.ahead_bytes - last : last;
   const uint8_t *ahead = t.ahead + (column == 0 ? 0 : t.ahead_bytes - last);
-  const auto multiply = [&](auto tile, int64_t g) INLINE {
+  const auto multiply = [&](auto tile, int64_t g) FLX_INLINE {
     constexpr int TILE = decltype(tile)::value, A = TILE_A + TILE % 2, B = TILE_B + TILE % 2;
     if constexpr (STARTED) tile_load<TILE>(STARTS, 0);
     else tile_zero<TILE>();
@@ -39,7 +38,7 @@ template <int ROWS, bool STARTED, class Add> static inline INLINE void each_grou
     tile_load<B>(t.weights + g * t.weight_bytes + column * 4, FLX_PANEL * 4);
     tile_multiply_bytes<TILE, A, B>();
   };
-  const auto step = [&](auto tile, int64_t g) INLINE {
+  const auto step = [&](auto tile, int64_t g) FLX_INLINE {
     const int64_t stored = g - STORED_AFTER, read = g - READ_AFTER;
     if (g < t.groups) {
       ask_for(ahead + g * t.ahead_bytes, asked);
@@ -60,7 +59,7 @@ template <int ROWS, bool STARTED, class Add> static inline INLINE void each_grou
 template <int ROWS, bool MINIMA> FLX_APART static void multiply_groups(const IntegerTile &t, int column) {
   F c[ROWS];
   EACH_ROW(r) c[r] = f_load(t.c + r * FLX_PANEL + column);
-  each_group<ROWS, true>(t, column, [&](int64_t g, const Sums &sums) INLINE {
+  each_group<ROWS, true>(t, column, [&](int64_t g, const Sums &sums) FLX_INLINE {
     const F scale = f_load(t.panel.scales + g * FLX_PANEL + column), start = f_start_scaled(scale);
     const F minimum = MINIMA ? f_load(t.panel.minima + g * FLX_PANEL + column) : f_set(0);
     EACH_ROW(r) {
@@ -72,7 +71,7 @@ template <int ROWS, bool MINIMA> FLX_APART static void multiply_groups(const Int
 }
 
 /* C += totals of K block `block` times its scales, less its minima times sums of quants. */
-template <int ROWS> static inline INLINE void add_block(const IntegerTile &t, int column, int64_t block, const F (&totals)[ROWS]) {
+template <int ROWS> static inline FLX_INLINE void add_block(const IntegerTile &t, int column, int64_t block, const F (&totals)[ROWS]) {
   constexpr int64_t PAIRS = GROUPS / 2;
   const F scale = f_load(t.panel.scales + block * FLX_PANEL + column), minimum = f_sub(f_set(0), f_load(t.panel.minima + block * FLX_PANEL + column));
   I factors[PAIRS];
@@ -91,7 +90,7 @@ template <int ROWS> static inline INLINE void add_block(const IntegerTile &t, in
 template <int ROWS> FLX_APART static void multiply_blocks(const IntegerTile &t, int column) {
   F totals[ROWS];
   EACH_ROW(r) totals[r] = f_set(0);
-  each_group<ROWS, false>(t, column, [&](int64_t g, const Sums &sums) INLINE {
+  each_group<ROWS, false>(t, column, [&](int64_t g, const Sums &sums) FLX_INLINE {
     const F factors = f_from_i(i_from_bytes(t.panel.scale_factors + g * FLX_PANEL + column));
     EACH_ROW(r) totals[r] = f_fma(f_from_i(_mm512_load_si512(sums[r])), factors, totals[r]);
     if (g % GROUPS != GROUPS - 1) return;

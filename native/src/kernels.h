@@ -10,6 +10,8 @@
 
 /* Kernels, each a function of its own: where several are inlined into one, GCC spills sums (12 % of q4_0 with AVX2). */
 #define FLX_APART __attribute__((noinline))
+/* What kernels consist of within them: where several call the same, GCC leaves it outside, and sums go to memory (20 % with AVX2). */
+#define FLX_INLINE __attribute__((always_inline))
 
 struct IntegerTile {
   const int8_t *quants; /* as IntegerRows has them: [k / 4][rows][4], for tiles [groups][rows][32], or RowSigns [groups][rows] */

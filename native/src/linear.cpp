@@ -253,14 +253,14 @@ static int64_t part_rows(const flx_linear &l) {
 }
 
 /*
- * Panels that a thread takes at once. With few rows the weights come from memory, which is read fastest straight on; yet there are to be so many tiles for each
+ * Panels that a thread takes at once. With few rows the weights come from memory, which is read fastest straight on; yet there are to be so many shares for each
  * thread that none waits long for the others.
  */
-static constexpr int64_t MOST_PANELS = 4, TILES_A_THREAD = 16;
+static constexpr int64_t MOST_PANELS = 4, SHARES_A_THREAD = 16;
 
 static int64_t panels_together(const flx_team *team, int64_t panels, int64_t rows) {
   if (rows >= MANY_ROWS) return 1;
-  return std::clamp<int64_t>(panels / (TILES_A_THREAD * team_size(team)), 1, MOST_PANELS);
+  return std::clamp<int64_t>(panels / (SHARES_A_THREAD * team_size(team)), 1, MOST_PANELS);
 }
 
 void run_linear(flx_team *team, const flx_linear &l) {
@@ -268,9 +268,9 @@ void run_linear(flx_team *team, const flx_linear &l) {
   prepare_rows(team, l);
   const int64_t panels = (l.weight.n + FLX_PANEL - 1) / FLX_PANEL;
   const int64_t rows = part_rows(l), parts = (l.m + rows - 1) / rows;
-  const int64_t together = panels_together(team, panels, l.m), tiles = (panels + together - 1) / together;
-  parallel(team, tiles * parts, [&](int64_t tile) {
-    const int64_t from = tile / tiles * rows, first = tile % tiles * together;
+  const int64_t together = panels_together(team, panels, l.m), shares = (panels + together - 1) / together;
+  parallel(team, shares * parts, [&](int64_t share) {
+    const int64_t from = share / shares * rows, first = share % shares * together;
     for (int64_t panel = first; panel < std::min(panels, first + together); panel++) run_panel(l, panel, from, std::min<int64_t>(l.m, from + rows));
   });
 }
