@@ -24,8 +24,8 @@ struct Header {
   }
 };
 
-/* With fewer rows of groups the processor keeps more requests under way than asking does. */
-static constexpr int ROWS_THAT_ASK = 4;
+/* With fewer rows of groups Zen 4 keeps more requests under way than asking does. */
+static constexpr int ROWS_THAT_ASK = PANELS_BY_TURNS > 1 ? 1 : 4;
 static constexpr int V = FLX_PANEL / LANES;
 
 /* All rows at once: sums in registers are arrays that no index is left in. */
@@ -55,29 +55,38 @@ static inline void multiply_span(const int8_t *a, const uint8_t *w, int span, co
   }
 }
 
+/* C += products of group `g`, whose weights are at `block`: of both sides, they have a scale for it. */
+template <int ROWS, bool MINIMA, class Form, class Scales>
+static inline FLX_INLINE void multiply_group(const IntegerTile &t, const int8_t *a, const uint8_t *block, int64_t g, float *c) {
+  I products[ROWS][V];
+  const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
+  multiply_span<ROWS, GROUP, Form>(a, w, 0, t.offsets + g * 2 * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
+  /* Of its own: what is stored may be `t` for all that GCC knows. */
+  const float *scales = t.scales + g * ROWS, *sums = t.sums + g * ROWS;
+  for (int v = 0; v < V; v++, c += LANES) {
+    const F scale = Scales::scale(t, block, g, v);
+    const F start = f_start_scaled(scale);
+    const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
+    EACH_ROW(r) {
+      F sum = f_fma(f_sum_scaled(products[r][v], scale, start), f_set(scales[r]), f_load(c + r * FLX_PANEL));
+      if (MINIMA) sum = f_fma(minimum, f_set(sums[r]), sum);
+      f_store(c + r * FLX_PANEL, sum);
+    }
+  }
+}
+
 /* Weights and activations with a scale for each group. */
 template <int ROWS, bool MINIMA, class Form, class Scales> static void multiply_groups(const IntegerTile &t) {
   constexpr bool PACKED = std::is_same_v<Scales, Header>;
+  const int64_t panels = PACKED ? t.panels : 1;
   const int8_t *a = t.quants;
   const uint8_t *block = t.weights;
   for (int64_t g = 0; g < t.groups; g++, a += GROUP * ROWS, block += t.weight_bytes) {
     if (!PACKED) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-    else if (ROWS >= ROWS_THAT_ASK) ask_for(block + PACKED_AHEAD_BYTES, t.weight_bytes);
-    I products[ROWS][V];
-    const uint8_t *w = block + (MINIMA ? Scales::BYTES_WITH_MINIMA : Scales::BYTES);
-    multiply_span<ROWS, GROUP, Form>(a, w, 0, t.offsets + g * 2 * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);
-    /* Of its own: what is stored may be `t` for all that GCC knows. */
-    const float *scales = t.scales + g * ROWS, *sums = t.sums + g * ROWS;
-    float *c = t.c;
-    for (int v = 0; v < V; v++, c += LANES) {
-      const F scale = Scales::scale(t, block, g, v);
-      const F start = f_start_scaled(scale);
-      const F minimum = MINIMA ? Scales::minimum(t, block, g, v) : f_set(0);
-      EACH_ROW(r) {
-        F sum = f_fma(f_sum_scaled(products[r][v], scale, start), f_set(scales[r]), f_load(c + r * FLX_PANEL));
-        if (MINIMA) sum = f_fma(minimum, f_set(sums[r]), sum);
-        f_store(c + r * FLX_PANEL, sum);
-      }
+    for (int64_t panel = 0; panel < panels; panel++) {
+      const uint8_t *w = block + panel * t.panel_bytes;
+      if (PACKED && ROWS >= ROWS_THAT_ASK) ask_for<PACKED_AHEAD_CACHE>(w + PACKED_AHEAD_BYTES, t.weight_bytes);
+      multiply_group<ROWS, MINIMA, Form, Scales>(t, a, w, g, t.c + panel * ROWS * FLX_PANEL);
     }
   }
 }
@@ -103,15 +112,15 @@ template <int ROWS, int VALUES, bool MINIMA, class Form> static void multiply_bl
   const int8_t *a = t.quants;
   const uint8_t *w = t.weights;
   const IntegerFormat &f = *integer_format(t.type);
-  const int64_t share = panel_block_bytes(f) / GROUPS, header = KEEPS<Form> ? header_bytes(f) : 0;
+  const int64_t header = KEEPS<Form> ? header_bytes(f) : 0;
   for (int64_t block = 0; block < t.groups / GROUPS; block++, w += header) {
-    const uint8_t *next = w + PACKED_AHEAD_BYTES;
     F totals[ROWS][V];
     EACH_ROW(r)
       for (int v = 0; v < V; v++) totals[r][v] = f_set(0);
     for (int64_t g = block * GROUPS; g < (block + 1) * GROUPS; g++, a += GROUP * ROWS, w += t.weight_bytes) {
       if (std::is_same_v<Form, Bytes> || KEEPS<Form>) ask_for(t.ahead + g * t.ahead_bytes, t.ahead_bytes);
-      else ask_for(next + (g - block * GROUPS) * share, share);
+      else
+        for (int64_t panel = 0; panel < t.panels; panel++) ask_for<PACKED_AHEAD_CACHE>(t.ahead + panel * t.panel_bytes + g * t.ahead_bytes, t.ahead_bytes);
       for (int span = 0; span < SPANS; span++) {
         I products[ROWS][V];
         multiply_span<ROWS, VALUES, Form>(a, w, span, t.offsets + (g * 2 + span) * ROWS, t.panel.quants + g * GROUP * FLX_PANEL, products);

@@ -13,8 +13,8 @@ static constexpr int64_t STORED_AFTER = 1, READ_AFTER = 2;
 static constexpr int IN_TILES = 4, IN_MEMORY = 4;
 static constexpr int64_t GROUPS = K_BLOCK / GROUP;
 
-/* Bytes of weights that memory is asked for with a group of 16 columns, before the next one shares them. */
-static constexpr int64_t MOST_ASKED = 256;
+/* From so many bytes with each group on, memory is asked for what follows in two places by turns: it gives more then (docs/kernels.md). */
+static constexpr int64_t BY_TURNS = 512;
 
 #define EACH_ROW(r) _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
 
@@ -27,9 +27,9 @@ alignas(64) static constexpr int32_t STARTS[LANES] = {SUM_START, SUM_START, SUM_
 /* Brings groups through tiles for 16 columns, from `column` on, and calls add(group, its sums) for one after the other. */
 template <int ROWS, bool STARTED, class Add> static inline FLX_INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
   alignas(64) Sums sums[IN_MEMORY];
-  /* The first columns ask for what is read next; of much, the last ones for one half. */
-  const int64_t last = t.ahead_bytes > MOST_ASKED ? t.ahead_bytes / 2 : 0, asked = column == 0 ? t.ahead_bytes - last : last;
-  const uint8_t *ahead = t.ahead + (column == 0 ? 0 : t.ahead_bytes - last);
+  /* Both halves of the columns ask for one half of what is read next, or of each of its halves. */
+  const int64_t places = t.ahead_bytes < BY_TURNS ? 1 : 2, share = t.ahead_bytes / (2 * places), place_bytes = 2 * share * t.groups;
+  const uint8_t *ahead = t.ahead + (column == 0 ? 0 : share * t.groups);
   const auto multiply = [&](auto tile, int64_t g) FLX_INLINE {
     constexpr int TILE = decltype(tile)::value, A = TILE_A + TILE % 2, B = TILE_B + TILE % 2;
     if constexpr (STARTED) tile_load<TILE>(STARTS, 0);
@@ -41,7 +41,7 @@ template <int ROWS, bool STARTED, class Add> static inline FLX_INLINE void each_
   const auto step = [&](auto tile, int64_t g) FLX_INLINE {
     const int64_t stored = g - STORED_AFTER, read = g - READ_AFTER;
     if (g < t.groups) {
-      ask_for(ahead + g * t.ahead_bytes, asked);
+      for (int64_t place = 0; place < places; place++) ask_for(ahead + place * place_bytes + g * share, share);
       multiply(tile, g);
     }
     if (stored >= 0 && stored < t.groups) tile_store<(decltype(tile)::value + IN_TILES - STORED_AFTER) % IN_TILES>(sums[stored % IN_MEMORY], TILE_BYTES);

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "activation.h"
+#include "finish.h"
 #include "kernels.h"
 #include "panel.h"
 #include "paths.h"
@@ -38,6 +38,7 @@ struct alignas(64) PanelMemory {
 static thread_local PanelMemory memory;
 
 static float *sums_of(int64_t row) { return memory.c + row * FLX_PANEL; }
+static void clear_sums(float *c, int64_t rows) { std::memset(c, 0, static_cast<size_t>(rows * FLX_PANEL) * sizeof(float)); }
 
 /* Memory for `k` of a panel: codes and what belongs to them close together. */
 static IntegerPanel panel_memory(int64_t k) {
@@ -61,7 +62,7 @@ static IntegerTile tile_of(const flx_linear &l, const IntegerPanel &panel, int64
   return tile;
 }
 
-/* Points `tile` to `n` rows from `row` on; their sums begin at 0. */
+/* Points `tile` to `n` rows from `row` on. */
 static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int64_t k0, int64_t row, int64_t n, bool by_group) {
   const int64_t at = row * k + k0 * n;
   tile.quants = rows.quants + at / GROUP * rows.group_bytes;
@@ -69,28 +70,41 @@ static void set_rows(IntegerTile &tile, const IntegerRows &rows, int64_t k, int6
   tile.offsets = rows.offsets + at / GROUP * 2;
   if (by_group) tile.sums = rows.sums + at / GROUP;
   else tile.sum_pairs = rows.sum_pairs + at / GROUP;
-  if (k0 == 0) std::memset(tile.c, 0, static_cast<size_t>(n) * FLX_PANEL * sizeof(float));
 }
 
-/* Few rows, all at once: weights are unpacked in registers. */
-static void packed_panel_product(const flx_linear &l, int64_t panel) {
+/* A K block of each panel. With each of them memory is asked for a share of the next block of all. */
+static void packed_block(const flx_linear &l, const IntegerFormat &f, IntegerTile tile) {
+  const uint8_t *first = tile.weights;
+  const int64_t bytes = panel_block_bytes(f), share = bytes / tile.panels;
+  tile.ahead_bytes = share / tile.groups;
+  for (int64_t panel = 0; panel < tile.panels; panel++) {
+    const uint8_t *block = first + panel * tile.panel_bytes;
+    tile.ahead = tile.panels > 1 ? first + bytes + panel * share : block + PACKED_AHEAD_BYTES;
+    unpack_headers(l.weight.type, block, f.values, tile.panel);
+    tile.weights = block + header_bytes(f);
+    tile.c = sums_of(panel * l.m);
+    multiply_packed(l.m, tile);
+  }
+}
+
+/* Few rows, all at once, with `panels` panels by turns: weights are unpacked in registers. */
+static void packed_product(const flx_linear &l, int64_t first, int64_t panels) {
   const flx_weight &w = l.weight;
   const IntegerFormat &f = *integer_format(w.type);
   const IntegerRows rows = integer_rows(w.type, l.scratch, l.m, w.k);
   const int64_t most = f.values == GROUP ? INTEGER_K.few_rows : f.values;
   const IntegerPanel part = panel_memory(most);
+  clear_sums(sums_of(0), panels * l.m);
   for (int64_t k0 = 0; k0 < w.k; k0 += most) {
     const int64_t count = std::min(most, w.k - k0);
     IntegerTile tile = tile_of(l, part, count);
-    tile.weights = panel_in_order(w, panel, k0, count);
+    tile.weights = panel_in_order(w, first, k0, count);
     tile.weight_bytes = group_stride(f);
+    tile.panels = panels;
+    tile.panel_bytes = panel_bytes(w, w.k);
     tile.c = sums_of(0);
-    if (f.values > GROUP) {
-      unpack_headers(w.type, tile.weights, count, part);
-      tile.weights += header_bytes(f);
-    }
     set_rows(tile, rows, w.k, k0, 0, l.m, f.activations == GROUP);
-    multiply_packed(l.m, tile);
+    f.values == GROUP ? multiply_packed(l.m, tile) : packed_block(l, f, tile);
   }
 }
 
@@ -126,6 +140,7 @@ static void integer_panel(const flx_linear &l, int64_t panel, int64_t from, int6
     for (int64_t row = from; row < to; row += step) {
       const int64_t n = std::min(step, to - row);
       set_rows(tile, rows, w.k, k0, row, n, by_group);
+      if (k0 == 0) clear_sums(tile.c, n);
       row == from ? multiply_and_unpack(n, tile) : multiply_integers(n, tile);
       tile.c += n * FLX_PANEL;
       tile.ahead += tile.groups * tile.ahead_bytes;
@@ -198,39 +213,18 @@ static void float_panel(const flx_linear &l, int64_t panel, int64_t from, int64_
   }
 }
 
-/*
- * Stores wait for their lines one after the other. Rows of y are often a multiple of 4 KiB apart: few lines of them are in the first cache together, so they
- * are asked for a few rows before.
- */
-static constexpr int64_t ROWS_AHEAD = 8;
-
-/* Bias, activation and residual of one panel, while it is in the cache. */
-static void finish_panel(const flx_linear &l, int64_t column, int64_t columns, int64_t from, int64_t to) {
-  float *c = sums_of(0);
-  for (int64_t row = from; row < to; row++, c += FLX_PANEL) {
-    float *y = l.y + row * l.ldy + column;
-    for (int i = 0; i < FLX_PANEL; i += 16) __builtin_prefetch(y + ROWS_AHEAD * l.ldy + i, 1);
-    if (columns == FLX_PANEL && !l.bias && !l.factors && !l.residual && l.activation == FLX_NONE) {
-      for (int i = 0; i < FLX_PANEL; i += LANES) f_store(y + i, f_load(c + i));
-      continue;
-    }
-    if (l.bias)
-      for (int64_t i = 0; i < columns; i++) c[i] += l.bias[column + i];
-    activate(c, columns, l.activation);
-    if (l.factors)
-      for (int64_t i = 0; i < columns; i++) c[i] *= l.factors[row * l.ldy + column + i];
-    if (l.residual)
-      for (int64_t i = 0; i < columns; i++) c[i] += l.residual[row * l.ldy + column + i];
-    std::memcpy(y, c, static_cast<size_t>(columns) * 4);
-  }
-}
-
-static void run_panel(const flx_linear &l, int64_t panel, int64_t from, int64_t to) {
-  if (is_integer(l.weight.type)) l.m <= packed_rows(l.weight.type) ? packed_panel_product(l, panel) : integer_panel(l, panel, from, to);
-  else if (in_bfloats(l.weight.type)) bfloat_panel(l, panel, from, to);
-  else float_panel(l, panel, from, to);
-  const int64_t column = panel * FLX_PANEL;
-  finish_panel(l, column, std::min<int64_t>(FLX_PANEL, l.weight.n - column), from, to);
+/* Panels from `first` on, up to `end`, as many as are multiplied together; how many these were. */
+static int64_t run_panels(const flx_linear &l, int64_t first, int64_t end, int64_t from, int64_t to) {
+  const int32_t type = l.weight.type;
+  const bool packed = is_integer(type) && l.m <= packed_rows(type);
+  const int64_t by_turns = std::min({PANELS_BY_TURNS, end - first, packed_panels(l.weight) - first});
+  const int64_t panels = packed ? std::max<int64_t>(by_turns, 1) : 1;
+  if (packed) packed_product(l, first, panels);
+  else if (is_integer(type)) integer_panel(l, first, from, to);
+  else if (in_bfloats(type)) bfloat_panel(l, first, from, to);
+  else float_panel(l, first, from, to);
+  for (int64_t panel = 0; panel < panels; panel++) finish_panel(l, first + panel, sums_of(panel * l.m), from, to);
+  return panels;
 }
 
 static void prepare_rows(flx_team *team, const flx_linear &l) {
@@ -271,7 +265,8 @@ void run_linear(flx_team *team, const flx_linear &l) {
   const int64_t together = panels_together(team, panels, l.m), shares = (panels + together - 1) / together;
   parallel(team, shares * parts, [&](int64_t share) {
     const int64_t from = share / shares * rows, first = share % shares * together;
-    for (int64_t panel = first; panel < std::min(panels, first + together); panel++) run_panel(l, panel, from, std::min<int64_t>(l.m, from + rows));
+    const int64_t end = std::min(panels, first + together), to = std::min<int64_t>(l.m, from + rows);
+    for (int64_t panel = first; panel < end;) panel += run_panels(l, panel, end, from, to);
   });
 }
 

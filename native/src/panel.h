@@ -36,10 +36,11 @@ static inline int64_t group_stride(const IntegerFormat &f) { return f.values > G
 
 /*
  * Asks for bytes that are wanted next, so that they come from memory while others are computed: the processor's own prefetching stops whenever reading
- * does. Panels follow each other, and asking beyond the last one does no harm.
+ * does. Panels follow each other, and asking beyond the last one does no harm. They are to come into cache 2, or into the
+ * first one.
  */
-static inline void ask_for(const uint8_t *from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+template <int CACHE = 2> static inline void ask_for(const uint8_t *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 4 - CACHE);
 }
 
 /* Zero point of the bytes that `unpack_codes` writes. */
@@ -58,6 +59,8 @@ static inline bool signed_bytes(int32_t type) {
 
 /* The `rows` rows at `from` into panel order, with rows of zeros behind them. */
 void pack_panel(const flx_weight &weight, const uint8_t *from, int64_t rows, uint8_t *out);
+/* How many of the first panels are in panel order. */
+static inline int64_t packed_panels(const flx_weight &weight) { return weight.packed ? weight.n / FLX_PANEL : 0; }
 /* Panel `panel` from `k0` on, if it is in panel order; otherwise null. */
 const uint8_t *packed_panel(const flx_weight &weight, int64_t panel, int64_t k0);
 /* Bytes of `count` of k of a panel. */

@@ -136,7 +136,7 @@ static int64_t bytes_of(const flx_weight &w, int64_t count) {
 int64_t panel_bytes(const flx_weight &w, int64_t count) { return bytes_of(w, count) * P; }
 
 const uint8_t *packed_panel(const flx_weight &w, int64_t panel, int64_t k0) {
-  if (!w.packed || w.n - panel * P < P) return nullptr;
+  if (panel >= packed_panels(w)) return nullptr;
   return row_of(w, panel * P) + bytes_of(w, k0) * P;
 }
 
