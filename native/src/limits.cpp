@@ -1,6 +1,7 @@
 /* What this processor can do at best: the bounds that speeds are compared with. */
 #include <atomic>
 
+#include "panel.h"
 #include "simd.h"
 #include "steps.h"
 #include "team.h"
@@ -145,14 +146,20 @@ extern "C" int64_t flx_operations(flx_team *team, int32_t kind, int32_t threads,
   return operations;
 }
 
+/* Places that are read by turns, and how far before: processors prefetch within pages, and more of these are more requests under way. */
+static constexpr int64_t PLACES = 4, READ_AHEAD_BYTES = 1024;
+
 extern "C" void flx_read(flx_team *team, const void *memory, int64_t bytes) {
-  constexpr int64_t TILE = 1 << 20;
+  constexpr int64_t TILE = (1 << 20) / 4, PLACE = TILE / PLACES, STEP = 64; /* floats */
   const float *values = static_cast<const float *>(memory);
-  parallel(team, bytes / TILE, [&](int64_t tile) {
-    const float *from = values + tile * (TILE / 4);
+  parallel(team, bytes / 4 / TILE, [&](int64_t tile) {
+    const float *from = values + tile * TILE;
     F sums[4] = {f_set(0), f_set(0), f_set(0), f_set(0)};
-    for (int64_t i = 0; i < TILE / 4; i += 4 * LANES)
-      for (int j = 0; j < 4; j++) sums[j] = f_add(sums[j], f_load(from + i + j * LANES));
+    for (int64_t i = 0; i < PLACE; i += STEP)
+      for (const float *place = from + i; place < from + TILE; place += PLACE) {
+        ask_for<1>(reinterpret_cast<const uint8_t *>(place) + READ_AHEAD_BYTES, STEP * 4);
+        for (int64_t j = 0; j < STEP / LANES; j++) sums[j % 4] = f_add(sums[j % 4], f_load(place + j * LANES));
+      }
     float lanes[LANES];
     f_store(lanes, f_add(f_add(sums[0], sums[1]), f_add(sums[2], sums[3])));
     sink = lanes[0];
