@@ -12,6 +12,8 @@ static constexpr int64_t LEAST_BY_SIGNS = 24;
 [[maybe_unused]] static constexpr int64_t LEAST_BY_TILES = 16;
 /* Rows that are rounded together where all are one block: 16 scales of a group are a line of 64 bytes, so that threads hardly share lines. */
 static constexpr int64_t ROUNDED_ROWS = 16;
+/* Values of a row that are rounded together otherwise. */
+static constexpr int64_t ROUNDED_K = 1024;
 
 bool by_signs(int32_t type, int64_t m) {
 #if defined(__AVX2__)
@@ -48,6 +50,15 @@ IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k) {
 
 /* The largest of the absolute values, or no number if one of them is not finite. `count` is a multiple of GROUP. */
 static float largest_of(const float *x, int count) {
+#if defined(FLX_ISA_AVX512)
+  /* Without the sign, floats are in the order of their bits, and what is not finite is behind all others. */
+  I most = i_set(0);
+  for (int i = 0; i < count; i += LANES) most = _mm512_max_epi32(most, _mm512_and_epi32(_mm512_loadu_si512(x + i), i_set(0x7fffffff)));
+  const int32_t bits = _mm512_reduce_max_epi32(most);
+  float largest;
+  std::memcpy(&largest, &bits, 4);
+  return std::isfinite(largest) ? largest : NAN;
+#else
   F most = f_set(0), zero = f_set(0); /* times 0, all but finite numbers are none */
   for (int i = 0; i < count; i += LANES) {
     const F v = f_load(x + i);
@@ -55,15 +66,18 @@ static float largest_of(const float *x, int count) {
     most = f_max(most, f_max(v, f_sub(f_set(0), v)));
   }
   return f_largest(most) + f_sum(zero);
+#endif
 }
 
 /* Rounds x * inverse to -127 ... 127 for a group. `sums` are those of both halves. */
 static void round_group(const float *x, float inverse, int8_t *quants, int32_t *sums) {
 #if defined(FLX_ISA_AVX512)
   for (int half = 0; half < 2; half++) {
-    const I q = _mm512_cvtps_epi32(f_mul(f_load(x + half * LANES), f_set(inverse)));
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + half * LANES), _mm512_cvtsepi32_epi8(q));
-    sums[half] = _mm512_reduce_add_epi32(q);
+    const __m128i q = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(f_mul(f_load(x + half * LANES), f_set(inverse))));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(quants + half * LANES), q);
+    /* Sums of 8 bytes without a sign, 128 more each. */
+    const __m128i eights = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    sums[half] = _mm_cvtsi128_si32(_mm_add_epi32(eights, _mm_unpackhi_epi64(eights, eights))) - 128 * LANES;
   }
 #elif defined(__AVX2__)
   for (int half = 0; half < 2; half++) {
@@ -140,25 +154,28 @@ static void round_span(const float *x, int64_t group, const IntegerFormat &forma
   }
 }
 
-/* Parts of each block that are rounded together. */
-static int64_t parts_of_block(int32_t type, int64_t m) { return by_signs(type, m) ? (integer_block_rows(type, m) + ROUNDED_ROWS - 1) / ROUNDED_ROWS : 1; }
+/* Parts of each block that are rounded together: of some rows or, so that few rows are shared by threads as well, of some k. */
+static int64_t parts_of_block(int32_t type, int64_t m, int64_t k) {
+  return by_signs(type, m) ? (integer_block_rows(type, m) + ROUNDED_ROWS - 1) / ROUNDED_ROWS : (k + ROUNDED_K - 1) / ROUNDED_K;
+}
 
-int64_t rounding_parts(int32_t type, int64_t m) {
+int64_t rounding_parts(int32_t type, int64_t m, int64_t k) {
   const int64_t block = integer_block_rows(type, m);
-  return (m + block - 1) / block * parts_of_block(type, m);
+  return (m + block - 1) / block * parts_of_block(type, m, k);
 }
 
 void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out) {
   const IntegerFormat &format = *integer_format(type);
   const int32_t zero = zero_point(type);
-  const int64_t block = integer_block_rows(type, m), parts = parts_of_block(type, m);
+  const int64_t block = integer_block_rows(type, m), parts = parts_of_block(type, m, k);
   const int64_t first = part / parts * block, rows = std::min(block, m - first);
-  const int64_t from = part % parts * ROUNDED_ROWS, to_row = parts > 1 ? std::min(rows, from + ROUNDED_ROWS) : rows;
   const int64_t spans = k / format.activations, at = first * (k / GROUP);
   Place to{0, rows, by_signs(type, m), by_tiles(type, m), {out.quants + at * out.group_bytes, out.group_bytes, out.scales + first * spans, out.offsets + 2 * at, {out.sums + at}}};
   if (format.activations != GROUP) to.block.sum_pairs = out.sum_pairs + at;
-  for (int64_t span = 0; span < spans; span++)
-    for (to.row = from; to.row < to_row; to.row++)
+  const int64_t from = part % parts * (to.signs ? ROUNDED_ROWS : 0), end = to.signs ? std::min(rows, from + ROUNDED_ROWS) : rows;
+  const int64_t share = to.signs ? spans : ROUNDED_K / format.activations, first_span = to.signs ? 0 : part % parts * share;
+  for (int64_t span = first_span; span < std::min(spans, first_span + share); span++)
+    for (to.row = from; to.row < end; to.row++)
       round_span(x + (first + to.row) * k + span * format.activations, span * format.activations / GROUP, format, zero, to);
 }
 

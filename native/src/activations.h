@@ -63,8 +63,8 @@ struct IntegerRows {
 
 int64_t integer_rows_bytes(int32_t type, int64_t m, int64_t k);
 IntegerRows integer_rows(int32_t type, void *scratch, int64_t m, int64_t k);
-/* Parts of the rows that are rounded at once by different threads. */
-int64_t rounding_parts(int32_t type, int64_t m);
+/* Parts of the rows, or of their k, that are rounded at once by different threads. */
+int64_t rounding_parts(int32_t type, int64_t m, int64_t k);
 /* Rounds one of them for weights of a type. A value that is no finite number makes its whole row no number. */
 void round_rows(const float *x, int64_t m, int64_t k, int64_t part, int32_t type, const IntegerRows &out);
 /* Pairs of bf16: block b as [(k + 1) / 2][rows][2]; for tiles as [k / 32, up][rows][32], with zeros behind the last k. */

@@ -231,7 +231,7 @@ static void prepare_rows(flx_team *team, const flx_linear &l) {
   const int64_t m = l.m, k = l.weight.k, blocks = (m + FLOAT_ROWS - 1) / FLOAT_ROWS, bfloat_blocks = (m + BFLOAT_ROWS - 1) / BFLOAT_ROWS;
   if (is_integer(l.weight.type)) {
     const IntegerRows rows = integer_rows(l.weight.type, l.scratch, m, k);
-    parallel(team, rounding_parts(l.weight.type, m), [&](int64_t part) { round_rows(l.x, m, k, part, l.weight.type, rows); });
+    parallel(team, rounding_parts(l.weight.type, m, k), [&](int64_t part) { round_rows(l.x, m, k, part, l.weight.type, rows); });
   } else if (in_bfloats(l.weight.type)) {
     parallel(team, bfloat_blocks, [&](int64_t block) { round_bfloats(l.x, m, k, block, static_cast<uint16_t *>(l.scratch)); });
   } else {
