@@ -1,4 +1,5 @@
 /** What the processor and its memory could do at best, measured with our kernels' own instructions. */
+import { readFileSync } from 'node:fs';
 import { type Address, type Kernels, type Team, viewOf } from '../src/native/kernels.ts';
 import { median } from './figure.ts';
 
@@ -6,8 +7,10 @@ import { median } from './figure.ts';
 const KINDS = { floats: 0, integers: 1, bfloats: 2, byteTiles: 3, bfloatTiles: 4 } as const;
 export type PeakKind = keyof typeof KINDS;
 
-/** More bytes than any cache has. */
-export const COLD_BYTES: number = 256 << 20;
+/** Twice as many bytes as the largest cache has, where Linux tells it: what is read once, between other works, comes from memory. */
+export const COLD_BYTES: number = Math.max(256 << 20, 2 * largestCache());
+/** What is read again and again, which a cache might keep a part of. */
+const READ_BYTES = 2 * COLD_BYTES;
 const PEAK_ROUNDS = 500_000;
 /** Processors that rested are slower for so long. */
 const WARM_UP_MS = 100;
@@ -25,8 +28,8 @@ export class Peaks implements Disposable {
     this.#kernels = kernels;
     this.#threads = threads;
     this.#team = kernels.teamCreate(threads)!;
-    this.#memory = kernels.memoryCreate(COLD_BYTES)!;
-    viewOf(this.#memory, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
+    this.#memory = kernels.memoryCreate(READ_BYTES)!;
+    viewOf(this.#memory, READ_BYTES).fill(1); // memory that was never written is one page of zeros
   }
 
   /** Operations a second; multiply and add count as two. */
@@ -40,12 +43,22 @@ export class Peaks implements Disposable {
 
   /** Bytes a second that all threads together read. */
   memory(): number {
-    return repeat(() => COLD_BYTES / secondsOf(() => this.#kernels.read(this.#team, this.#memory, COLD_BYTES)));
+    return repeat(() => READ_BYTES / secondsOf(() => this.#kernels.read(this.#team, this.#memory, READ_BYTES)));
   }
 
   [Symbol.dispose](): void {
     this.#kernels.memoryFree(this.#memory);
     this.#kernels.teamFree(this.#team);
+  }
+}
+
+/** Bytes, rounded up to whole MiB; 0 where they are unknown. */
+function largestCache(): number {
+  try {
+    const kibibytes = Number.parseInt(readFileSync('/sys/devices/system/cpu/cpu0/cache/index3/size', 'latin1'), 10); // "491520K"
+    return Number.isFinite(kibibytes) ? Math.ceil(kibibytes / 1024) * 2 ** 20 : 0;
+  } catch {
+    return 0;
   }
 }
 

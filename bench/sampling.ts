@@ -6,6 +6,7 @@ import type { ChoiceParams } from '../src/sampling/sampler.ts';
 import { UsageError } from '../src/util/errors.ts';
 import { processorFacts } from '../src/util/machine.ts';
 import { type BenchOptions, type Figure, figure, median } from './figure.ts';
+import { COLD_BYTES } from './peaks.ts';
 
 const VOCABULARIES = [50_272, 151_936];
 const ROWS = 64;
@@ -13,8 +14,6 @@ const ROWS = 64;
 const SPREAD = 3;
 const CANDIDATES = 20;
 const PEAK = 20;
-/** Read between two measurements, so that no row is in a cache. */
-const COLD_BYTES = 256 << 20;
 const OFF: ChoiceParams = {
   temperature: 1,
   topK: 0,
@@ -41,6 +40,7 @@ export async function* sampling({ rounds }: BenchOptions): AsyncGenerator<Figure
   const cold = kernels.memoryCreate(COLD_BYTES)!;
   try {
     viewOf(cold, COLD_BYTES).fill(1); // memory that was never written is one page of zeros
+    // Between two measurements, so that no row is in a cache.
     const flush = (): void => kernels.read(team, cold, COLD_BYTES);
     for (const vocabulary of VOCABULARIES) yield* ofVocabulary(kernels, team, vocabulary, rounds, flush);
   } finally {

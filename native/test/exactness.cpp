@@ -47,13 +47,12 @@ static void try_batches(Test &t, const Format &f, int64_t m) {
 /* So many columns that a thread takes several panels at once, and few rows two of them by turns; the last one is no whole panel. */
 static void try_many_columns(Test &t, const Format &f) {
   Random random(41), same(43), again(43);
-  const int64_t n = 49 * 32 + 7, k = f.values == 256 ? 768 : f.values == 32 ? 544 : 65, m = 19;
+  const int64_t n = 49 * 32 + 7, k = f.values == 256 ? 512 : f.values == 32 ? 64 : 9, m = 12;
   const Weight packed = random_weight(t, same, f, n, k, true), plain = random_weight(t, again, f, n, k, false);
   const Array<float> x = random_floats(random, m * k), whole = product(t, plain.value, x.data(), m);
-  for (const int64_t count : {1, 2, 5, 10, 12, 19})
-    for (const int team : {0, 1})
-      t.expect(has_rows(whole, 0, n, product(t, packed.value, x.data(), count, t.teams[team])),
-               std::string("exactness ") + f.name + ": " + std::to_string(count) + " rows of many columns, team " + std::to_string(team));
+  for (const int64_t count : {1, 5, 12})
+    t.expect(has_rows(whole, 0, n, product(t, packed.value, x.data(), count, t.teams[0])),
+             std::string("exactness ") + f.name + ": " + std::to_string(count) + " rows of many columns");
 }
 
 /* `count` of m rows: fewer are multiplied at once, or with shorter pieces of k. */
@@ -92,5 +91,5 @@ void test_exactness(Test &t) {
     try_many_columns(t, f);
   }
   for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q4_0, FLX_Q4_1, FLX_Q8_0}) try_many_rows(t, format_of(type), 1013, 64, 500);
-  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_IQ4_NL, FLX_Q4_1, FLX_Q4_K, FLX_Q6_K}) try_many_rows(t, format_of(type), 135, 4096 + 768, 101);
+  for (const int32_t type : {FLX_F32, FLX_BF16, FLX_Q8_0, FLX_IQ4_NL, FLX_Q4_1, FLX_Q4_K, FLX_Q6_K}) try_many_rows(t, format_of(type), 129, 4096 + 256, 101);
 }
