@@ -7,8 +7,10 @@ import { median } from './figure.ts';
 const KINDS = { floats: 0, integers: 1, bfloats: 2, byteTiles: 3, bfloatTiles: 4 } as const;
 export type PeakKind = keyof typeof KINDS;
 
+/** Twice of it is still less than 2 GiB, which is as much as one buffer holds. */
+const MOST_COLD_BYTES = 1000 << 20;
 /** Twice as many bytes as the largest cache has, where Linux tells it: what is read once, between other works, comes from memory. */
-export const COLD_BYTES: number = Math.max(256 << 20, 2 * largestCache());
+export const COLD_BYTES: number = Math.min(Math.max(256 << 20, 2 * largestCache()), MOST_COLD_BYTES);
 /** What is read again and again, which a cache might keep a part of. */
 const READ_BYTES = 2 * COLD_BYTES;
 const PEAK_ROUNDS = 500_000;

@@ -1,5 +1,6 @@
 #include "finish.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "activation.h"

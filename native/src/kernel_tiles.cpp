@@ -14,7 +14,7 @@ static constexpr int IN_TILES = 4, IN_MEMORY = 4;
 static constexpr int64_t GROUPS = K_BLOCK / GROUP;
 
 /* From so many bytes with each group on, memory is asked for what follows in two places by turns: it gives more then (docs/kernels.md). */
-static constexpr int64_t BY_TURNS = 512;
+static constexpr int64_t LEAST_BY_TURNS = 512;
 
 #define EACH_ROW(r) _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
 
@@ -27,8 +27,8 @@ alignas(64) static constexpr int32_t STARTS[LANES] = {SUM_START, SUM_START, SUM_
 /* Brings groups through tiles for 16 columns, from `column` on, and calls add(group, its sums) for one after the other. */
 template <int ROWS, bool STARTED, class Add> static inline FLX_INLINE void each_group(const IntegerTile &t, int column, const Add &add) {
   alignas(64) Sums sums[IN_MEMORY];
-  /* Both halves of the columns ask for one half of what is read next, or of each of its halves. */
-  const int64_t places = t.ahead_bytes < BY_TURNS ? 1 : 2, share = t.ahead_bytes / (2 * places), place_bytes = 2 * share * t.groups;
+  /* What is read next has one or two places; the first columns ask for the first half of each, the others for the second half. */
+  const int64_t places = t.ahead_bytes < LEAST_BY_TURNS ? 1 : 2, share = t.ahead_bytes / (2 * places), place_bytes = 2 * share * t.groups;
   const uint8_t *ahead = t.ahead + (column == 0 ? 0 : share * t.groups);
   const auto multiply = [&](auto tile, int64_t g) FLX_INLINE {
     constexpr int TILE = decltype(tile)::value, A = TILE_A + TILE % 2, B = TILE_B + TILE % 2;

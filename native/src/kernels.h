@@ -23,7 +23,8 @@ struct IntegerTile {
   };
   const uint8_t *weights; /* [k / 4][32][4] */
   int64_t weight_bytes;   /* from group to group */
-  int64_t panels;         /* for multiply_packed: panels by turns, `panel_bytes` apart, whose C follow each other */
+  /* For multiply_packed: panels by turns, `panel_bytes` apart. With a scale for each group it multiplies all, and their C follow each other; of K blocks one. */
+  int64_t panels;
   int64_t panel_bytes;
   const uint8_t *packed;  /* whole blocks in panel order, which multiply_and_unpack brings to `weights` and `panel` */
   IntegerPanel panel;
@@ -62,7 +63,7 @@ struct BfloatTile {
 /*
  * Few rows wait for memory. A processor's own prefetching stops at pages of 4 KiB and falls behind where products take as long as memory does, so that a single
  * block of rows asks for weights PACKED_AHEAD_BYTES before they are read. Intel's fetches about 20 lines beyond what is read from a page: two panels by turns
- * keep more requests under way (1 to 12 rows 12 to 42 % faster on a Xeon, docs/kernels.md).
+ * keep more requests under way (1 to 12 rows 9 to 38 % faster on a Xeon, docs/kernels.md); of K blocks a panel's asks for a share of the next ones of both.
  */
 #if defined(FLX_ISA_TILES) || (defined(FLX_ISA_AVX512) && !defined(__AVX512BF16__))
 static constexpr int64_t PACKED_AHEAD_BYTES = 2048;

@@ -79,9 +79,9 @@ static void packed_block(const flx_linear &l, const IntegerFormat &f, IntegerTil
   tile.ahead_bytes = share / tile.groups;
   for (int64_t panel = 0; panel < tile.panels; panel++) {
     const uint8_t *block = first + panel * tile.panel_bytes;
-    tile.ahead = tile.panels > 1 ? first + bytes + panel * share : block + PACKED_AHEAD_BYTES;
     unpack_headers(l.weight.type, block, f.values, tile.panel);
     tile.weights = block + header_bytes(f);
+    tile.ahead = tile.panels > 1 ? first + bytes + panel * share : tile.weights + PACKED_AHEAD_BYTES;
     tile.c = sums_of(panel * l.m);
     multiply_packed(l.m, tile);
   }

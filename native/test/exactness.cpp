@@ -47,7 +47,7 @@ static void try_batches(Test &t, const Format &f, int64_t m) {
 /* So many columns that a thread takes several panels at once, and few rows two of them by turns; the last one is no whole panel. */
 static void try_many_columns(Test &t, const Format &f) {
   Random random(41), same(43), again(43);
-  const int64_t n = 49 * 32 + 7, k = f.values == 256 ? 512 : f.values == 32 ? 64 : 9, m = 12;
+  const int64_t n = 49 * 32 + 7, k = f.values == 256 ? 512 : f.values == 32 ? 512 + 64 : 9, m = 12;
   const Weight packed = random_weight(t, same, f, n, k, true), plain = random_weight(t, again, f, n, k, false);
   const Array<float> x = random_floats(random, m * k), whole = product(t, plain.value, x.data(), m);
   for (const int64_t count : {1, 5, 12})
