@@ -36,8 +36,8 @@ static inline int64_t group_stride(const IntegerFormat &f) { return f.values > G
 
 /*
  * Asks for bytes that are wanted next, so that they come from memory while others are computed: the processor's own prefetching stops whenever reading
- * does. Panels follow each other, and asking beyond the last one does no harm. They come into
- * cache CACHE.
+ * does. Panels follow each other, and asking beyond the last one does no harm.
+ * They come into cache CACHE.
  */
 template <int CACHE = 2> static inline void ask_for(const uint8_t *from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 4 - CACHE);
